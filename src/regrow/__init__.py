@@ -1,0 +1,80 @@
+"""regrow: prune a language model, regrow it, and know how many tokens it will take before you pay for them.
+
+The public names are imported on first use, so that `import regrow` is light and only what needs torch loads it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from regrow.arch import Architecture, find_architecture
+    from regrow.errors import InputError, RegrowError, RunFailed
+    from regrow.laws import Law, Prediction, fit, load_laws, save_laws, select_law, validate
+    from regrow.planning import Plan, PlanSpec, plan
+    from regrow.pruning.prune import prune
+    from regrow.pruning.spec import PruneSpec
+    from regrow.report import write_report
+    from regrow.runs import RunRecord, from_table, read_runs, to_table
+    from regrow.study import StudySpec, run_study
+    from regrow.training.post_train import post_train
+    from regrow.training.spec import TrainSpec
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "regrow.arch": ("Architecture", "find_architecture"),
+    "regrow.errors": ("InputError", "RegrowError", "RunFailed"),
+    "regrow.laws": ("Law", "Prediction", "fit", "load_laws", "save_laws", "select_law", "validate"),
+    "regrow.planning": ("Plan", "PlanSpec", "plan"),
+    "regrow.pruning.prune": ("prune",),
+    "regrow.pruning.spec": ("PruneSpec",),
+    "regrow.report": ("write_report",),
+    "regrow.runs": ("RunRecord", "from_table", "read_runs", "to_table"),
+    "regrow.study": ("StudySpec", "run_study"),
+    "regrow.training.post_train": ("post_train",),
+    "regrow.training.spec": ("TrainSpec",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Architecture",
+    "InputError",
+    "Law",
+    "Plan",
+    "PlanSpec",
+    "Prediction",
+    "PruneSpec",
+    "RegrowError",
+    "RunFailed",
+    "RunRecord",
+    "StudySpec",
+    "TrainSpec",
+    "find_architecture",
+    "fit",
+    "from_table",
+    "load_laws",
+    "plan",
+    "post_train",
+    "prune",
+    "read_runs",
+    "run_study",
+    "save_laws",
+    "select_law",
+    "to_table",
+    "validate",
+    "write_report",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'regrow' has no attribute {name!r}")
+    value = getattr(import_module(_HOME_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

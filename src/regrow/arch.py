@@ -1,0 +1,182 @@
+"""Architectures as numbers: exact parameter counts and FLOPs per token, without torch.
+
+An `Architecture` is read from a Hugging Face `config.json` and counts what `transformers` would build. Counts are
+totals with tied embeddings counted once; `non_embedding_params` leaves out the input and output embeddings.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from regrow.errors import InputError, one_of
+
+#: Families whose blocks have one shape: GQA attention and a SwiGLU feed-forward, RMSNorm before each.
+SUPPORTED_MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3")
+
+#: What transformers assumes where a config does not name its KV heads (Llama: as many as query heads).
+_DEFAULT_KV_HEADS = {"mistral": 8, "qwen2": 32, "qwen3": 32}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """The shape of a decoder-only transformer of the Llama/Qwen kind.
+
+    Widths are in channels, counts in units. `qkv_bias`, `o_bias` and `mlp_bias` say which linear layers carry a bias;
+    `qk_norm` that queries and keys are normalised per head (Qwen-3).
+    """
+
+    model_type: str
+    hidden: int
+    intermediate: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    vocab: int
+    tied: bool
+    qkv_bias: bool = False
+    o_bias: bool = False
+    mlp_bias: bool = False
+    qk_norm: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("hidden", "intermediate", "layers", "heads", "kv_heads", "head_dim", "vocab"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}", where="architecture", hint="it must be at least 1")
+        if self.heads % self.kv_heads:
+            raise InputError(
+                f"{self.heads} query heads do not divide over {self.kv_heads} KV heads", where="architecture"
+            )
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], *, where: str = "config.json") -> Architecture:
+        """Read a Hugging Face config as a mapping. Raises `InputError` for a family or a key that is missing."""
+        if not isinstance(config, Mapping):
+            raise InputError("not a JSON object", where=where, hint="is this a model's config?")
+        model_type = one_of(str(config.get("model_type")), SUPPORTED_MODEL_TYPES, what="model type", where=where)
+        try:
+            heads = int(config["num_attention_heads"])
+            hidden = int(config["hidden_size"])
+            # transformers reads these two flags for some of the families only
+            bias = bool(config.get("attention_bias", False)) and model_type in ("llama", "qwen3")
+            mlp_bias = bool(config.get("mlp_bias", False)) and model_type == "llama"
+            # a key that is absent takes the family's default, a null one means "as many as the query heads"
+            kv_heads = config.get("num_key_value_heads", _DEFAULT_KV_HEADS.get(model_type))
+            head_dim = config.get("head_dim", 128 if model_type == "qwen3" else None)
+            return cls(
+                model_type=model_type,
+                hidden=hidden,
+                intermediate=int(config["intermediate_size"]),
+                layers=int(config["num_hidden_layers"]),
+                heads=heads,
+                kv_heads=int(kv_heads or heads),
+                head_dim=int(head_dim or hidden // heads),
+                vocab=int(config["vocab_size"]),
+                # none of these families ties by default
+                tied=bool(config.get("tie_word_embeddings", False)),
+                qkv_bias=model_type == "qwen2" or bias,
+                o_bias=bias,
+                mlp_bias=mlp_bias,
+                qk_norm=model_type == "qwen3",
+            )
+        except KeyError as missing:
+            raise InputError(f"the key {missing} is missing", where=where, hint="is this a model's config?") from None
+        except (TypeError, ValueError, ZeroDivisionError) as error:
+            raise InputError(f"not a model's shape ({error})", where=where, hint="is this a model's config?") from None
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> Architecture:
+        """Read `config.json` of a local checkpoint folder (or the file itself)."""
+        path = Path(folder)
+        path = path / "config.json" if path.is_dir() else path
+        try:
+            return cls.from_config(json.loads(path.read_text()), where=str(path))
+        except OSError as error:
+            reason = (
+                "no such model config" if isinstance(error, FileNotFoundError) else f"can't read it ({error.strerror})"
+            )
+            raise InputError(reason, where=str(path), hint="give a checkpoint folder") from None
+        except (json.JSONDecodeError, UnicodeDecodeError):
+            raise InputError("not a JSON file", where=str(path), hint="give a checkpoint's config.json") from None
+
+    @property
+    def block_params(self) -> int:
+        """Parameters of one transformer block, its two norms included."""
+        q, kv = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        attention = self.hidden * (q + 2 * kv) + q * self.hidden
+        attention += (q + 2 * kv) * self.qkv_bias + self.hidden * self.o_bias + 2 * self.head_dim * self.qk_norm
+        feed_forward = 3 * self.hidden * self.intermediate
+        feed_forward += (2 * self.intermediate + self.hidden) * self.mlp_bias
+        return attention + feed_forward + 2 * self.hidden
+
+    @property
+    def block_matrix_params(self) -> int:
+        """Parameters of the seven linear weights of one block: what 2:4 sparsity targets."""
+        q, kv = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        return self.hidden * (2 * q + 2 * kv) + 3 * self.hidden * self.intermediate
+
+    @property
+    def embedding_params(self) -> int:
+        """Input and output embeddings, counted once where they are tied."""
+        return self.vocab * self.hidden * (1 if self.tied else 2)
+
+    @property
+    def params(self) -> int:
+        """Total parameters, tied embeddings counted once."""
+        return self.embedding_params + self.layers * self.block_params + self.hidden
+
+    @property
+    def non_embedding_params(self) -> int:
+        """Total without the input and output embeddings."""
+        return self.params - self.embedding_params
+
+    def forward_flops_per_token(self, context: int) -> float:
+        """Floating-point operations of a forward pass per token at this context length.
+
+        Two per weight of every matrix that multiplies activations (the output embedding included, the input lookup
+        not) and, for causal attention, 2 * layers * heads * head_dim * context for scores and values together, the
+        causal half counted (Kaplan et al. 2020, arXiv 2001.08361, table 1, with attention halved).
+        """
+        matrices = self.layers * self.block_matrix_params + self.vocab * self.hidden
+        return 2.0 * matrices + 2.0 * self.layers * self.heads * self.head_dim * context
+
+    def training_flops_per_token(self, context: int) -> float:
+        """Forward and backward: three times the forward pass."""
+        return 3.0 * self.forward_flops_per_token(context)
+
+    def with_shape(self, **changes: int) -> Architecture:
+        """The same architecture with other widths or depths, e.g. `with_shape(layers=24)`."""
+        return replace(self, **changes)  # type: ignore[arg-type]
+
+
+@cache
+def _entries() -> dict[str, dict[str, Any]]:
+    return json.loads((Path(__file__).parent / "catalog.json").read_text())["models"]
+
+
+@cache
+def catalog() -> dict[str, Architecture]:
+    """The public shapes in `catalog.json` by name; their totals are checked in the tests."""
+    return {name: Architecture.from_config(entry["config"], where=name) for name, entry in _entries().items()}
+
+
+def find_architecture(model: str) -> Architecture:
+    """An architecture from a local checkpoint folder or config file, or by name.
+
+    A name is that of a catalogue entry in any case, with or without its organisation: `Llama-3.1-8B` or
+    `meta-llama/Llama-3.1-8B`. Raises `InputError` naming the nearest catalogue entry if `model` is none of these.
+    """
+    if model and Path(model).exists():
+        return Architecture.from_pretrained(model)
+    name = model.lower()
+    for known, entry in _entries().items():
+        # a source is https://huggingface.co/ORGANISATION/NAME/blob/main/config.json
+        organisation = entry["source"].split("/")[3]
+        if name in (known.lower(), f"{organisation}/{known}".lower()):
+            return catalog()[known]
+    return catalog()[one_of(model, catalog(), what="model", where="catalog")]

@@ -1,0 +1,53 @@
+"""The one exception family of regrow.
+
+A `RegrowError` is something the user can act on: its message is one line that says what happened, where,
+and what to do. The command line prints it as `error: ...` and exits with its `exit_code`; anything else that
+escapes is a bug in regrow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class RegrowError(Exception):
+    """Base of every error that regrow raises on purpose.
+
+    Args:
+        what: what happened, in a few words, with the offending value.
+        where: the file, option or field it happened in.
+        hint: what the user can do about it.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, where: str | None = None, hint: str | None = None) -> None:
+        self.what = what
+        self.where = where
+        self.hint = hint
+        text = f"{where}: {what}" if where else what
+        if hint:
+            text = f"{text}; {hint}"
+        super().__init__(" ".join(text.split()))
+
+
+class InputError(RegrowError):
+    """The user asked for something that cannot be: a bad option, file, table, rate or spec. Exit code 2."""
+
+    exit_code = 2
+
+
+class RunFailed(RegrowError):
+    """Work that started could not be finished (non-finite loss, full disk, a broken mask). Exit code 1."""
+
+
+def one_of(value: str, choices: Iterable[str], *, what: str, where: str | None = None) -> str:
+    """Return `value` if it is among `choices`, else raise `InputError` with the nearest choice suggested."""
+    options = list(choices)
+    if value in options:
+        return value
+    import difflib  # only a mistake pays for it
+
+    near = difflib.get_close_matches(value, options, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise InputError(f"unknown {what} {value!r}", where=where, hint=f"{hint}choose from: {', '.join(options)}")

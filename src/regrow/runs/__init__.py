@@ -1,0 +1,17 @@
+"""The hinge between the wings: run records on disk, and the tables that laws are fitted to."""
+
+from regrow.runs.record import CONTROL, CurvePoint, RunRecord, spec_hash
+from regrow.runs.store import RunWriter, read_run, read_runs
+from regrow.runs.table import from_table, to_table
+
+__all__ = [
+    "CONTROL",
+    "CurvePoint",
+    "RunRecord",
+    "RunWriter",
+    "from_table",
+    "read_run",
+    "read_runs",
+    "spec_hash",
+    "to_table",
+]

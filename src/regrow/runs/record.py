@@ -1,0 +1,100 @@
+"""A run: one model, pruned one way, post-trained once, and the held-out losses read on the way.
+
+The record is what the heavy wing writes and the light wing reads. Losses are in nats per token, tokens are
+post-training tokens trained on, times are seconds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from regrow.errors import InputError
+
+#: The method of an unpruned control: trained on the same tokens, so that the baseline's own drift is known.
+CONTROL = "none"
+
+Status = Literal["running", "done", "failed", "imported"]
+
+
+def spec_hash(spec: Mapping[str, Any]) -> str:
+    """Identity of what was asked: SHA-256 (16 hex digits) of the spec as canonical JSON."""
+    text = json.dumps(spec, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurvePoint:
+    """One evaluation. `tokens` may be 0: the loss right after pruning. What is not known is None, never 0."""
+
+    tokens: int
+    loss: float
+    train_loss: float | None = None
+    lr: float | None = None
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.tokens < 0:
+            raise InputError(f"{self.tokens} tokens", where="curve", hint="tokens trained on cannot be negative")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """Everything the laws need of a run, and what it takes to trust and repeat it.
+
+    Attributes:
+        run: name, unique within a study.
+        family: model family; laws are fitted per family and method.
+        method: `depth`, `width`, `2:4`, ..., or `none` for an unpruned control.
+        params_before: parameters before pruning (N0).
+        params_after: parameters after pruning (N1; non-zero ones for N:M sparsity).
+        pruning_rate: rho, a fraction; 1 - N1/N0.
+        loss_before: held-out loss of the unpruned model, nats/token (L0).
+        curve: evaluations in the order of their tokens.
+        spec: what was asked, as plain data; `hash` identifies it.
+        status: `running`, `done`, `failed` or `imported`.
+        seed: the run's own data seed.
+        objective: `cross-entropy`, or what a distillation used.
+        schedule: learning-rate schedule, e.g. `constant`.
+        details: data and tokenizer fingerprints, versions, hardware, throughput; kept, not used by laws.
+    """
+
+    run: str
+    family: str
+    method: str
+    params_before: int
+    params_after: int
+    pruning_rate: float
+    loss_before: float
+    curve: tuple[CurvePoint, ...] = ()
+    spec: Mapping[str, Any] = field(default_factory=dict)
+    status: Status = "done"
+    seed: int | None = None
+    objective: str | None = None
+    schedule: str | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.params_after <= self.params_before:
+            raise InputError(
+                f"{self.params_after} parameters after pruning and {self.params_before} before",
+                where=f"run {self.run}",
+                hint="after must be positive and not above before",
+            )
+        if not 0 <= self.pruning_rate < 1:
+            raise InputError(f"pruning rate {self.pruning_rate}", where=f"run {self.run}", hint="it lies in [0, 1)")
+        if not (math.isfinite(self.loss_before) and self.loss_before > 0):
+            raise InputError(f"loss_before is {self.loss_before}", where=f"run {self.run}", hint="give nats/token")
+
+    @property
+    def is_control(self) -> bool:
+        """Whether this is an unpruned model trained on the same tokens."""
+        return self.method == CONTROL
+
+    @property
+    def hash(self) -> str:
+        return spec_hash(self.spec)

@@ -1,0 +1,247 @@
+"""Runs on disk: a folder each, appended to while the run lives.
+
+`run.json` says what was asked and what is known, `curve.jsonl` holds one line per evaluation, `checkpoints/` the
+weights, and `DONE` is written last. Appends are flushed to the disk before the run goes on; a line torn by a crash is
+dropped and reported, never fatal, and never hides other runs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+from regrow.errors import InputError, RegrowError, RunFailed
+from regrow.runs.record import CurvePoint, RunRecord
+
+RUN_FILE = "run.json"
+CURVE_FILE = "curve.jsonl"
+DONE_FILE = "DONE"
+
+
+class RunWarning(UserWarning):
+    """Something about a stored run that the reader should know and that does not stop the work."""
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write JSON whole or not at all: to a temporary file beside it, synced, then moved into place."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w") as stream:
+            json.dump(content, stream, indent=1, default=str)
+            stream.write("\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def make_folder(folder: Path) -> Path:
+    """Create a folder the user named, or raise `InputError` if it can't be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"can't write here ({error.strerror or error})", where=str(folder), hint="choose another --out"
+        ) from None
+    return folder
+
+
+class RunWriter:
+    """Writes one run folder. Use `open` to start a run or to go on with one that has the same spec."""
+
+    def __init__(self, folder: Path, record: RunRecord) -> None:
+        self.folder = folder
+        self._record = record
+
+    @classmethod
+    def open(cls, folder: Path, record: RunRecord, *, resume: bool = False) -> RunWriter:
+        """Start a run folder for `record`; with `resume`, keep the curve of an unfinished run of the same spec.
+
+        Raises `InputError` if the folder holds a finished run, a run of another spec, or (without `resume`) any run.
+        """
+        make_folder(folder)
+        if (folder / RUN_FILE).exists():
+            earlier = read_run(folder)
+            if earlier.hash != record.hash:
+                raise InputError(
+                    f"holds a run of another spec ({earlier.hash}, not {record.hash})",
+                    where=str(folder),
+                    hint="choose another --out",
+                )
+            if not resume:
+                raise InputError("holds a run already", where=str(folder), hint="go on with --resume, or choose --out")
+            record = replace(record, curve=earlier.curve)
+        writer = cls(folder, record)
+        writer._rewrite_curve()
+        writer.update(status="running")
+        return writer
+
+    @classmethod
+    def store(cls, folder: Path, record: RunRecord) -> None:
+        """Write a run that is whole already, an imported one, say. Raises `InputError` if the folder holds a run."""
+        make_folder(folder)
+        if (folder / RUN_FILE).exists():
+            raise InputError("holds a run already", where=str(folder), hint="choose another --out")
+        writer = cls(folder, record)
+        writer._rewrite_curve()
+        writer.update()
+        writer._mark_done()
+
+    @property
+    def record(self) -> RunRecord:
+        """The run as written so far."""
+        return self._record
+
+    def update(self, **changes: Any) -> None:
+        """Change fields of `run.json`, atomically."""
+        self._record = replace(self._record, **changes)
+        content = {f.name: getattr(self._record, f.name) for f in fields(self._record) if f.name != "curve"}
+        self._guard(lambda: write_json(self.folder / RUN_FILE, {"format": 1, **content, "hash": self._record.hash}))
+
+    def append(self, point: CurvePoint) -> None:
+        """Add one evaluation; it is on the disk when this returns."""
+
+        def write() -> None:
+            with (self.folder / CURVE_FILE).open("a") as stream:
+                stream.write(_line(point))
+                stream.flush()
+                os.fsync(stream.fileno())
+
+        self._guard(write)
+        self._record = replace(self._record, curve=(*self._record.curve, point))
+
+    def rewind(self, tokens: int) -> None:
+        """Drop evaluations beyond `tokens`: a resumed run goes back to its last whole checkpoint."""
+        self._record = replace(self._record, curve=tuple(p for p in self._record.curve if p.tokens <= tokens))
+        self._rewrite_curve()
+
+    def finish(self, **changes: Any) -> RunRecord:
+        """Mark the run as done; `DONE` is the last thing written."""
+        self.update(status="done", **changes)
+        self._mark_done()
+        return self._record
+
+    def _mark_done(self) -> None:
+        self._guard(lambda: (self.folder / DONE_FILE).write_text(self._record.hash + "\n"))
+
+    def _rewrite_curve(self) -> None:
+        text = "".join(_line(point) for point in self._record.curve)
+        temporary = self.folder / f".{CURVE_FILE}"
+
+        def write() -> None:
+            temporary.write_text(text)
+            os.replace(temporary, self.folder / CURVE_FILE)
+
+        self._guard(write)
+
+    def _guard(self, write: Any) -> None:
+        try:
+            write()
+        except OSError as error:
+            raise RunFailed(
+                f"can't write the run ({error.strerror or error})",
+                where=str(self.folder),
+                hint="what is on disk is whole: free space or permissions, then run again with --resume",
+            ) from error
+
+
+def _line(point: CurvePoint) -> str:
+    known = {name: value for name, value in asdict(point).items() if value is not None}
+    return json.dumps(known) + "\n"
+
+
+def is_done(folder: Path, *, spec_hash: str | None = None) -> bool:
+    """Whether the folder holds a finished run (of this spec, if its hash is given)."""
+    try:
+        marker = (folder / DONE_FILE).read_text().strip()
+    except OSError:
+        return False
+    return spec_hash is None or marker == spec_hash
+
+
+def read_run(folder: Path) -> RunRecord:
+    """Read a run folder, finished or not. A torn last line of the curve is dropped with a `RunWarning`.
+
+    Raises `InputError` if `run.json` is missing or not a run's.
+    """
+    path = folder / RUN_FILE
+    try:
+        content = json.loads(path.read_text())
+        known = {f.name for f in fields(RunRecord)} - {"curve"}
+        return RunRecord(**{k: v for k, v in content.items() if k in known}, curve=tuple(_read_curve(folder)))
+    except FileNotFoundError:
+        raise InputError("no run here", where=str(folder), hint="a run folder holds run.json") from None
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"not a run record ({error})", where=str(path), hint="restore it or remove it") from None
+
+
+def _read_curve(folder: Path) -> Iterator[CurvePoint]:
+    path = folder / CURVE_FILE
+    lines = path.read_text().splitlines() if path.exists() else []
+    for number, line in enumerate(lines, start=1):
+        try:
+            yield CurvePoint(**json.loads(line))
+        except (ValueError, TypeError, RegrowError):
+            if number != len(lines):
+                raise InputError(
+                    f"line {number} is not an evaluation", where=str(path), hint="mend or remove it"
+                ) from None
+            warnings.warn(f"{path}: a torn last line was dropped", RunWarning, stacklevel=2)
+
+
+def read_runs(*paths: str | Path) -> list[RunRecord]:
+    """Read every run of study folders, run folders and tables (CSV or Parquet), in a stable order.
+
+    A broken run inside a study folder is reported as a `RunWarning` and left out; a path that holds no run at all, or
+    two runs with one name, raise `InputError`.
+    """
+    runs: list[RunRecord] = []
+    for path in map(Path, paths):
+        runs += _read_folder(path) if path.is_dir() else _read_table(path)
+    names = [run.run for run in runs]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise InputError(f"two runs are called {twice!r}", where=str(paths[-1]), hint="give each run its own name")
+    return runs
+
+
+def _read_folder(folder: Path) -> list[RunRecord]:
+    if (folder / RUN_FILE).exists():
+        return [read_run(folder)]
+    runs = []
+    for found in sorted(folder.rglob(RUN_FILE)):
+        try:
+            runs.append(read_run(found.parent))
+        except InputError as error:
+            warnings.warn(f"left out: {error}", RunWarning, stacklevel=2)
+    if not runs:
+        raise InputError("no runs in this folder", where=str(folder), hint="give a study folder, a run or a table")
+    return runs
+
+
+def _read_table(path: Path) -> list[RunRecord]:
+    import pandas as pd
+
+    from regrow.runs.table import from_table
+
+    if not path.exists():
+        raise InputError("no such file or folder", where=str(path), hint="give a study folder, a run or a table")
+    try:
+        table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+    except pd.errors.EmptyDataError:
+        raise InputError("the table is empty", where=str(path), hint="give one row per checkpoint") from None
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"not a CSV or Parquet table ({reason})", where=str(path)) from None
+    return from_table(table, where=str(path))

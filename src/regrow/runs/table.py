@@ -1,0 +1,151 @@
+"""Runs as a table: one row per checkpoint, and back.
+
+The columns are the contract: `run, family, method, params_before, params_after, tokens, loss, loss_before`, and the
+optional `pruning_rate, seed, objective, schedule`; any other column is kept in a run's details and not used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from regrow.errors import InputError
+from regrow.runs.record import CurvePoint, RunRecord
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+REQUIRED = ("run", "family", "method", "params_before", "params_after", "tokens", "loss", "loss_before")
+OPTIONAL = ("pruning_rate", "seed", "objective", "schedule")
+_NUMBERS = ("params_before", "params_after", "tokens", "loss", "loss_before")
+_PER_RUN = ("family", "method", "params_before", "params_after", "loss_before")
+#: No language model's loss in nats per token is near this; a perplexity easily is.
+LARGEST_LOSS = 50.0
+
+
+def to_table(runs: Iterable[RunRecord]) -> pd.DataFrame:
+    """One row per checkpoint with the contract's columns, in the order of the runs and their tokens."""
+    import pandas as pd
+
+    rows = [
+        {
+            "run": run.run,
+            "family": run.family,
+            "method": run.method,
+            "params_before": run.params_before,
+            "params_after": run.params_after,
+            "pruning_rate": run.pruning_rate,
+            "tokens": point.tokens,
+            "loss": point.loss,
+            "loss_before": run.loss_before,
+            "seed": run.seed,
+            "objective": run.objective,
+            "schedule": run.schedule,
+        }
+        for run in runs
+        for point in run.curve
+    ]
+    return pd.DataFrame(rows, columns=[*REQUIRED[:5], "pruning_rate", *REQUIRED[5:], *OPTIONAL[1:]])
+
+
+def from_table(table: pd.DataFrame, *, where: str = "table") -> list[RunRecord]:
+    """Check a table and read its runs, each sorted by tokens.
+
+    Raises `InputError` naming the column, run and row for: no rows, a missing column, a value that is not a finite
+    number, a loss that cannot be nats/token, two checkpoints of one run at the same tokens, or a run whose family,
+    method, sizes or loss before pruning change on the way.
+    """
+    missing = [column for column in REQUIRED if column not in table.columns]
+    if missing:
+        raise InputError(
+            f"the column{'s' if len(missing) > 1 else ''} {', '.join(missing)} "
+            f"{'are' if len(missing) > 1 else 'is'} missing",
+            where=where,
+            hint=f"needed: {', '.join(REQUIRED)}",
+        )
+    if table.empty:
+        raise InputError("the table has no rows", where=where, hint="give one row per checkpoint")
+    table = table.copy()
+    for column in (*_NUMBERS, *(c for c in ("pruning_rate",) if c in table.columns)):
+        table[column] = _numbers(table, column, where)
+    for column in ("run", "family", "method"):
+        bad = table[column].isna().to_numpy()
+        if bad.any():
+            raise InputError(f"{column} is empty in row {_row(bad)}", where=where, hint="every row names its run")
+        table[column] = table[column].astype(str)
+    for column in ("loss", "loss_before"):
+        bad = (table[column].to_numpy() <= 0) | (table[column].to_numpy() > LARGEST_LOSS)
+        if bad.any():
+            value = table[column].to_numpy()[bad][0]
+            raise InputError(
+                f"{column} is {value:g} in row {_row(bad)}",
+                where=where,
+                hint="losses are in nats per token: take the logarithm of a perplexity, multiply bits by 0.6931",
+            )
+    return [_run(str(name), rows, where) for name, rows in table.groupby("run", sort=False)]
+
+
+def _numbers(table: pd.DataFrame, column: str, where: str) -> np.ndarray:
+    import pandas as pd
+
+    values = pd.to_numeric(table[column], errors="coerce").to_numpy(dtype=float)
+    bad = ~np.isfinite(values)
+    if bad.any():
+        raise InputError(
+            f"{column} is {table[column].to_numpy()[bad][0]} in row {_row(bad)}",
+            where=where,
+            hint="every checkpoint needs a finite number: drop the row or mend it",
+        )
+    return values
+
+
+def _row(bad: np.ndarray) -> int:
+    """The first offending row, counted from 1 below the header."""
+    return int(np.flatnonzero(bad)[0]) + 1
+
+
+def _run(name: str, rows: pd.DataFrame, where: str) -> RunRecord:
+    for column in _PER_RUN:
+        if rows[column].nunique() > 1:
+            found = ", ".join(map(str, rows[column].unique()[:3]))
+            raise InputError(f"{column} changes within the run ({found})", where=f"{where}, run {name}")
+    rows = rows.sort_values("tokens", kind="stable")
+    tokens = rows["tokens"].to_numpy()
+    repeated = tokens[1:][np.diff(tokens) == 0]
+    if repeated.size:
+        raise InputError(
+            f"two checkpoints at {repeated[0]:.0f} tokens",
+            where=f"{where}, run {name}",
+            hint="keep one of them, or name the runs apart if they differ by seed",
+        )
+    first = rows.iloc[0]
+    rate = 1 - first["params_after"] / first["params_before"]
+    if "pruning_rate" in rows.columns:
+        rate = float(first["pruning_rate"])
+    extra = [c for c in rows.columns if c not in REQUIRED and c not in OPTIONAL]
+    return RunRecord(
+        run=name,
+        family=first["family"],
+        method=first["method"],
+        params_before=round(first["params_before"]),
+        params_after=round(first["params_after"]),
+        pruning_rate=rate,
+        loss_before=float(first["loss_before"]),
+        curve=tuple(
+            CurvePoint(tokens=round(t), loss=float(loss)) for t, loss in zip(tokens, rows["loss"], strict=True)
+        ),
+        status="imported",
+        seed=_optional(first, "seed", int),
+        objective=_optional(first, "objective", str),
+        schedule=_optional(first, "schedule", str),
+        details={column: first[column] for column in extra},
+    )
+
+
+def _optional(row: pd.Series, column: str, kind: type) -> Any:
+    import pandas as pd
+
+    value = row.get(column)
+    return None if value is None or pd.isna(value) else kind(value)

@@ -1,0 +1,53 @@
+"""Tiny real models and text, made once."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+# before torch starts its pools: the suite runs beside other work, and tiny models gain nothing from threads
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random Llama of two blocks with the ladder's tokenizer, as a checkpoint folder."""
+    import torch
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    from regrow.ladder import ASSETS
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=2048,
+        hidden_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        intermediate_size=64,
+        max_position_embeddings=64,
+        tie_word_embeddings=True,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+    folder = tmp_path_factory.mktemp("tiny") / "model"
+    LlamaForCausalLM(config).save_pretrained(str(folder))
+    AutoTokenizer.from_pretrained(str(ASSETS / "tokenizer")).save_pretrained(str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two hundred short documents of real text, one per row of a Parquet file."""
+    import pandas as pd
+
+    from regrow.ladder import find_corpus
+
+    documents = pd.read_parquet(find_corpus("ladder", "held_out"))["text"].str.slice(0, 2000)
+    path = tmp_path_factory.mktemp("text") / "text.parquet"
+    pd.DataFrame({"text": documents.tolist()}).to_parquet(path)
+    return path

@@ -1,0 +1,144 @@
+"""Counts against published totals and against the models that transformers builds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from regrow import arch
+from regrow.arch import Architecture, catalog, find_architecture
+from regrow.errors import InputError
+
+#: Totals that the models' owners publish (safetensors metadata of their repositories).
+PUBLISHED = {
+    "Llama-3.2-1B": 1_235_814_400,
+    "Llama-3.2-3B": 3_212_749_824,
+    "Llama-3.1-8B": 8_030_261_248,
+    "Llama-3.1-70B": 70_553_706_496,
+    "Llama-3.1-405B": 405_853_388_800,
+    "Qwen2.5-0.5B": 494_032_768,
+    "Qwen2.5-1.5B": 1_543_714_304,
+    "Qwen2.5-3B": 3_085_938_688,
+    "Qwen2.5-7B": 7_615_616_512,
+    "Qwen2.5-14B": 14_770_033_664,
+    "Qwen2.5-32B": 32_763_876_352,
+    "Qwen2.5-72B": 72_706_203_648,
+    "SmolLM2-135M": 134_515_008,
+    "SmolLM2-360M": 361_821_120,
+    "SmolLM2-1.7B": 1_711_376_384,
+}
+
+TINY = {
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 2,
+    "vocab_size": 128,
+}
+
+
+def entries() -> dict[str, dict]:
+    return json.loads((Path(arch.__file__).parent / "catalog.json").read_text())["models"]
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_catalogue_totals_are_the_published_ones(name: str) -> None:
+    assert catalog()[name].params == PUBLISHED[name] == entries()[name]["params"]
+
+
+def test_catalogue_holds_nothing_unchecked_and_names_its_sources() -> None:
+    assert set(catalog()) == set(PUBLISHED)
+    assert all(entry["source"].startswith("https://huggingface.co/") for entry in entries().values())
+
+
+def on_meta(config: dict) -> int:
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    options = {k: v for k, v in config.items() if k != "model_type"}
+    with torch.device("meta"):
+        model = transformers.AutoModelForCausalLM.from_config(
+            transformers.AutoConfig.for_model(config["model_type"], **options)
+        )
+    return sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize("name", ["SmolLM2-135M", "SmolLM2-360M", "Qwen2.5-0.5B", "Llama-3.2-1B"])
+def test_catalogue_counts_what_transformers_builds(name: str) -> None:
+    assert catalog()[name].params == on_meta(entries()[name]["config"])
+
+
+@pytest.mark.parametrize("model_type", arch.SUPPORTED_MODEL_TYPES)
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {},
+        {"tie_word_embeddings": True},
+        {"attention_bias": True},
+        {"mlp_bias": True},
+        {"head_dim": 16},
+        {"num_key_value_heads": 8},
+    ],
+    ids=str,
+)
+def test_every_switch_counts_what_transformers_builds(model_type: str, extra: dict) -> None:
+    config = {"model_type": model_type, **TINY, **extra}
+    assert Architecture.from_config(config).params == on_meta(config)
+
+
+@pytest.mark.parametrize("model_type", arch.SUPPORTED_MODEL_TYPES)
+def test_absent_keys_take_the_defaults_of_transformers(model_type: str) -> None:
+    config = {"model_type": model_type, **TINY, "hidden_size": 128, "num_attention_heads": 32}
+    del config["num_key_value_heads"]
+    assert Architecture.from_config(config).params == on_meta(config)
+
+
+def test_flops_are_two_per_weight_plus_causal_attention() -> None:
+    a = Architecture.from_config({"model_type": "llama", **TINY})
+    weights = a.params - a.embedding_params - (2 * a.layers + 1) * a.hidden + a.vocab * a.hidden
+    assert a.forward_flops_per_token(0) == 2 * weights
+    assert a.forward_flops_per_token(10) - a.forward_flops_per_token(0) == 2 * a.layers * a.heads * a.head_dim * 10
+    assert a.training_flops_per_token(10) == 3 * a.forward_flops_per_token(10)
+    # 6 per parameter is the usual estimate: near it for a large model at a moderate context
+    big = catalog()["Llama-3.1-8B"]
+    assert big.training_flops_per_token(2048) / (6 * big.params) == pytest.approx(1, rel=0.05)
+
+
+@pytest.mark.parametrize("name", ["Llama-3.1-8B", "llama-3.1-8b", "meta-llama/Llama-3.1-8B"])
+def test_models_are_found_by_name(name: str) -> None:
+    assert find_architecture(name).params == 8_030_261_248
+
+
+def test_models_are_found_on_disk(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama", **TINY}))
+    assert find_architecture(str(tmp_path)) == find_architecture(str(tmp_path / "config.json"))
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("{", "not a JSON file"),
+        ("[1]", "not a JSON object"),
+        ('{"model_type": "gpt2"}', "unknown model type"),
+        ('{"model_type": "llama"}', "the key 'num_attention_heads' is missing"),
+        (json.dumps({"model_type": "llama", **TINY, "hidden_size": "wide"}), "not a model's shape"),
+        (json.dumps({"model_type": "llama", **TINY, "num_hidden_layers": 0}), "must be at least 1"),
+        (json.dumps({"model_type": "llama", **TINY, "num_key_value_heads": 3}), "do not divide"),
+    ],
+)
+def test_bad_configs_are_one_line(tmp_path: Path, content: str, says: str) -> None:
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(InputError, match=says) as caught:
+        find_architecture(str(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_without_a_config_and_an_unknown_name(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such model config"):
+        find_architecture(str(tmp_path))
+    with pytest.raises(InputError, match=r"did you mean 'Llama-3.1-8B'"):
+        find_architecture("Llama-3.1-8")
+    with pytest.raises(InputError, match="unknown model"):
+        find_architecture("")

@@ -1,0 +1,25 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from regrow.errors import InputError
+from regrow.units import format_count, parse_count
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("8B", 8_000_000_000), ("350M", 350_000_000), ("1e9", 10**9), ("1.5k", 1500), ("300_000", 300_000), (42, 42)],
+)
+def test_sizes_as_people_write_them(text, value):
+    assert parse_count(text) == value
+
+
+@pytest.mark.parametrize("text", ["", "0", "-5", "8X", "nan", "inf", "B", "1e400", "ten", "8 B B"])
+def test_what_is_no_size(text):
+    with pytest.raises(InputError, match="not a positive number"):
+        parse_count(text, what="--tokens")
+
+
+@given(st.integers(1, 10**15))
+def test_formatting_keeps_three_digits(value):
+    assert parse_count(format_count(value)) == pytest.approx(value, rel=0.006, abs=0.5)
