@@ -1,0 +1,54 @@
+"""Scaling laws of pruned models: forms, robust fits, run-level intervals, and proof by held-out runs.
+
+`Law`, `Prediction`, `load_laws`, `save_laws`, `select_law` and the forms need numpy only; what fits and validates is
+imported on first use, so that a plan from a law file starts at once.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from regrow.laws.files import load_laws, save_laws
+from regrow.laws.forms import FORMS, find_form
+from regrow.laws.law import Law, Prediction, select_law
+
+if TYPE_CHECKING:
+    from regrow.laws.fitting import Laws, fit
+    from regrow.laws.trends import Trend, check_trends
+    from regrow.laws.validation import HoldOutResult, rank_forms, validate
+
+_LAZY = {
+    "fit": "fitting",
+    "Laws": "fitting",
+    "validate": "validation",
+    "HoldOutResult": "validation",
+    "rank_forms": "validation",
+    "check_trends": "trends",
+    "Trend": "trends",
+}
+
+__all__ = [
+    "FORMS",
+    "HoldOutResult",
+    "Law",
+    "Laws",
+    "Prediction",
+    "Trend",
+    "check_trends",
+    "find_form",
+    "fit",
+    "load_laws",
+    "rank_forms",
+    "save_laws",
+    "select_law",
+    "validate",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+    globals()[name] = value
+    return value

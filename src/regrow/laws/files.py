@@ -1,0 +1,136 @@
+"""Law files: versioned JSON that a person can read, written atomically. numpy only.
+
+`{"format": 1, "laws": [...]}`. A law is one object with the fields of `Law`; its bootstrap draws are one line per
+refit, rounded to six significant digits. Files of an older format are read; of a newer one refused by name.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from regrow.errors import InputError
+from regrow.laws.forms import find_form
+from regrow.laws.law import Law, select_law
+
+__all__ = ["FORMAT", "load_laws", "save_laws", "select_law"]
+
+FORMAT = 1
+_SCALARS = ("family", "method", "form", "status", "n_runs", "n_points", "run_spread", "point_spread", "baseline")
+
+
+def law_to_json(law: Law) -> dict[str, Any]:
+    """A law as plain data; NaN and infinity become null."""
+    out: dict[str, Any] = {name: _plain(getattr(law, name)) for name in _SCALARS}
+    out["params"] = {k: _plain(v) for k, v in law.params.items()}
+    out["warnings"] = list(law.warnings)
+    out["metrics"] = _plain(dict(law.metrics))
+    out["ranges"] = _plain(dict(law.ranges))
+    out["fingerprint"] = law.fingerprint
+    out["diagnostics"] = _plain(dict(law.diagnostics))
+    out["draws"] = [[float(f"{v:.6g}") for v in row] for row in law.draws]
+    return out
+
+
+def law_from_json(data: Any, *, where: str) -> Law:
+    """The inverse of `law_to_json`. Raises `InputError` naming the first field that is missing or wrong."""
+    try:
+        form = find_form(data["form"])
+        params = {name: float(data["params"][name]) for name in form.names}
+        draws = np.array(data.get("draws") or [], dtype=float).reshape(-1, len(params))
+        if not (np.isfinite(list(params.values())).all() and np.isfinite(draws).all()):
+            raise ValueError("a parameter is not finite")
+        return Law(
+            family=str(data["family"]),
+            method=str(data["method"]),
+            form=form.name,
+            params=params,
+            status=str(data["status"]),
+            warnings=tuple(map(str, data.get("warnings", ()))),
+            n_runs=int(data["n_runs"]),
+            n_points=int(data["n_points"]),
+            metrics={k: None if v is None else float(v) for k, v in data.get("metrics", {}).items()},
+            ranges={k: (float(v[0]), float(v[1])) for k, v in data["ranges"].items()},
+            # a file without draws still predicts, with intervals of the runs' spread alone
+            draws=draws if len(draws) else np.array([list(params.values())]),
+            run_spread=float(data["run_spread"]),
+            point_spread=float(data["point_spread"]),
+            baseline=str(data.get("baseline", "initial")),
+            fingerprint=str(data.get("fingerprint", "")),
+            diagnostics=dict(data.get("diagnostics", {})),
+        )
+    except KeyError as missing:
+        raise InputError(f"a law without {missing}", where=where, hint="write it with `regrow fit --out`") from None
+    except (TypeError, ValueError, AttributeError, IndexError) as wrong:
+        raise InputError(f"not a law: {wrong}", where=where, hint="write it with `regrow fit --out`") from None
+
+
+def save_laws(laws: Sequence[Law], path: str | Path) -> None:
+    """Write a law file; a crash leaves the old file or the new one, never half of one."""
+    path = Path(path)
+    text = json.dumps({"format": FORMAT, "laws": []}, indent=1)
+    body = ",\n".join(_readable(law_to_json(law)) for law in laws)
+    text = text.replace('"laws": []', '"laws": [\n' + body + "\n ]") + "\n"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+        with os.fdopen(handle, "w", encoding="utf-8") as out:
+            out.write(text)
+            out.flush()
+            os.fsync(out.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except OSError as failed:
+        raise InputError(f"cannot write the law file ({failed.strerror})", where=str(path)) from None
+
+
+def load_laws(path: str | Path) -> list[Law]:
+    """Read a law file.
+
+    Raises `InputError` if there is none, it is not JSON, not a law file, of a newer format, or holds no law.
+    """
+    where = str(path)
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError("no such law file", where=where, hint="write one with `regrow fit --out`") from None
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise InputError("not a law file", where=where, hint="write one with `regrow fit --out`") from None
+    except OSError as failed:
+        raise InputError(f"cannot be read ({failed.strerror})", where=where) from None
+    if not isinstance(data, dict) or "laws" not in data or not isinstance(data["laws"], list):
+        raise InputError("not a law file", where=where, hint="write one with `regrow fit --out`")
+    version = data.get("format")
+    if not isinstance(version, int) or version > FORMAT or version < 1:
+        raise InputError(f"law format {version}", where=where, hint=f"this regrow reads up to {FORMAT}: upgrade it")
+    if not data["laws"]:
+        raise InputError("the file holds no law", where=where, hint="fit one with `regrow fit --out`")
+    return [law_from_json(law, where=where) for law in data["laws"]]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [_plain(v) for v in value]
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    if isinstance(value, (int, np.integer)):
+        return int(value)
+    if isinstance(value, (float, np.floating)):
+        return float(value) if np.isfinite(value) else None
+    return value
+
+
+def _readable(law: dict[str, Any]) -> str:
+    """Indented JSON with one line per short field and one line per draw."""
+    lines = [f"   {json.dumps(k)}: {json.dumps(v)}" for k, v in law.items() if k != "draws"]
+    rows = ",\n".join("    " + json.dumps(row, separators=(",", ":")) for row in law["draws"])
+    lines.append('   "draws": [\n' + rows + "\n   ]")
+    return "  {\n" + ",\n".join(lines) + "\n  }"

@@ -1,0 +1,362 @@
+"""Fit laws to runs: one per family and method, robustly, with run-level intervals and an honest status.
+
+`fit` groups the runs, decides what each group can identify, minimises from many starts with the linear block solved
+exactly, prefers the simpler of two nested laws unless the data refute it, and bootstraps over runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from regrow.errors import InputError, RegrowError
+from regrow.laws import checks
+from regrow.laws.forms import Form, P2Counts, find_form
+from regrow.laws.identify import Design, design, fit_loss_before
+from regrow.laws.law import Law
+from regrow.laws.objective import HUBER_DELTA, metrics
+from regrow.laws.observations import Observations, as_records, observe
+from regrow.laws.solver import Problem, Solutions, solve, solve_linear_block
+from regrow.laws.uncertainty import Spread, bootstrap, pool, spreads
+from regrow.runs.record import RunRecord
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: starts screened, and how many of them are followed to the end
+STARTS, FOLLOWED = 96, 12
+#: two starts agree if their objectives differ by less than this share
+_AGREE = 1e-3
+#: the simpler of two nested laws is kept unless an F test over runs refutes it at this level
+_REFUTED = 0.05
+#: condition number of the column-scaled Jacobian above which a direction counts as flat
+_FLAT = 3e3
+#: what is said when a nested law is used
+_SIMPLER: dict[tuple[str, ...], str] = {
+    ("N_C", "alpha"): "N_C and E cannot be told apart by these runs: the simpler law without N_C/N0^alpha is used, and "
+    "predictions at other sizes lean on delta alone",
+}
+
+
+class Laws(list[Law]):
+    """Fitted laws, one per family and method; `skipped` says which groups could not be fitted and why."""
+
+    def __init__(self, laws: Iterable[Law] = (), skipped: Sequence[str] = ()) -> None:
+        super().__init__(laws)
+        self.skipped = tuple(skipped)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per law: what was fitted, status, parameters and metrics."""
+        import pandas as pd
+
+        keep = ("family", "method", "form", "status", "n_runs", "n_points")
+        return pd.DataFrame([{k: getattr(x, k) for k in keep} | dict(x.params) | dict(x.metrics) for x in self])
+
+    def save(self, path: Any) -> None:
+        """Write them all to one law file."""
+        from regrow.laws.files import save_laws
+
+        save_laws(self, path)
+
+    def __repr__(self) -> str:
+        return "\n\n".join([*map(repr, self), *(f"skipped: {text}" for text in self.skipped)])
+
+
+def fit(
+    runs: Sequence[RunRecord] | Any,
+    form: str = "p2",
+    *,
+    baseline: str = "initial",
+    draws: int = 200,
+    seed: int = 0,
+    hold: Mapping[str, float] | None = None,
+) -> Laws:
+    """Fit one law per family and method.
+
+    Args:
+        runs: run records, or a table with the contract's columns; controls have the method `none`.
+        form: name of a form in `regrow.laws.forms.FORMS`.
+        baseline: `initial` or `control`: what the gap is measured from. Forms that do not read the loss before
+            pruning do not depend on it.
+        draws: bootstrap refits.
+        seed: of starts and bootstrap; the same seed gives the same law.
+        hold: parameters to hold, e.g. `{"gamma": 0.0}`; exponents at any value, coefficients at 0.
+
+    Returns:
+        The laws; `.skipped` lists the groups that were too small, where others could be fitted.
+
+    Raises:
+        InputError: a bad table, an unknown form or baseline, a missing control, or no group that can be fitted.
+    """
+    formula = find_form(form)
+    if draws < 1:
+        raise InputError(f"{draws} draws", where="fit", hint="give at least 1")
+    used = baseline if "loss_before" in formula.uses else "initial"
+    records = as_records(runs)
+    groups = observe(records, baseline=used)
+    fitted, skipped = [], []
+    for group in groups:
+        try:
+            fitted.append(fit_point(formula, usable(formula, group), seed=seed, hold=hold))
+        except RegrowError as refused:
+            if len(groups) == 1:
+                raise
+            skipped.append(str(refused))
+    laws = [finish(one, [o for o in fitted if o is not one], records, draws=draws, seed=seed) for one in fitted]
+    if not laws:
+        raise InputError(f"no group can be fitted: {' | '.join(skipped)}", where="fit")
+    return Laws(laws, skipped)
+
+
+def fit_group(
+    form: Form,
+    seen: Observations,
+    others: Sequence[PointFit] = (),
+    *,
+    draws: int = 200,
+    seed: int = 0,
+    hold: Mapping[str, float] | None = None,
+) -> Law:
+    """Fit one family and method; see `fit`. `others` lend their spread between runs where this group has too few."""
+    return finish(fit_point(form, usable(form, seen), seed=seed, hold=hold), others, draws=draws, seed=seed)
+
+
+def finish(
+    point: PointFit, others: Sequence[PointFit] = (), records: Sequence[RunRecord] = (), *, draws: int, seed: int
+) -> Law:
+    """Intervals, metrics and warnings around a point fit. `records` are only asked for controls that drift."""
+    problem, theta, seen, form = point.problem, point.theta, point.seen, point.problem.form
+    lenders = [o.spread for o in others if o.seen.family == seen.family]
+    spread, borrowed = pool(point.spread, lenders)
+    scaled = bootstrap(problem, theta, seen, spread, draws, seed)
+    natural = form.to_natural(np.concatenate([theta[None, :], scaled]), problem.x.ref)
+    predicted = form.value(theta[None, :], problem.x)[0]
+    warnings = [*seen.notes, *point.notes, *checks.warn(form, seen, records, predicted, spread)]
+    if borrowed:
+        warnings.append(borrowed)
+    status = "failed" if not point.converged else "flat" if point.flat else "bound" if point.at_bound else "ok"
+    return Law(
+        family=seen.family,
+        method=seen.method,
+        form=form.name,
+        params=dict(zip(form.names, natural[0].tolist(), strict=True)),
+        status=status,
+        warnings=tuple(warnings),
+        n_runs=len(seen.runs),
+        n_points=len(seen),
+        metrics=metrics(seen.run, seen.tokens, seen.loss, predicted, problem.weights),
+        ranges=seen.ranges(),
+        draws=natural[1:],
+        run_spread=spread.between,
+        point_spread=spread.within,
+        baseline=seen.baseline,
+        fingerprint=seen.fingerprint(),
+        diagnostics={
+            "objective": point.objective,
+            "huber_delta": problem.delta,
+            "starts": STARTS,
+            "starts_followed": point.followed,
+            "starts_agreed": point.agreed,
+            "condition": point.condition,
+            "at_bound": list(point.at_bound),
+            "fixed": [name for name, free in zip(form.names, problem.free, strict=True) if not free],
+            "run_dof": spread.dof,
+            "seed": seed,
+        },
+    )
+
+
+def usable(form: Form, seen: Observations) -> Observations:
+    """Without the checkpoints that the form cannot use, said in the notes."""
+    zero = seen.tokens <= 0
+    if not (form.diverges_at_zero and zero.any()):
+        return seen
+    if zero.all():
+        raise InputError(
+            "every checkpoint is at 0 tokens", where=seen.where, hint="a curve needs checkpoints after training"
+        )
+    return seen.keep(~zero, f"not used, as {form.name} does not cover them: {int(zero.sum())} losses at 0 tokens")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PointFit:
+    """The point estimate [p] in scaled units, and how it was reached."""
+
+    seen: Observations
+    problem: Problem
+    theta: np.ndarray
+    spread: Spread
+    objective: float
+    converged: bool
+    followed: int
+    agreed: int
+    condition: float
+    at_bound: tuple[str, ...]
+    flat: bool
+    notes: tuple[str, ...]
+
+
+def fit_point(
+    form: Form,
+    seen: Observations,
+    *,
+    seed: int = 0,
+    hold: Mapping[str, float] | None = None,
+    delta: float = HUBER_DELTA,
+) -> PointFit:
+    """Minimise from many starts, choosing between nested laws; no intervals."""
+    ref = seen.reference()
+    plan = design(form, seen, ref, hold)
+    notes = list(plan.notes)
+    if isinstance(form, P2Counts):
+        curve, said = fit_loss_before(seen, ref)
+        plan.held[[form.index(n) for n in ("E0", "A", "a")]] = curve
+        notes.extend(said)
+    best = None
+    for names in (*plan.simpler, ()):
+        fuller_problem = make_problem(form, seen, plan.without(form, names), delta)
+        if best is None:
+            best, problem, dropped = _search(fuller_problem, seed), fuller_problem, names
+            continue
+        if len(seen) <= fuller_problem.free.sum():
+            break
+        # start where the simpler law ended too, so that the fuller one is hardly ever worse
+        fuller = _search(fuller_problem, seed, also=best.theta[[best.best]])
+        # an exponent that runs to its bound means that one size is out of line, not that the term is there
+        wild = any(
+            not form.parameters[form.index(n)].linear for n in _at_bound(fuller_problem, fuller.theta[fuller.best])
+        )
+        if not wild and _refuted(best, fuller, problem, fuller_problem, seen):
+            best, problem, dropped = fuller, fuller_problem, names
+    assert best is not None
+    if dropped:
+        notes.append(_SIMPLER[dropped])
+    theta = best.theta[best.best]
+    condition = _condition(problem, theta)
+    at_bound = _at_bound(problem, theta)
+    flat = plan.flat
+    if condition > _FLAT:
+        flat = True
+        notes.append(f"a direction is flat (condition number {condition:.2g}): single parameters are not to be trusted")
+    notes.extend(_bound_note(name, value) for name, value in at_bound.items())
+    objective = float(best.objective[best.best])
+    return PointFit(
+        seen=seen,
+        problem=problem,
+        theta=theta,
+        spread=spreads(problem, theta, seen),
+        objective=objective,
+        converged=bool(np.isfinite(objective)),
+        followed=len(best.objective),
+        agreed=int(np.sum(best.objective <= objective * (1 + _AGREE) + 1e-15)),
+        condition=condition,
+        at_bound=tuple(at_bound),
+        flat=flat,
+        notes=tuple(notes),
+    )
+
+
+def make_problem(form: Form, seen: Observations, plan: Design, delta: float) -> Problem:
+    """Bounds around held values, data scaled by their geometric means."""
+    lower = np.array([p.lower for p in form.parameters])
+    upper = np.array([p.upper for p in form.parameters])
+    return Problem(
+        form=form,
+        x=seen.inputs(seen.reference()),
+        log_loss=np.log(seen.loss),
+        weights=seen.weights(),
+        free=plan.free,
+        lower=np.where(plan.free, lower, plan.held),
+        upper=np.where(plan.free, upper, plan.held),
+        delta=delta,
+    )
+
+
+def _search(problem: Problem, seed: int, also: np.ndarray | None = None) -> Solutions:
+    """Screen many starts briefly, follow the best to the end."""
+    rng = np.random.default_rng(seed)
+    parameters = problem.form.parameters
+    # Latin hypercube: every start has its own stratum of every exponent
+    strata = rng.permuted(np.tile(np.arange(STARTS), (len(parameters), 1)), axis=1).T
+    unit = (strata + rng.random(strata.shape)) / STARTS
+    low, high = (np.array([p.start[i] for p in parameters]) for i in (0, 1))
+    starts = np.where(problem.free, low + unit * (high - low), problem.lower)
+    starts = solve_linear_block(problem, starts)
+    if also is not None:
+        inside = np.array([0.5 * sum(p.start) for p in parameters])
+        starts = np.concatenate([starts, np.where(problem.free & (also == problem.lower), inside * 1e-2, also)])
+    short = solve(problem, starts, iterations=12)
+    order = np.argsort(short.objective)[:FOLLOWED]
+    return solve(problem, short.theta[order], iterations=400, tolerance=1e-11)
+
+
+def _refuted(simple: Solutions, full: Solutions, simple_problem: Problem, problem: Problem, seen: Observations) -> bool:
+    """F test with runs as the units: does the fuller law explain more than chance would?
+
+    Checkpoints of a run are not independent, so each run counts with three numbers only: level, slope and bend of its
+    residuals in log tokens, each measured by its own spread between runs under the fuller law.
+    """
+    from scipy.special import fdtri
+
+    shapes = [
+        _run_shapes(np.log(p.form.value(s.theta[[s.best]], p.x)[0]) - p.log_loss, seen)
+        for s, p in ((simple, simple_problem), (full, problem))
+    ]
+    worse, better = (np.sum(s**2, axis=0) for s in shapes)
+    numbers = shapes[0].size
+    parameters, extra = int(problem.free.sum()), int(problem.free.sum() - simple_problem.free.sum())
+    left = numbers - parameters
+    if left < 1 or not np.isfinite(better).all():
+        return False
+    unit = np.maximum(better / max(len(seen.runs) - parameters / shapes[0].shape[1], 0.5), 1e-20)
+    ratio = float(np.sum((worse - better) / unit)) / extra
+    return bool(ratio > fdtri(extra, left, 1 - _REFUTED))
+
+
+def _run_shapes(residual: np.ndarray, seen: Observations) -> np.ndarray:
+    """Coefficients [runs, up to 3] of each run's residuals on orthonormal polynomials of its log tokens."""
+    count = int(np.bincount(seen.run).min())
+    degree = min(3, count)
+    out = np.zeros((len(seen.runs), degree))
+    for r in range(len(seen.runs)):
+        mine = seen.run == r
+        log_d = np.log(seen.tokens[mine] + 1)
+        basis = np.linalg.qr(np.vander(log_d - log_d.mean(), degree, increasing=True))[0]
+        out[r] = basis.T @ residual[mine] / np.sqrt(mine.sum())
+    return out
+
+
+def _condition(problem: Problem, theta: np.ndarray) -> float:
+    """Condition number of the Jacobian of log loss with unit columns, over parameters off their bounds."""
+    value, jacobian = problem.form.value_and_jacobian(theta[None, :], problem.x)
+    assert jacobian is not None
+    moving = problem.free & (theta > problem.lower) & (theta < problem.upper)
+    rows = (jacobian[0] / value[0] * np.sqrt(problem.weights))[moving]
+    norms = np.linalg.norm(rows, axis=1)
+    if not np.isfinite(rows).all():
+        return 1e16
+    # an exponent whose coefficient is 0 has no column: the coefficient's bound is what is reported
+    rows, norms = rows[norms > 0], norms[norms > 0]
+    if not len(rows):
+        return 1.0
+    singular = np.linalg.svd(rows / norms[:, None], compute_uv=False)
+    return float(singular[0] / max(singular[-1], singular[0] * 1e-16))
+
+
+def _at_bound(problem: Problem, theta: np.ndarray) -> dict[str, float]:
+    out = {}
+    for i, parameter in enumerate(problem.form.parameters):
+        if problem.free[i] and (theta[i] <= problem.lower[i] + 1e-9 or theta[i] >= problem.upper[i] * (1 - 1e-9)):
+            out[parameter.name] = float(theta[i])
+    return out
+
+
+def _bound_note(name: str, value: float) -> str:
+    if name == "E" and value == 0:
+        return "E is 0: the runs show no floor above the baseline yet; longer runs would tell"
+    if name == "D_s":
+        return "D_s is as good as 0: the runs show no shift, p2 without it says the same"
+    return f"{name} is on its bound ({value:.3g})"

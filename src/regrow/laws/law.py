@@ -1,0 +1,315 @@
+"""A fitted law: what it predicts, how sure it is, and where it leaves the data it was fitted to. numpy only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from regrow.errors import InputError, one_of
+from regrow.laws.forms import Form, Inputs, Reference, find_form
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Status = Literal["ok", "bound", "flat", "failed"]
+#: an input this far past the fitted range, as a ratio, still counts as inside: counts are rounded
+_INSIDE = 1.0005
+#: noise values per bootstrap draw; with the draws they make the quantiles of a new run
+_NOISE_PER_DRAW = 40
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """A predicted held-out loss (nats/token) with an interval of probability `level`.
+
+    `extrapolates` names the inputs that stand outside the fitted range and by what factor (above 1); empty inside.
+    """
+
+    loss: float
+    low: float
+    high: float
+    level: float
+    extrapolates: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Law:
+    """A law of one family and one pruning method.
+
+    Attributes:
+        family, method, form: what was fitted, and by which formula (`regrow.laws.forms`).
+        params: the formula's parameters in natural units (parameters, tokens, nats).
+        status: `ok`; `bound`: a parameter ended on its bound; `flat`: the data cannot tell some parameters apart;
+            `failed`: no start converged to a finite objective.
+        warnings: what a reader must know, in plain words.
+        n_runs, n_points: runs and checkpoints fitted.
+        metrics: in-sample `r2`, `huber`, `asd`, `mape` (fractions), None where undefined.
+        ranges: smallest and largest of each input that was fitted.
+        draws: run-level bootstrap refits, [draws, parameters], in the order of `params`.
+        run_spread: standard deviation of log loss between runs of the same size, rate and tokens.
+        point_spread: standard deviation of log loss between checkpoints of a run around the curve.
+        baseline: `initial` or `control`: where gaps are measured from.
+        fingerprint: SHA-256 (16 hex digits) of the data.
+        diagnostics: objective, starts, starts_agreed, condition, at_bound, fixed, run_dof, and what else helps trust.
+    """
+
+    family: str
+    method: str
+    form: str
+    params: Mapping[str, float]
+    status: str
+    warnings: tuple[str, ...] = ()
+    n_runs: int
+    n_points: int
+    metrics: Mapping[str, float | None]
+    ranges: Mapping[str, tuple[float, float]]
+    draws: np.ndarray
+    run_spread: float
+    point_spread: float
+    baseline: str = "initial"
+    fingerprint: str = ""
+    diagnostics: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def formula(self) -> Form:
+        """The form behind the name."""
+        return find_form(self.form)
+
+    @property
+    def theta(self) -> np.ndarray:
+        """The parameters as an array, [p]."""
+        return np.array([self.params[name] for name in self.formula.names], dtype=float)
+
+    def loss(self, *, params_before: Any, pruning_rate: Any, tokens: Any, loss_before: Any) -> np.ndarray:
+        """Loss in nats/token at the point estimate; the inputs broadcast against each other."""
+        return self._evaluate(self.theta[None, :], params_before, pruning_rate, tokens, loss_before)[0]
+
+    def loss_draws(self, *, params_before: Any, pruning_rate: Any, tokens: Any, loss_before: Any) -> np.ndarray:
+        """Loss of every bootstrap refit, [draws, ...]: the uncertainty of the predicted mean."""
+        return self._evaluate(self.draws, params_before, pruning_rate, tokens, loss_before)
+
+    def gap(self, *, params_before: Any, pruning_rate: Any, tokens: Any, loss_before: Any) -> np.ndarray:
+        """Loss above `loss_before`, in nats/token."""
+        before = np.asarray(loss_before, dtype=float)
+        inputs = {"params_before": params_before, "pruning_rate": pruning_rate, "tokens": tokens}
+        return self.loss(**inputs, loss_before=before) - before
+
+    def slope(self, *, params_before: Any, pruning_rate: Any, tokens: Any, loss_before: Any) -> np.ndarray:
+        """dL/d ln D in nats per e-fold of tokens; divide by the tokens for nats per token."""
+        return self._evaluate(self.theta[None, :], params_before, pruning_rate, tokens, loss_before, slope=True)[0]
+
+    def predict(
+        self,
+        *,
+        params_before: float,
+        pruning_rate: float,
+        tokens: float,
+        loss_before: float,
+        level: float = 0.9,
+        of: str = "run",
+    ) -> Prediction:
+        """The loss of one cell with its interval.
+
+        Args:
+            level: probability of the interval.
+            of: `run`, where one new run's checkpoint will lie; `mean`, where the average over runs lies.
+
+        Raises:
+            InputError: an input that no model has, or a level outside (0, 1).
+        """
+        inputs = {
+            "params_before": float(params_before),
+            "pruning_rate": float(pruning_rate),
+            "tokens": float(tokens),
+            "loss_before": float(loss_before),
+        }
+        low, high = self.interval(**inputs, level=level, of=of)
+        return Prediction(
+            loss=float(self.loss(**inputs)),
+            low=float(low),
+            high=float(high),
+            level=level,
+            extrapolates=self.extrapolates(**inputs),
+        )
+
+    def interval(
+        self,
+        *,
+        params_before: Any,
+        pruning_rate: Any,
+        tokens: Any,
+        loss_before: Any,
+        level: float = 0.9,
+        of: str = "run",
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Lower and upper ends of the prediction interval, broadcast like `loss`.
+
+        The draws carry what the data leave open about the mean. A new run adds its own offset and its checkpoint's
+        noise, with Student's t tails because both spreads are estimated from few runs.
+        """
+        one_of(of, ("run", "mean"), what="interval", where="predict")
+        if not 0 < level < 1:
+            raise InputError(f"level {level}", where="predict", hint="give a probability between 0 and 1, like 0.9")
+        inputs = {
+            "params_before": params_before,
+            "pruning_rate": pruning_rate,
+            "tokens": tokens,
+            "loss_before": loss_before,
+        }
+        log_loss = np.log(np.maximum(self.loss_draws(**inputs), 1e-12))
+        if of == "run":
+            noise = self._noise(len(log_loss))
+            log_loss = log_loss[:, None] + noise.reshape(noise.shape + (1,) * (log_loss.ndim - 1))
+            log_loss = log_loss.reshape(-1, *log_loss.shape[2:])
+        tail = (1 - level) / 2
+        low, high = np.exp(np.quantile(log_loss, [tail, 1 - tail], axis=0))
+        point = self.loss(**inputs)  # the interval of a skewed bootstrap may miss its own point estimate
+        return np.minimum(low, point), np.maximum(high, point)
+
+    def extrapolates(
+        self, *, params_before: float, pruning_rate: float, tokens: float, loss_before: float
+    ) -> dict[str, float]:
+        """The inputs outside the fitted range, with the factor (above 1) by which they are."""
+        given = {
+            "params_before": params_before,
+            "pruning_rate": pruning_rate,
+            "tokens": tokens,
+            "loss_before": loss_before,
+        }
+        out = {}
+        for name, (low, high) in self.ranges.items():
+            value = given[name]
+            if name not in self.formula.uses:
+                continue
+            if value > high * _INSIDE:
+                out[name] = value / high if high > 0 else math.inf
+            elif value * _INSIDE < low:
+                out[name] = low / value if value > 0 else math.inf
+        return out
+
+    def intervals(self, level: float = 0.9) -> dict[str, tuple[float, float]]:
+        """Bootstrap interval of every parameter."""
+        tail = (1 - level) / 2
+        low, high = np.quantile(self.draws, [tail, 1 - tail], axis=0)
+        return {name: (float(a), float(b)) for name, a, b in zip(self.params, low, high, strict=True)}
+
+    def save(self, path: str | Path) -> None:
+        """Write a law file with this one law (`regrow.laws.files`)."""
+        from regrow.laws.files import save_laws
+
+        save_laws([self], path)
+
+    def validate(self, runs: Any, hold_out: str = "tokens", **options: Any) -> Any:
+        """Hold out a part of these runs of the law's own family and method, refit its form, predict the rest.
+
+        Returns a `regrow.laws.validation.HoldOutResult`; `options` are those of `regrow.laws.validate`.
+        """
+        from regrow.laws.observations import as_records
+        from regrow.laws.validation import validate
+
+        mine = [r for r in as_records(runs) if r.family == self.family and (r.is_control or r.method == self.method)]
+        if not mine:
+            raise InputError(f"no run of {self.family} {self.method}", where="validate", hint="give the law's own runs")
+        return validate(mine, hold_out, self.form, self.baseline, **options)[0]
+
+    def to_frame(self, level: float = 0.9) -> pd.DataFrame:
+        """A table with one row per parameter: value, low, high, meaning."""
+        import pandas as pd
+
+        ends = self.intervals(level)
+        rows = [
+            {"parameter": p.name, "value": self.params[p.name], "low": ends[p.name][0], "high": ends[p.name][1],
+             "meaning": p.meaning}
+            for p in self.formula.parameters
+        ]  # fmt: skip
+        return pd.DataFrame(rows).set_index("parameter")
+
+    def _noise(self, draws: int) -> np.ndarray:
+        """Log-loss noise of a new run's checkpoint, [draws, k]; fixed, so that predictions repeat."""
+        rng = np.random.default_rng(0)
+        dof = max(float(self.diagnostics.get("run_dof", self.n_runs)), 1.0)
+        chi = rng.chisquare(dof, size=(draws, _NOISE_PER_DRAW)) / dof
+        between = self.run_spread * rng.standard_normal((draws, _NOISE_PER_DRAW)) / np.sqrt(chi)
+        return between + self.point_spread * rng.standard_normal((draws, _NOISE_PER_DRAW))
+
+    def _evaluate(
+        self,
+        theta: np.ndarray,
+        params_before: Any,
+        pruning_rate: Any,
+        tokens: Any,
+        loss_before: Any,
+        *,
+        slope: bool = False,
+    ) -> np.ndarray:
+        form = self.formula
+        arrays = np.broadcast_arrays(
+            *(np.asarray(v, dtype=float) for v in (params_before, pruning_rate, tokens, loss_before))
+        )
+        n, rate, d, before = arrays
+        _check("params_before", n, bool(np.all(np.isfinite(n) & (n > 0))), "give the parameters before pruning")
+        lowest = 0 if "p2" not in form.name else np.nextafter(0, 1)
+        _check("pruning_rate", rate, bool(np.all((rate >= lowest) & (rate < 1))), "it lies between 0 and 1")
+        positive = np.all(d > 0) or (not form.diverges_at_zero and np.all(d >= 0))
+        hint = "this form needs tokens above 0; p2_shifted also covers the loss right after pruning"
+        _check("tokens", d, bool(positive), hint)
+        _check("loss_before", before, bool(np.all(np.isfinite(before) & (before > 0))), "give nats/token")
+        x = Inputs(
+            params_before=n.ravel(), rate=rate.ravel(), tokens=d.ravel(), loss_before=before.ravel(), ref=Reference()
+        )
+        scaled = form.from_natural(theta, Reference())
+        with np.errstate(over="ignore", under="ignore"):
+            out = form.slope(scaled, x) if slope else form.value(scaled, x)
+        return out.reshape(len(theta), *n.shape)
+
+    def __repr__(self) -> str:
+        low_high = self.intervals() if len(self.draws) else {}
+        lines = [f"Law {self.family} {self.method}: {self.form}, status {self.status}, {self.n_runs} runs, "
+                 f"{self.n_points} checkpoints, baseline {self.baseline}"]  # fmt: skip
+        lines.append(f"  loss = {self.formula.formula}")
+        for name, value in self.params.items():
+            ends = f"   90% [{low_high[name][0]:.4g}, {low_high[name][1]:.4g}]" if name in low_high else ""
+            lines.append(f"  {name:>6} = {value:<11.5g}{ends}")
+        shown = ", ".join(f"{k} {v:.4g}" for k, v in self.metrics.items() if v is not None)
+        lines.append(f"  {shown}; spread of log loss: runs {self.run_spread:.2g}, checkpoints {self.point_spread:.2g}")
+        lines.extend(f"  ! {warning}" for warning in self.warnings)
+        return "\n".join(lines)
+
+
+def _check(name: str, values: np.ndarray, good: bool, hint: str) -> None:
+    if not good:
+        shown = f"{values.flat[0]:g}" if values.size == 1 else "some values are out of range"
+        raise InputError(f"{name} {shown}", where="predict", hint=hint)
+
+
+def select_law(laws: list[Law], family: str | None = None, method: str | None = None) -> Law:
+    """The one law of this family and method.
+
+    Raises `InputError` listing what there is if none fits, or if several do because one of the two was not given.
+    """
+    if not laws:
+        raise InputError("no law", where="laws", hint="fit one first")
+    if family is not None:
+        one_of(family, sorted({law.family for law in laws}), what="family", where="laws")
+    found = [law for law in laws if family in (None, law.family)]
+    if method is not None:
+        one_of(method, sorted({law.method for law in found}), what="method", where="laws")
+    found = [law for law in found if method in (None, law.method)]
+    if len(found) > 1:
+        there = ", ".join(f"{law.family} {law.method} ({law.form})" for law in found)
+        missing = [
+            name
+            for name, given, values in (
+                ("family", family, {law.family for law in found}),
+                ("method", method, {law.method for law in found}),
+            )
+            if given is None and len(values) > 1
+        ]
+        what = " and the ".join(missing) or "one form per file"
+        raise InputError(f"{len(found)} laws fit", where="laws", hint=f"give the {what}; there are: {there}")
+    return found[0]

@@ -1,0 +1,274 @@
+"""From run records to the arrays that a law is fitted to: one group per family and method.
+
+Everything that cannot be fitted is refused here, with the run and the value named; everything that is left out is
+said in `Observations.notes`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from regrow.errors import InputError, one_of
+from regrow.laws.forms import Inputs, Reference
+from regrow.runs.record import RunRecord
+from regrow.units import format_count
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+BASELINES = ("initial", "control")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Observations:
+    """The checkpoints of one group, each array of shape [n], in the order of runs and tokens.
+
+    Attributes:
+        run: index of each checkpoint's run into `runs`.
+        params_before, pruning_rate, tokens, loss, loss_before: as in `RunRecord`; `loss_before` is the control's loss
+            at the same tokens where the baseline is `control`.
+        notes: what was left out or mended, in plain words.
+    """
+
+    family: str
+    method: str
+    baseline: str
+    runs: tuple[str, ...]
+    run: np.ndarray
+    params_before: np.ndarray
+    pruning_rate: np.ndarray
+    tokens: np.ndarray
+    loss: np.ndarray
+    loss_before: np.ndarray
+    notes: tuple[str, ...] = ()
+
+    @property
+    def where(self) -> str:
+        return f"{self.family} {self.method}"
+
+    def __len__(self) -> int:
+        return len(self.loss)
+
+    @property
+    def sizes(self) -> np.ndarray:
+        return np.unique(self.params_before)
+
+    def keep(self, mask: np.ndarray, note: str | None = None) -> Observations:
+        """Only the checkpoints in `mask`; runs that lose all of theirs are gone."""
+        left, index = np.unique(self.run[mask], return_inverse=True)
+        return replace(
+            self,
+            runs=tuple(self.runs[i] for i in left),
+            run=index,
+            params_before=self.params_before[mask],
+            pruning_rate=self.pruning_rate[mask],
+            tokens=self.tokens[mask],
+            loss=self.loss[mask],
+            loss_before=self.loss_before[mask],
+            notes=(*self.notes, note) if note else self.notes,
+        )
+
+    def reference(self) -> Reference:
+        """Geometric means of what was seen: the scale at which coefficients are of the size of the gap."""
+
+        def middle(values: np.ndarray) -> float:
+            seen = values[values > 0]
+            return float(np.exp(np.log(seen).mean())) if seen.size else 1.0
+
+        return Reference(params=middle(self.params_before), tokens=middle(self.tokens), rate=middle(self.pruning_rate))
+
+    def inputs(self, ref: Reference) -> Inputs:
+        return Inputs(
+            params_before=self.params_before,
+            rate=self.pruning_rate,
+            tokens=self.tokens,
+            loss_before=self.loss_before,
+            ref=ref,
+        )
+
+    def weights(self) -> np.ndarray:
+        """Each run counts once, however many checkpoints it has: 1 / (checkpoints of the run), [n]."""
+        return 1 / np.bincount(self.run)[self.run]
+
+    def ranges(self) -> dict[str, tuple[float, float]]:
+        """Smallest and largest of every input."""
+        return {
+            name: (float(values.min()), float(values.max()))
+            for name, values in (
+                ("params_before", self.params_before),
+                ("pruning_rate", self.pruning_rate),
+                ("tokens", self.tokens),
+                ("loss_before", self.loss_before),
+            )
+        }
+
+    def fingerprint(self) -> str:
+        """SHA-256 (16 hex digits) of the numbers fitted, whatever the order of the runs."""
+        rows = sorted(
+            f"{self.runs[r]} {n:.0f} {rate:.9g} {d:.0f} {loss:.9g} {before:.9g}"
+            for r, n, rate, d, loss, before in zip(
+                self.run, self.params_before, self.pruning_rate, self.tokens, self.loss, self.loss_before, strict=True
+            )
+        )
+        return hashlib.sha256("\n".join((self.family, self.method, *rows)).encode()).hexdigest()[:16]
+
+
+def as_records(runs: Sequence[RunRecord] | pd.DataFrame | Any, *, where: str = "runs") -> list[RunRecord]:
+    """Run records as they are, or read from a table with the contract's columns (`regrow.runs.table`)."""
+    if hasattr(runs, "columns"):
+        from regrow.runs.table import from_table
+
+        table: Any = runs
+        return from_table(table, where=where)
+    records = list(runs)
+    wrong = [r for r in records if not isinstance(r, RunRecord)]
+    if wrong:
+        raise InputError(f"{type(wrong[0]).__name__} is not a run", where=where, hint="give run records or a table")
+    if not records:
+        raise InputError("no runs", where=where, hint="give at least one run with its curve")
+    return records
+
+
+def observe(runs: Sequence[RunRecord] | Any, *, baseline: str = "initial") -> list[Observations]:
+    """Group runs by family and method and check every number.
+
+    Args:
+        runs: run records, or a table.
+        baseline: `initial` measures the gap from the loss before pruning, `control` from the unpruned control's
+            loss at the same tokens.
+
+    Raises:
+        InputError: nothing but controls, a non-finite or non-positive loss, two checkpoints at the same tokens, two
+            runs of one name, or a control that is missing or too short for the baseline `control`.
+    """
+    one_of(baseline, BASELINES, what="baseline")
+    records = as_records(runs)
+    names = [(r.family, r.method, r.run) for r in records]
+    repeated = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
+    if repeated:
+        raise InputError(
+            f"two runs named {repeated[2]!r} in {repeated[0]} {repeated[1]}", where="runs", hint="name them apart"
+        )
+    controls = [_checked(r) for r in records if r.is_control]
+    groups: dict[tuple[str, str], list[RunRecord]] = {}
+    for record in records:
+        if not record.is_control:
+            groups.setdefault((record.family, record.method), []).append(_checked(record))
+    if not groups:
+        raise InputError("only unpruned controls", where="runs", hint="give at least one run of a pruned model")
+    return [_group(family, method, rs, controls, baseline) for (family, method), rs in groups.items()]
+
+
+def _checked(record: RunRecord) -> RunRecord:
+    """The record with its curve sorted by tokens. Raises `InputError` for what no fit can use."""
+    where = f"run {record.run}"
+    for point in record.curve:
+        if not (np.isfinite(point.loss) and point.loss > 0 and np.isfinite(point.tokens)):
+            raise InputError(
+                f"loss {point.loss} at {point.tokens} tokens", where=where, hint="drop the checkpoint or mend it"
+            )
+    curve = tuple(sorted(record.curve, key=lambda p: p.tokens))
+    for one, two in pairwise(curve):
+        if one.tokens == two.tokens:
+            raise InputError(
+                f"two checkpoints at {one.tokens} tokens", where=where, hint="keep one, or name the runs apart"
+            )
+    return replace(record, curve=curve)
+
+
+def _group(
+    family: str, method: str, records: list[RunRecord], controls: list[RunRecord], baseline: str
+) -> Observations:
+    notes = []
+    empty = [r.run for r in records if not r.curve]
+    if empty:
+        notes.append(f"left out, no checkpoints: {', '.join(empty)}")
+    broken = [r.run for r in records if r.status == "failed"]
+    if broken:
+        notes.append(f"left out, the run failed: {', '.join(broken)}")
+    records = [r for r in records if r.curve and r.status != "failed"]
+    if not records:
+        raise InputError("no run has a checkpoint", where=f"{family} {method}", hint="train or import its runs first")
+    index = np.concatenate([np.full(len(r.curve), i) for i, r in enumerate(records)])
+    out = Observations(
+        family=family,
+        method=method,
+        baseline="initial",
+        runs=tuple(r.run for r in records),
+        run=index,
+        params_before=np.array([float(r.params_before) for r in records])[index],
+        pruning_rate=np.array([r.pruning_rate for r in records])[index],
+        tokens=np.array([float(p.tokens) for r in records for p in r.curve]),
+        loss=np.array([p.loss for r in records for p in r.curve]),
+        loss_before=np.array([r.loss_before for r in records])[index],
+        notes=tuple(notes),
+    )
+    return _against_control(out, controls) if baseline == "control" else out
+
+
+def _against_control(seen: Observations, controls: Iterable[RunRecord]) -> Observations:
+    """Replace the loss before pruning by the control's at the same tokens, linear in log tokens in between."""
+    curves = control_curves(controls, seen.family)
+    before = np.empty(len(seen))
+    inside = np.ones(len(seen), dtype=bool)
+    for size in seen.sizes:
+        if int(size) not in curves:
+            raise InputError(
+                f"no control with {format_count(size)} parameters",
+                where=seen.where,
+                hint="train the unpruned model on the same tokens (method none), or use the baseline initial",
+            )
+        here = seen.params_before == size
+        before[here], inside[here] = read_control(curves[int(size)], seen.tokens[here])
+    if not inside.any():
+        raise InputError(
+            "the controls cover none of the tokens of the pruned runs", where=seen.where, hint="train them as long"
+        )
+    out = replace(seen, loss_before=np.where(inside, before, 1.0), baseline="control")
+    if inside.all():
+        return out
+    return out.keep(inside, f"left out {int((~inside).sum())} checkpoints outside the control's tokens")
+
+
+def control_curves(controls: Iterable[RunRecord], family: str) -> dict[int, tuple[np.ndarray, np.ndarray, float]]:
+    """Tokens, losses and the loss before training of each size's control; several of one size are averaged."""
+    by_size: dict[int, list[RunRecord]] = {}
+    for record in controls:
+        if record.family == family and record.curve and record.status != "failed":
+            by_size.setdefault(record.params_before, []).append(record)
+    out = {}
+    for size, records in by_size.items():
+        tokens = np.unique([float(p.tokens) for r in records for p in r.curve])
+        rows = []
+        for record in records:
+            loss, inside = read_control(_curve(record), tokens)
+            rows.append(np.where(inside, loss, np.nan))
+        table = np.array(rows)
+        full = ~np.isnan(table).any(axis=0)
+        if full.any():
+            out[size] = (tokens[full], table[:, full].mean(axis=0), float(np.mean([r.loss_before for r in records])))
+    return out
+
+
+def _curve(record: RunRecord) -> tuple[np.ndarray, np.ndarray, float]:
+    tokens = np.array([float(p.tokens) for p in record.curve])
+    return tokens, np.array([p.loss for p in record.curve]), record.loss_before
+
+
+def read_control(curve: tuple[np.ndarray, np.ndarray, float], tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A control's loss at these tokens and whether it lies within its checkpoints; at zero tokens it is L0."""
+    at, loss, before = curve
+    positive = at > 0
+    inside = (tokens >= at[positive].min(initial=np.inf)) & (tokens <= at.max())
+    value = np.full(len(tokens), before)
+    if positive.any():
+        value = np.where(
+            tokens > 0, np.interp(np.log(np.maximum(tokens, 1)), np.log(at[positive]), loss[positive]), value
+        )
+    return value, inside | (tokens == 0)

@@ -1,0 +1,72 @@
+"""Runs drawn from a known law, for tests, benchmarks and the design of studies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from regrow.errors import InputError
+from regrow.laws.forms import Inputs, Reference, find_form
+from regrow.runs.record import CurvePoint, RunRecord
+
+
+def simulate(
+    params: Mapping[str, float],
+    *,
+    sizes: Sequence[float],
+    rates: Sequence[float],
+    tokens: Sequence[float],
+    loss_before: Callable[[float], float],
+    form: str = "p2",
+    run_noise: float = 0.0,
+    point_noise: float = 0.0,
+    seed: int = 0,
+    family: str = "simulated",
+    method: str = "depth",
+) -> list[RunRecord]:
+    """One run per size and rate.
+
+    Args:
+        params: parameters of the form in natural units.
+        sizes, rates, tokens: the grid; every run is read at every count of tokens.
+        loss_before: loss before pruning (nats/token) as a function of the parameters.
+        run_noise: standard deviation of a run's offset, nats.
+        point_noise: standard deviation of a checkpoint around its run, nats.
+
+    Raises:
+        InputError: a parameter of the form is missing.
+    """
+    formula = find_form(form)
+    missing = [name for name in formula.names if name not in params]
+    if missing:
+        raise InputError(f"no value for {', '.join(missing)}", where=f"simulate {form}")
+    theta = formula.from_natural(np.array([[params[name] for name in formula.names]], dtype=float), Reference())
+    rng = np.random.default_rng(seed)
+    d = np.round(np.asarray(tokens, dtype=float))
+    runs = []
+    for size in map(round, sizes):
+        for rate in rates:
+            before = float(loss_before(size))
+            x = Inputs(
+                params_before=np.full(d.shape, float(size)),
+                rate=np.full(d.shape, float(rate)),
+                tokens=d,
+                loss_before=np.full(d.shape, before),
+            )
+            noise = run_noise * rng.standard_normal() + point_noise * rng.standard_normal(d.shape)
+            loss = formula.value(theta, x)[0] + noise
+            runs.append(
+                RunRecord(
+                    run=f"{size}-{rate:g}",
+                    family=family,
+                    method=method,
+                    params_before=size,
+                    params_after=max(1, round(size * (1 - rate))),
+                    pruning_rate=float(rate),
+                    loss_before=before,
+                    curve=tuple(CurvePoint(tokens=int(t), loss=float(v)) for t, v in zip(d, loss, strict=True)),
+                    seed=seed,
+                )
+            )
+    return runs

@@ -1,0 +1,181 @@
+"""Batched robust least squares with bounds: many starts, or many bootstrap draws, in one set of array operations.
+
+The objective is sum_i w_i huber(log f(theta, x_i) - log L_i). Each step solves a damped Newton system per candidate:
+
+    (J^T W_in J + lambda J^T W_irls J) step = -J^T (w psi)
+
+where `W_in` counts only the residuals inside the Huber delta (the true curvature) and `W_irls` weighs every residual
+by psi(r)/r. The second is a majoriser of the first, so lambda = 1 descends almost always and lambda -> 0 is Newton's
+method, which converges fast where plain reweighting crawls. Bounds are kept by projection: a parameter on its bound
+whose gradient points outward does not move.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from regrow.laws.forms import Form, Inputs
+from regrow.laws.objective import HUBER_DELTA, huber
+
+#: candidates are handled in blocks of this many numbers of Jacobian, so that they stay in the cache
+_BLOCK = 400_000
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Problem:
+    """What is fitted: `log_loss` is [n] or [B, n], `weights` [n] or [B, n]; `free` [p] says what may move.
+
+    `lower` and `upper`, [p], bound the scaled parameters.
+    """
+
+    form: Form
+    x: Inputs
+    log_loss: np.ndarray
+    weights: np.ndarray
+    free: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
+    delta: float = HUBER_DELTA
+
+    def rows(self, block: slice) -> tuple[np.ndarray, np.ndarray]:
+        """Targets and weights of a block of candidates."""
+        y = self.log_loss if self.log_loss.ndim == 1 else self.log_loss[block]
+        w = self.weights if self.weights.ndim == 1 else self.weights[block]
+        return y, w
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Solutions:
+    """Where each candidate ended: parameters [B, p], objective [B] (inf where it failed), whether it settled [B]."""
+
+    theta: np.ndarray
+    objective: np.ndarray
+    converged: np.ndarray
+
+    @property
+    def best(self) -> int:
+        return int(np.argmin(self.objective))
+
+
+def solve(problem: Problem, starts: np.ndarray, *, iterations: int = 60, tolerance: float = 1e-10) -> Solutions:
+    """Minimise from every start [B, p]; candidate b uses row b of the targets and weights where these are 2-D."""
+    step = max(1, _BLOCK // max(1, starts.shape[1] * len(problem.x.tokens)))
+    parts = [
+        _solve_block(problem, starts[i : i + step], slice(i, i + step), iterations, tolerance)
+        for i in range(0, len(starts), step)
+    ]
+    return Solutions(
+        theta=np.concatenate([p.theta for p in parts]),
+        objective=np.concatenate([p.objective for p in parts]),
+        converged=np.concatenate([p.converged for p in parts]),
+    )
+
+
+def _objective(problem: Problem, theta: np.ndarray, y: np.ndarray, w: np.ndarray) -> np.ndarray:
+    value = problem.form.value(theta, problem.x)
+    total = np.sum(w * huber(np.log(np.where(value > 0, value, np.nan)) - y, problem.delta), axis=1)
+    return np.where(np.isfinite(total), total, np.inf)
+
+
+def _solve_block(problem: Problem, starts: np.ndarray, block: slice, iterations: int, tolerance: float) -> Solutions:
+    with np.errstate(all="ignore"):  # a wild start may overflow; its objective is inf and it is never the best
+        theta = np.clip(starts, problem.lower, problem.upper)
+        y, w = problem.rows(block)
+        damping = np.full(len(theta), 1.0)
+        objective = _objective(problem, theta, y, w)
+        settled = ~np.isfinite(objective)
+        for _ in range(iterations):
+            active = np.flatnonzero(~settled)
+            if not active.size:
+                break
+            y_a, w_a = (v if v.ndim == 1 else v[active] for v in (y, w))
+            proposal = _propose(problem, theta[active], y_a, w_a, damping[active])
+            reached = _objective(problem, proposal, y_a, w_a)
+            better = reached < objective[active]
+            # relative gain small, or nothing left to try
+            small = better & (objective[active] - reached <= tolerance * objective[active])
+            stuck = ~better & (damping[active] > 1e6)
+            theta[active] = np.where(better[:, None], proposal, theta[active])
+            objective[active] = np.where(better, reached, objective[active])
+            damping[active] = np.clip(np.where(better, damping[active] * 0.2, damping[active] * 5), 1e-7, 1e8)
+            settled[active] = stuck | (small & (damping[active] < 1e3)) | (objective[active] < 1e-22)
+    return Solutions(theta=theta, objective=objective, converged=settled & np.isfinite(objective))
+
+
+def _propose(problem: Problem, theta: np.ndarray, y: np.ndarray, w: np.ndarray, damping: np.ndarray) -> np.ndarray:
+    """One damped step from every candidate [b, p], projected on the bounds."""
+    value, jacobian = problem.form.value_and_jacobian(theta, problem.x)
+    assert jacobian is not None
+    # fixed parameters carry no column: p is small, so this is most of the saving
+    moving = np.flatnonzero(problem.free)
+    rows = jacobian[:, moving, :] / value[:, None, :]
+    residual = np.log(value) - y
+    size = np.abs(residual)
+    irls = w * np.where(size <= problem.delta, 1.0, problem.delta / np.maximum(size, 1e-300))
+    inner = w * (size <= problem.delta)
+    gradient = np.einsum("bpn,bn->bp", rows, irls * residual)
+    wide = rows * irls[:, None, :]
+    majoriser = wide @ rows.transpose(0, 2, 1)
+    curvature = (rows * inner[:, None, :]) @ rows.transpose(0, 2, 1)
+    scale = np.einsum("bpp->bp", majoriser)
+    floor = 1e-14 * scale.max(axis=1, keepdims=True) + 1e-30
+    here = theta[:, moving]
+    blocked = (here <= problem.lower[moving]) & (gradient > 0) | (here >= problem.upper[moving]) & (gradient < 0)
+    system = curvature + damping[:, None, None] * majoriser
+    diagonal = np.arange(len(moving))
+    system[:, diagonal, diagonal] += 0.01 * damping[:, None] * scale + floor
+    system = np.where(blocked[:, :, None] | blocked[:, None, :], 0.0, system)
+    system[:, diagonal, diagonal] += blocked
+    # parameters differ in scale: solve for the step in units where the diagonal is one
+    root = np.sqrt(np.maximum(system[:, diagonal, diagonal], 1e-300))
+    right = np.where(blocked, 0.0, -gradient) / root
+    bad = ~np.isfinite(right).all(axis=1) | ~np.isfinite(system).all(axis=(1, 2))
+    system = system / root[:, :, None] / root[:, None, :]
+    system[bad] = np.eye(len(moving))
+    right[bad] = 0.0
+    system[:, diagonal, diagonal] += 1e-13
+    step = np.linalg.solve(system, right[..., None])[..., 0] / root
+    out = theta.copy()
+    out[:, moving] = np.clip(here + step, problem.lower[moving], problem.upper[moving])
+    return out
+
+
+def solve_linear_block(problem: Problem, starts: np.ndarray) -> np.ndarray:
+    """Set the linear parameters of every start [B, p] to their best non-negative values, exactly.
+
+    Least squares on relative residuals, (f - L)/L, which to first order is the log residual. With q free linear
+    parameters the non-negative solution is the best of the 2^q unconstrained ones that are non-negative, so it is
+    exact. Targets and weights are [n].
+    """
+    form, theta = problem.form, starts.copy()
+    linear = np.flatnonzero(problem.free & np.array([p.linear for p in form.parameters]))
+    if not linear.size:
+        return theta
+    with np.errstate(all="ignore"):
+        theta[:, linear] = 0.0
+        offset, jacobian = form.value_and_jacobian(theta, problem.x)
+        assert jacobian is not None
+        loss = np.exp(problem.log_loss)
+        root = np.sqrt(problem.weights)
+        design = jacobian[:, linear, :] / loss * root
+        target = (loss - offset) / loss * root
+        gram, moment = design @ design.transpose(0, 2, 1), np.einsum("bqn,bn->bq", design, target)
+        best, found = np.full(len(theta), np.inf), np.zeros((len(theta), linear.size))
+        for bits in range(1 << linear.size):
+            chosen = np.flatnonzero([bits >> k & 1 for k in range(linear.size)])
+            answer = np.zeros_like(found)
+            if chosen.size:
+                part = gram[:, chosen[:, None], chosen]
+                ridge = 1e-12 * np.einsum("bqq->bq", part).max(axis=1) + 1e-300
+                part = part + ridge[:, None, None] * np.eye(chosen.size)
+                usable = np.isfinite(part).all(axis=(1, 2)) & np.isfinite(moment).all(axis=1)
+                part[~usable] = np.eye(chosen.size)
+                solved = np.linalg.solve(part, moment[:, chosen, None])[..., 0]
+                answer[:, chosen] = np.where(usable[:, None], solved, 0.0)
+            cost = np.einsum("bq,bqr,br->b", answer, gram, answer) - 2 * np.einsum("bq,bq->b", answer, moment)
+            better = (answer >= 0).all(axis=1) & (cost < best)
+            best, found = np.where(better, cost, best), np.where(better[:, None], answer, found)
+        theta[:, linear] = found
+    return theta

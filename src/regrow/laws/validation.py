@@ -1,0 +1,282 @@
+"""Proof by held-out runs: fit on a part, predict the rest, and set the error beside what a sceptic would try first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from regrow.errors import InputError, RegrowError, one_of
+from regrow.laws import baselines
+from regrow.laws.fitting import PointFit, fit_group, fit_point, usable
+from regrow.laws.forms import FORMS, Form, find_form
+from regrow.laws.identify import distinct
+from regrow.laws.law import Law
+from regrow.laws.objective import average_slope_difference
+from regrow.laws.observations import Observations, as_records, observe
+from regrow.runs.record import RunRecord
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+HOLD_OUTS = ("tokens", "size", "rate", "run")
+#: share of the checkpoints of each run that the hold-out `tokens` keeps back
+TOKENS_SHARE = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class HoldOutResult:
+    """How one form predicted what it had not seen; errors are fractions of the loss.
+
+    Attributes:
+        hold_out: `tokens` (last 20% of each run), `size` (largest), `rate` (highest), `run` (each in turn).
+        mape, max_ape: mean and worst absolute error of the held-out losses.
+        gap_mape: mean absolute error of the gap above the baseline loss, None where no gap is positive.
+        asd: average slope difference, nats per e-fold of tokens.
+        coverage: share of held-out checkpoints inside the interval for a new run at `level`.
+        r2: of the held-out losses; None where they are all equal.
+        outside: how far the held-out points stand outside what was fitted, as a factor per input.
+        baselines: mape of `last` (the last loss seen; across runs, the nearest run's gap), `power` (a power law of
+            the run alone, only for tokens) and `chinchilla`; None where one does not apply.
+        status: worst status among the laws fitted.
+    """
+
+    family: str
+    method: str
+    form: str
+    hold_out: str
+    mape: float
+    max_ape: float
+    gap_mape: float | None
+    asd: float | None
+    coverage: float
+    level: float
+    r2: float | None
+    n_points: int
+    n_runs: int
+    outside: Mapping[str, float]
+    baselines: Mapping[str, float | None]
+    status: str
+    warnings: tuple[str, ...] = field(default=())
+
+
+class HoldOutResults(list[HoldOutResult]):
+    """Hold-out results; `skipped` says which could not be done and why."""
+
+    def __init__(self, results: Iterable[HoldOutResult] = (), skipped: Sequence[str] = ()) -> None:
+        super().__init__(results)
+        self.skipped = tuple(skipped)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per result, the baselines as columns."""
+        import pandas as pd
+
+        rows = []
+        for r in self:
+            plain = {k: v for k, v in vars(r).items() if k not in ("outside", "baselines", "warnings")}
+            outside = {f"outside_{k}": v for k, v in r.outside.items()}
+            rows.append(plain | outside | {f"baseline_{k}": v for k, v in r.baselines.items()})
+        return pd.DataFrame(rows)
+
+
+def validate(
+    runs: Sequence[RunRecord] | Any,
+    hold_out: str = "tokens",
+    forms: Sequence[str] | str | None = None,
+    baseline: str = "initial",
+    *,
+    level: float = 0.9,
+    draws: int = 200,
+    seed: int = 0,
+) -> HoldOutResults:
+    """Hold out, fit, predict, for every group and form.
+
+    Args:
+        hold_out: `tokens`, `size`, `rate` or `run`.
+        forms: one name, several, or None for all.
+        level: probability of the intervals whose coverage is counted.
+
+    Returns:
+        One result per group and form; `.skipped` lists what a group was too small for.
+
+    Raises:
+        InputError: an unknown hold-out or form, bad runs, or nothing that can be validated.
+    """
+    one_of(hold_out, HOLD_OUTS, what="hold-out")
+    names = list(FORMS) if forms is None else [forms] if isinstance(forms, str) else list(forms)
+    formulas = [find_form(name) for name in names]
+    records = as_records(runs)
+    results, skipped = [], []
+    initial = observe(records, baseline="initial")
+    measured = initial if baseline == "initial" else observe(records, baseline=baseline)
+    lent: dict[tuple[str, int], PointFit | None] = {}
+
+    def others(formula: Form, mine: int) -> list[PointFit]:
+        """The family's other methods, which lend their spread between runs as they do in `fit`."""
+        groups = measured if "loss_before" in formula.uses else initial
+        found = []
+        for i, group in enumerate(groups):
+            if i == mine or group.family != groups[mine].family:
+                continue
+            if (formula.name, i) not in lent:
+                try:
+                    lent[formula.name, i] = fit_point(formula, usable(formula, group), seed=seed)
+                except RegrowError:
+                    lent[formula.name, i] = None
+            found.append(lent[formula.name, i])
+        return [point for point in found if point is not None]
+
+    for number, (plain, gapped) in enumerate(zip(initial, measured, strict=True)):
+        chinchilla: float | None = None
+        chinchilla_done = False
+        for formula in formulas:
+            seen = gapped if "loss_before" in formula.uses else plain
+            try:
+                folds = split(seen, hold_out)
+                lenders = others(formula, number)
+                parts = [_predict(formula, a, b, lenders, level, draws, seed) for a, b in folds]
+                if not chinchilla_done:
+                    chinchilla, chinchilla_done = _chinchilla(split(plain, hold_out), seed), True
+                rivals = {**baselines.errors(folds, hold_out), "chinchilla": chinchilla}
+                results.append(_summary(formula.name, hold_out, folds, parts, rivals, level))
+            except RegrowError as refused:
+                skipped.append(f"{formula.name}, hold-out {hold_out}: {refused}")
+    if not results:
+        raise InputError(f"nothing could be validated: {' | '.join(dict.fromkeys(skipped))}", where="validate")
+    return HoldOutResults(results, skipped)
+
+
+def split(seen: Observations, hold_out: str) -> list[tuple[Observations, Observations]]:
+    """Pairs of fitted and held-out observations.
+
+    Raises `InputError` where there is only one size, rate or run, or too few checkpoints to hold any out.
+    """
+    kind = {"size": seen.params_before, "rate": seen.pruning_rate}
+    if hold_out in kind:
+        values = kind[hold_out]
+        levels = distinct(values)
+        if levels.size < 2:
+            unit = "model sizes" if hold_out == "size" else "pruning rates"
+            raise InputError(f"one of the {unit}", where=seen.where, hint=f"holding one out takes 2 or more {unit}")
+        held = values >= levels[-1]
+        return [(seen.keep(~held), seen.keep(held))]
+    if hold_out == "run":
+        if len(seen.runs) < 2:
+            raise InputError("one run", where=seen.where, hint="holding one out takes 2 or more runs")
+        return [(seen.keep(seen.run != r), seen.keep(seen.run == r)) for r in range(len(seen.runs))]
+    held = np.zeros(len(seen), dtype=bool)
+    for r in range(len(seen.runs)):
+        points = np.flatnonzero((seen.run == r) & (seen.tokens > 0))
+        if len(points) >= 4:
+            held[points[-max(1, round(TOKENS_SHARE * len(points))) :]] = True
+    if not held.any():
+        raise InputError("no run has 4 checkpoints", where=seen.where, hint="holding out the last 20% takes 4 or more")
+    return [(seen.keep(~held), seen.keep(held))]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Part:
+    law: Law
+    predicted: np.ndarray
+    covered: np.ndarray
+
+
+def _predict(
+    form: Form,
+    fitted: Observations,
+    held: Observations,
+    others: Sequence[PointFit],
+    level: float,
+    draws: int,
+    seed: int,
+) -> _Part:
+    law = fit_group(form, fitted, others, draws=draws, seed=seed)
+    inputs: dict[str, Any] = {
+        "params_before": held.params_before,
+        "pruning_rate": held.pruning_rate,
+        "tokens": held.tokens,
+        "loss_before": held.loss_before,
+    }
+    if law.formula.diverges_at_zero:  # never asked for: what a form cannot say is not an error of it
+        usable = held.tokens > 0
+        inputs = {name: values[usable] for name, values in inputs.items()}
+        held = held.keep(usable)
+    low, high = law.interval(**inputs, level=level)
+    return _Part(law=law, predicted=law.loss(**inputs), covered=(held.loss >= low) & (held.loss <= high))
+
+
+def _chinchilla(folds: list[tuple[Observations, Observations]], seed: int) -> float | None:
+    try:
+        errors = []
+        for fitted, held in folds:
+            part = _predict(find_form("chinchilla"), fitted, held, (), 0.9, 1, seed)
+            errors.append(np.abs(part.predicted / held.loss[held.tokens > 0] - 1))
+        return float(np.mean(np.concatenate(errors)))
+    except RegrowError:
+        return None
+
+
+def _summary(
+    form: str,
+    hold_out: str,
+    folds: list[tuple[Observations, Observations]],
+    parts: list[_Part],
+    rivals: dict[str, float | None],
+    level: float,
+) -> HoldOutResult:
+    diverges = find_form(form).diverges_at_zero
+    held = [h.keep(h.tokens > 0) if diverges else h for _, h in folds]
+    run = np.concatenate([h.run + 10_000 * i for i, h in enumerate(held)])
+    loss, tokens, before = (np.concatenate([getattr(h, k) for h in held]) for k in ("loss", "tokens", "loss_before"))
+    predicted = np.concatenate([p.predicted for p in parts])
+    error = np.abs(predicted / loss - 1)
+    gap = loss - before
+    positive = gap > 1e-9
+    spread = float(np.sum((loss - loss.mean()) ** 2))
+    outside: dict[str, float] = {}
+    for part, h in zip(parts, held, strict=True):
+        for i in range(len(h)):
+            at = part.law.extrapolates(
+                params_before=h.params_before[i], pruning_rate=h.pruning_rate[i], tokens=h.tokens[i],
+                loss_before=h.loss_before[i],
+            )  # fmt: skip
+            for name, factor in at.items():
+                outside[name] = max(outside.get(name, 1.0), float(factor))
+    order = ("ok", "bound", "flat", "failed")
+    return HoldOutResult(
+        family=folds[0][0].family,
+        method=folds[0][0].method,
+        form=form,
+        hold_out=hold_out,
+        mape=float(error.mean()),
+        max_ape=float(error.max()),
+        gap_mape=float(np.mean(np.abs(predicted - loss)[positive] / gap[positive])) if positive.any() else None,
+        asd=average_slope_difference(run, tokens, loss, predicted),
+        coverage=float(np.mean(np.concatenate([p.covered for p in parts]))),
+        level=level,
+        r2=1 - float(np.sum((loss - predicted) ** 2)) / spread if spread > 1e-12 * float(np.sum(loss**2)) else None,
+        n_points=len(loss),
+        n_runs=len(np.unique(run)),
+        outside=outside,
+        baselines=rivals,
+        status=max((p.law.status for p in parts), key=order.index),
+        warnings=tuple(dict.fromkeys(text for p in parts for text in p.law.warnings)),
+    )
+
+
+def rank_forms(results: Sequence[HoldOutResult]) -> dict[tuple[str, str], list[tuple[str, float]]]:
+    """Per family and method, the forms from best to worst by held-out mape, averaged over the hold-outs given.
+
+    A form counts only if it was validated in every hold-out of its group, so that none wins by sitting out a hard one.
+    """
+    groups: dict[tuple[str, str], dict[str, dict[str, float]]] = {}
+    for r in results:
+        groups.setdefault((r.family, r.method), {}).setdefault(r.form, {})[r.hold_out] = r.mape
+    out = {}
+    for group, forms in groups.items():
+        asked = {h for errors in forms.values() for h in errors}
+        means = [(form, float(np.mean(list(e.values())))) for form, e in forms.items() if set(e) == asked]
+        out[group] = sorted(means, key=lambda pair: pair[1])
+    return out

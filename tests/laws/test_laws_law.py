@@ -1,0 +1,138 @@
+"""Predictions and law files."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from laws_cases import loss_before, runs
+
+from regrow.errors import InputError
+from regrow.laws import fit, load_laws, save_laws, select_law
+from regrow.laws.law import Law
+
+INSIDE = {"params_before": 1e9, "pruning_rate": 0.25, "tokens": 1e9, "loss_before": loss_before(1e9)}
+OLD = Path(__file__).parent / "fixtures" / "law_format_1.json"
+
+
+@pytest.fixture(scope="module")
+def law() -> Law:
+    return fit(runs(), draws=60)[0]
+
+
+def test_loss_broadcasts_and_draws_lead(law: Law) -> None:
+    tokens = np.geomspace(1e8, 1e10, 5)
+    rates = np.array([0.2, 0.3])[:, None]
+    x = INSIDE | {"tokens": tokens, "pruning_rate": rates}
+    assert law.loss(**x).shape == (2, 5)
+    assert law.loss_draws(**x).shape == (60, 2, 5)
+    assert law.loss(**INSIDE).shape == ()
+    assert np.all(np.diff(law.loss(**x)) < 0)
+    np.testing.assert_allclose(law.gap(**x), law.loss(**x) - INSIDE["loss_before"])
+    step = law.loss(**(x | {"tokens": tokens * 1.0001})) - law.loss(**x)
+    np.testing.assert_allclose(law.slope(**x), step / np.log(1.0001), rtol=1e-3)
+
+
+def test_intervals_nest(law: Law) -> None:
+    run, mean, wide = law.predict(**INSIDE), law.predict(**INSIDE, of="mean"), law.predict(**INSIDE, level=0.99)
+    assert wide.low < run.low < mean.low < mean.loss < mean.high < run.high < wide.high
+    assert law.predict(**INSIDE) == run
+    assert run.extrapolates == {}
+
+
+def test_extrapolation_says_what_and_how_far(law: Law) -> None:
+    got = law.predict(**(INSIDE | {"params_before": 5e9, "tokens": 1e7, "loss_before": 2.0})).extrapolates
+    assert got["params_before"] == pytest.approx(2.5)
+    assert got["tokens"] == pytest.approx(10)
+    assert got["loss_before"] > 1
+    assert "pruning_rate" not in got
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tokens": 0}, "tokens 0.*p2_shifted"),
+        ({"tokens": float("nan")}, "tokens nan"),
+        ({"pruning_rate": 1.2}, "pruning_rate 1.2"),
+        ({"pruning_rate": 0.0}, "pruning_rate 0"),
+        ({"params_before": -1}, "params_before -1"),
+        ({"loss_before": 0}, "loss_before 0"),
+        ({"level": 90}, "level 90.*between 0 and 1"),
+        ({"of": "rum"}, "did you mean 'run'"),
+    ],
+)
+def test_impossible_questions_are_refused(law: Law, change: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        law.predict(**(INSIDE | change))
+
+
+def test_file_there_and_back(law: Law, tmp_path: Path) -> None:
+    save_laws([law, replace(law, method="width")], tmp_path / "deep" / "law.json")
+    back = load_laws(tmp_path / "deep" / "law.json")
+    assert [x.method for x in back] == ["depth", "width"]
+    assert back[0].params == law.params
+    assert back[0].warnings == law.warnings
+    assert back[0].ranges == law.ranges
+    np.testing.assert_allclose(back[0].draws, law.draws, rtol=1e-5)
+    one, two = back[0].predict(**INSIDE), law.predict(**INSIDE)
+    assert one.loss == two.loss
+    assert one.low == pytest.approx(two.low, rel=1e-5)
+    assert [p.name for p in (tmp_path / "deep").iterdir()] == ["law.json"]
+    law.save(tmp_path / "law.json")
+    assert load_laws(tmp_path / "law.json")[0].fingerprint == law.fingerprint
+
+
+def test_the_first_format_still_loads() -> None:
+    (law,) = load_laws(OLD)
+    assert law.predict(**INSIDE).loss == pytest.approx(3.5017, abs=1e-4)  # truth: 2.7 + 0.8
+    assert law.family == "simulated"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("not json", "not a law file"),
+        ("[1]", "not a law file"),
+        ('{"format": 1, "runs": []}', "not a law file"),
+        ('{"format": 99, "laws": [{}]}', "law format 99"),
+        ('{"format": 1, "laws": []}', "holds no law"),
+        ('{"format": 1, "laws": [{"form": "p2"}]}', "a law without 'params'"),
+        ('{"format": 1, "laws": [{"form": "p3", "params": {}}]}', "unknown form 'p3'"),
+        ('{"format": 1, "laws": [3]}', "not a law"),
+    ],
+)
+def test_other_files_are_refused(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "law.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match=message):
+        load_laws(path)
+
+
+def test_a_missing_or_binary_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such law file"):
+        load_laws(tmp_path / "none.json")
+    (tmp_path / "b").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match="not a law file"):
+        load_laws(tmp_path / "b")
+
+
+def test_a_tampered_number_is_refused(law: Law, tmp_path: Path) -> None:
+    law.save(tmp_path / "law.json")
+    data = json.loads((tmp_path / "law.json").read_text())
+    data["laws"][0]["params"]["beta"] = float("nan")
+    (tmp_path / "law.json").write_text(json.dumps(data))
+    with pytest.raises(InputError, match="not finite"):
+        load_laws(tmp_path / "law.json")
+
+
+def test_select(law: Law) -> None:
+    laws = [law, replace(law, method="width"), replace(law, family="other")]
+    assert select_law(laws, family="other") is laws[2]
+    assert select_law(laws, "simulated", "width") is laws[1]
+    with pytest.raises(InputError, match="2 laws fit; give the method; there are: simulated depth"):
+        select_law(laws, family="simulated")
+    with pytest.raises(InputError, match=r"unknown method 'wdth'.*did you mean 'width'"):
+        select_law(laws, method="wdth")
+    with pytest.raises(InputError, match="no law"):
+        select_law([])

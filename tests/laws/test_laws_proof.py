@@ -1,0 +1,136 @@
+"""Hold-outs, baselines, trends, calibration."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from laws_cases import RATES, TOKENS, TRUTH, loss_before, runs
+
+from regrow.errors import InputError
+from regrow.laws import check_trends, fit, rank_forms, validate
+from regrow.laws.objective import average_slope_difference, huber, metrics
+from regrow.laws.trends import tokens_for_gain
+
+
+def test_hold_outs_hold_out_what_they_say() -> None:
+    by = {h: validate(runs(), h, forms="p2", draws=40)[0] for h in ("tokens", "size", "rate", "run")}
+    assert by["tokens"].n_points == 9 * 2
+    assert by["size"].n_points == by["rate"].n_points == 3 * 12
+    assert by["run"].n_points == 9 * 12
+    assert by["size"].outside["params_before"] == pytest.approx(2)
+    assert by["rate"].outside["pruning_rate"] == pytest.approx(0.35 / 0.25)
+    assert by["tokens"].outside["tokens"] > 1.5
+    assert all(r.mape < 0.01 and r.mape <= r.max_ape for r in by.values())
+    assert by["tokens"].mape < by["tokens"].baselines["last"]
+    assert by["size"].mape < min(by["size"].baselines["last"], by["size"].baselines["chinchilla"])
+    assert by["size"].baselines["power"] is None
+    assert by["run"].coverage > 0.8
+
+
+def test_forms_are_ranked_by_what_they_did_not_see() -> None:
+    results = [*validate(runs(), "rate", draws=5), *validate(runs(), "tokens", draws=5)]
+    ranked = rank_forms(results)["simulated", "depth"]
+    assert ranked[0][0] in ("p2", "p2_counts", "p2_shifted")
+    assert [error for _, error in ranked] == sorted(error for _, error in ranked)
+    assert len(ranked) == 7
+    assert "baseline_last" in validate(runs(), "rate", forms=["p2"], draws=5).to_frame().columns
+
+
+def test_what_cannot_be_held_out_is_named() -> None:
+    with pytest.raises(InputError, match="2 or more model sizes"):
+        validate(runs(sizes=(1e9,)), "size", forms="p2")
+    with pytest.raises(InputError, match="unknown hold-out"):
+        validate(runs(), "sizes")
+
+
+def test_a_law_validates_its_own_group() -> None:
+    width = [replace(r, run=f"w{r.run}") for r in runs(2, method="width")]
+    law = fit([*runs(), *width], draws=5)[1]
+    got = law.validate([*runs(), *width], "rate", draws=5)
+    assert (got.method, got.form, got.hold_out) == ("width", "p2", "rate")
+    with pytest.raises(InputError, match="no run of simulated width"):
+        law.validate(runs())
+
+
+def test_metrics_by_hand() -> None:
+    run, tokens = np.array([0, 0, 1, 1]), np.array([1.0, np.e, 1.0, np.e])
+    loss, predicted = np.array([3.0, 2.0, 2.5, 2.0]), np.array([3.0, 2.2, 2.5, 2.0])
+    assert average_slope_difference(run, tokens, loss, predicted) == pytest.approx(0.1)
+    got = metrics(run, tokens, loss, predicted, np.ones(4))
+    assert got["mape"] == pytest.approx(0.025)
+    assert got["r2"] == pytest.approx(1 - 0.04 / np.sum((loss - 2.375) ** 2))
+    assert huber(np.array([0.5e-3, 2e-3])) == pytest.approx([0.125e-6, 1.5e-6])
+
+
+def test_trends_of_a_lawful_law_and_of_a_lawless_one() -> None:
+    (law,) = fit(runs(), draws=20)
+    assert all(t.holds for t in check_trends(law)), check_trends(law)
+    (backwards,) = fit(runs(params=TRUTH | {"gamma": 0.5, "E": TRUTH["E"] / 10, "D_C": TRUTH["D_C"] / 10}), draws=20)
+    found = {t.name: t.holds for t in check_trends(backwards)}
+    assert found["loss rises with rate"] is False
+    assert found["D* rises with rate"] is False
+    assert found["loss falls with tokens"] is True
+
+
+def test_trends_that_cannot_be_judged_are_not() -> None:
+    (law,) = fit(runs(rates=(0.25,), sizes=(1e9,)), draws=5)
+    found = {t.name: t.holds for t in check_trends(law)}
+    assert found["loss rises with rate"] is found["D* falls with size"] is None
+    assert found["loss falls with tokens"] is True
+
+
+def test_tokens_for_gain_matches_the_closed_form() -> None:
+    (law,) = fit(runs(run_noise=0, point_noise=0), draws=3)
+    got = tokens_for_gain(law, params_before=[1e9, 2e9], pruning_rate=0.25, loss_before=2.5, min_gain=0.01)
+    closed = 1e9 * (0.4 * np.array([1, 2**-0.2]) * (1 - 2**-0.45) / 0.01) ** (1 / 0.45)
+    np.testing.assert_allclose(got[0], closed, rtol=1e-3)
+    assert got.shape == (4, 2)
+
+
+def test_tokens_for_gain_at_its_ends() -> None:
+    (law,) = fit(runs(), draws=3)
+    x = {"params_before": 1e9, "pruning_rate": 0.25, "loss_before": 2.5}
+    assert np.all(tokens_for_gain(law, **x, min_gain=1e9) == 1)
+    assert np.all(np.isinf(tokens_for_gain(law, **x, min_gain=1e-30)))
+
+
+@pytest.mark.slow
+def test_intervals_cover_new_runs_at_their_nominal_rate() -> None:
+    inside, larger = [], []
+    for seed in range(60):
+        law = fit(runs(seed), draws=100, seed=seed)[0]
+        for hits, size in ((inside, 1e9), (larger, 5e9)):
+            fresh = runs(10_000 + seed, sizes=(size,), rates=RATES)
+            for r in fresh:
+                low, high = law.interval(
+                    params_before=size, pruning_rate=r.pruning_rate, tokens=TOKENS, loss_before=loss_before(size)
+                )
+                loss = np.array([p.loss for p in r.curve])
+                hits.append(np.mean((loss >= low) & (loss <= high)))
+    assert 0.85 <= np.mean(inside) <= 0.96
+    assert 0.85 <= np.mean(larger) <= 0.96
+
+
+def test_many_runs_are_resampled() -> None:
+    many = [replace(r, run=f"{s}-{r.run}") for s in range(5) for r in runs(s)]
+    (law,) = fit(many, draws=60)
+    low, high = law.intervals()["beta"]
+    assert low < 0.45 < high
+    assert high - low < 0.05
+
+
+def test_what_runs_of_one_size_share_widens_the_interval_across_sizes() -> None:
+    sizes = np.geomspace(0.25e9, 4e9, 6)
+    luck = np.array([1, -1, -1, 1, 1, -1]) * 0.01
+    by_size = {round(n): v for n, v in zip(sizes, luck, strict=True)}
+    plain = runs(sizes=sizes, run_noise=0)
+    common, mixed = (
+        [replace(r, curve=tuple(replace(p, loss=p.loss + off(i, r)) for p in r.curve)) for i, r in enumerate(plain)]
+        for off in (lambda i, r: by_size[r.params_before], lambda i, r: 0.01 * (-1) ** (i // 2))
+    )
+
+    def width(records: list) -> float:
+        low, high = fit(records, draws=200)[0].intervals()["delta"]
+        return high - low
+
+    assert width(common) > 1.2 * width(mixed)
