@@ -1,0 +1,296 @@
+"""The answer: how many tokens to post-train a pruned model, what loss to expect, what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from regrow.arch import Architecture
+from regrow.errors import InputError
+from regrow.planning.cost import (
+    DEFAULT_MFU,
+    check_mfu,
+    cost_usd,
+    find_gpu,
+    flops_per_token,
+    gpu_hours,
+    is_masked,
+    say_gpu_time,
+    say_usd,
+)
+from regrow.planning.criteria import Budget, Gain, Recovery, Slope, Target
+from regrow.planning.curves import Curves, Setting
+from regrow.planning.solve import FEWEST, MOST, optimal_tokens
+from regrow.units import format_count
+
+if TYPE_CHECKING:
+    from regrow.laws.law import Law
+
+#: How the inputs of a law are called in sentences.
+_SPOKEN = {
+    "params_before": "model size",
+    "pruning_rate": "pruning rate",
+    "tokens": "number of tokens",
+    "loss_before": "loss before pruning",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanSpec:
+    """What to plan for.
+
+    Attributes:
+        params_before: parameters before pruning; or give `architecture`, whose exact FLOPs are then used.
+        architecture: the shape of the model before pruning.
+        pruning_rate: fraction of the parameters removed; may be None for N:M sparsity.
+        loss_before: held-out loss of the unpruned model, nats/token, on the evaluation data of the law's runs.
+        criterion: when to stop.
+        gpu: name in the GPU table.
+        mfu: share of the GPU's peak that training reaches.
+        price_usd_per_hour: price of a GPU-hour; without it there is no cost.
+        context: tokens per training sequence, for the FLOPs of attention.
+        level: coverage of the intervals.
+    """
+
+    loss_before: float
+    params_before: float | None = None
+    architecture: Architecture | None = None
+    pruning_rate: float | None = None
+    criterion: Gain | Slope | Recovery | Target | Budget = field(default_factory=Gain)
+    gpu: str = "h100"
+    mfu: float = DEFAULT_MFU
+    price_usd_per_hour: float | None = None
+    context: int = 4096
+    level: float = 0.9
+
+    def __post_init__(self) -> None:
+        if (self.params_before is None) == (self.architecture is None):
+            raise InputError("a plan needs one model", hint="give either its parameters or its architecture")
+        if not (np.isfinite(self.size) and self.size >= 1):
+            raise InputError(f"{self.size:g} parameters before pruning", hint="give a positive count, e.g. 8B")
+        if self.pruning_rate is not None and not 0 < self.pruning_rate < 1:
+            raise InputError(
+                f"pruning rate {self.pruning_rate:g}", hint="it is a fraction between 0 and 1, both excluded"
+            )
+        if not (np.isfinite(self.loss_before) and self.loss_before > 0):
+            raise InputError(f"a loss before pruning of {self.loss_before:g}", hint="give nats per token")
+        if not 0 < self.level < 1:
+            raise InputError(f"level {self.level:g}", hint="it is a fraction between 0 and 1")
+        if self.context < 1:
+            raise InputError(f"a context of {self.context} tokens", hint="give at least 1")
+        check_mfu(self.mfu)
+        find_gpu(self.gpu)
+        cost_usd(None, price_usd_per_hour=self.price_usd_per_hour)
+        if isinstance(self.criterion, Budget) and self.criterion.usd is not None and not self.price_usd_per_hour:
+            raise InputError("a budget in USD needs the price of a GPU-hour", hint="give a price above 0")
+
+    @property
+    def size(self) -> float:
+        """Parameters before pruning."""
+        return float(self.architecture.params if self.architecture is not None else self.params_before or 0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A planned post-training run. Tokens in tokens, losses in nats/token; what is not known is None.
+
+    `tokens_low` to `tokens_high` and `loss_low` to `loss_high` are intervals of coverage `level`: of D* over the law's
+    bootstrap draws, and of the loss a run would measure at `tokens`. `next_doubling_gain` is what twice the tokens
+    would buy, `floor` the loss the law approaches. `extrapolates` maps an input outside the fitted data to the factor,
+    above 1, by which it is.
+    """
+
+    tokens: float | None
+    tokens_low: float | None
+    tokens_high: float | None
+    criterion: str
+    because: str
+    loss: float | None
+    loss_low: float | None
+    loss_high: float | None
+    next_doubling_gain: float | None
+    floor: float | None
+    flops: float | None
+    flops_how: str
+    gpu_hours: float | None
+    cost_usd: float | None
+    gpu: str
+    mfu: float
+    level: float
+    params_before: float
+    params_after: float
+    pruning_rate: float
+    loss_before: float
+    family: str
+    method: str
+    form: str
+    baseline: str
+    extrapolates: Mapping[str, float]
+    warnings: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON: the keys of `regrow plan --json`, and some more."""
+        plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {**plain, "extrapolates": dict(self.extrapolates), "warnings": list(self.warnings)}
+
+    def sentence(self) -> str:
+        """The answer in one line."""
+        model = f"{self.family} of {format_count(self.params_before)}, {self.method} pruned at {self.pruning_rate:.3g}"
+        if self.tokens is None:
+            return f"{model}: no number of tokens up to {MOST:.0e} is enough that {self.because}."
+        if self.criterion == Budget.name:
+            interval = ""
+        elif self.tokens_low is None:
+            interval = " (no interval)"
+        elif self.tokens_high is None:
+            interval = f" ({format_count(self.tokens_low)} or more, {self.level:.0%})"
+        else:
+            interval = f" ({format_count(self.tokens_low)} to {format_count(self.tokens_high)}, {self.level:.0%})"
+        answer = f"{model}: stop at {format_count(self.tokens)} tokens{interval}, because from there {self.because}."
+        if self.loss is not None:
+            bounds = f" ({self.loss_low:.3f} to {self.loss_high:.3f})" if self.loss_low and self.loss_high else ""
+            answer += f" Expected loss {self.loss:.3f}{bounds} nats"
+            if self.gpu_hours is not None:
+                answer += f", {say_gpu_time(self.gpu_hours)} ({self.gpu}, MFU {self.mfu:g})"
+            answer += f", {say_usd(self.cost_usd)}." if self.cost_usd is not None else "."
+        return answer
+
+
+def plan(law: Law, spec: PlanSpec) -> Plan:
+    """Plan the post-training of one pruned model with a fitted law.
+
+    Raises `InputError` for a law whose fit failed, a rate that is missing, a target under the law's floor.
+    """
+    if law.status == "failed":
+        raise InputError(
+            f"the law of {law.family}, {law.method} failed to fit ({'; '.join(law.warnings) or 'no reason given'})",
+            hint="add runs or choose another form before planning with it",
+        )
+    warnings = [] if law.status == "ok" else [f"the law's fit is {law.status}, so take its numbers with care"]
+    warnings += [f"the law: {warning}" for warning in law.warnings]
+    rate, said = _rate(law, spec)
+    warnings += said
+    setting = Setting(params_before=spec.size, pruning_rate=rate, loss_before=spec.loss_before)
+    curves = Curves(law, setting)
+    per_token = flops_per_token(
+        params_before=spec.size,
+        pruning_rate=rate,
+        method=law.method,
+        architecture=spec.architecture,
+        context=spec.context,
+    )
+    gpu = find_gpu(spec.gpu)
+    if isinstance(spec.criterion, Budget):
+        hours = spec.criterion.gpu_hours
+        if hours is None:
+            hours = (spec.criterion.usd or 0.0) / (spec.price_usd_per_hour or np.nan)
+        tokens: float | None = hours * 3600.0 * gpu.peak_flops * spec.mfu / per_token.per_token
+        low = high = tokens
+    else:
+        tokens, low, high, said = _solve(spec.criterion, curves, spec.level)
+        warnings += said
+    # where no number of tokens will do, only the other inputs can lie outside the data
+    reached = law.ranges["tokens"][0] if tokens is None else tokens
+    extrapolates = law.extrapolates(tokens=reached, **vars(setting))
+    inputs = {**vars(setting), "tokens": reached}
+    warnings += [_says_beyond(name, inputs[name], law.ranges[name], factor) for name, factor in extrapolates.items()]
+    at = _at(law, curves, tokens, spec.level)
+    flops = None if tokens is None else tokens * per_token.per_token
+    hours = None if flops is None else gpu_hours(flops, gpu=gpu, mfu=spec.mfu)
+    floor = float(curves.point().floor()[0, 0])
+    return Plan(
+        tokens=tokens,
+        tokens_low=low,
+        tokens_high=high,
+        criterion=spec.criterion.name,
+        because=spec.criterion.describe(curves),
+        **at,
+        floor=floor if np.isfinite(floor) else None,
+        flops=flops,
+        flops_how=per_token.how,
+        gpu_hours=hours,
+        cost_usd=cost_usd(hours, price_usd_per_hour=spec.price_usd_per_hour),
+        gpu=gpu.name,
+        mfu=spec.mfu,
+        level=spec.level,
+        params_before=spec.size,
+        params_after=spec.size * (1.0 - rate),
+        pruning_rate=rate,
+        loss_before=spec.loss_before,
+        family=law.family,
+        method=law.method,
+        form=law.form,
+        baseline=law.baseline,
+        extrapolates=extrapolates,
+        warnings=tuple(warnings),
+    )
+
+
+def _rate(law: Law, spec: PlanSpec) -> tuple[float, list[str]]:
+    """The pruning rate asked for, or what N:M sparsity makes of this model."""
+    if spec.pruning_rate is not None:
+        return spec.pruning_rate, []
+    if not is_masked(law.method):
+        raise InputError(f"{law.method} pruning needs a pruning rate", hint="give the fraction of parameters removed")
+    kept, out_of = (float(part) for part in law.method.split(":"))
+    if spec.architecture is not None:
+        arch = spec.architecture
+        return (1.0 - kept / out_of) * arch.layers * arch.block_matrix_params / arch.params, []
+    low, high = law.ranges["pruning_rate"]
+    rate = 0.5 * (low + high)
+    return rate, [
+        f"the rate of {law.method} sparsity depends on the model's shape, which is not known: {rate:.3g} is assumed, "
+        f"the middle of the fitted {low:.3g} to {high:.3g}"
+    ]
+
+
+def _solve(
+    criterion: Gain | Slope | Recovery | Target, curves: Curves, level: float
+) -> tuple[float | None, float | None, float | None, list[str]]:
+    """D*, its interval, and what has to be said about them."""
+    said = []
+    found = optimal_tokens(criterion, curves)
+    tokens, draws = found[0], found[1:]
+    if tokens == np.inf:
+        said.append(f"the criterion is not met up to {MOST:.0e} tokens: there is no optimal number of tokens to give")
+    if tokens == FEWEST:
+        said.append("the criterion is met from the first token on: by it, no post-training is needed")
+    if not draws.size:
+        return _known(tokens), None, None, [*said, "the law has no bootstrap draws: there is no interval"]
+    never = float(np.mean(draws == np.inf))
+    if never:
+        said.append(f"in {never:.0%} of the law's draws the criterion is never met")
+    # order statistics, not interpolation: a draw may be infinite
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
+    return _known(tokens), _known(low), _known(high), said
+
+
+def _known(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _at(law: Law, curves: Curves, tokens: float | None, level: float) -> dict[str, float | None]:
+    """The loss expected at `tokens`, its interval, and what twice as many would buy."""
+    if tokens is None:
+        return {"loss": None, "loss_low": None, "loss_high": None, "next_doubling_gain": None}
+    once, twice = curves.point().loss(np.array([tokens, 2 * tokens]))[0]
+    low = high = np.nan
+    if len(law.draws):
+        prediction = law.predict(tokens=tokens, level=level, **vars(curves.setting))
+        low, high = prediction.low, prediction.high
+    return {
+        "loss": float(once),
+        "loss_low": _known(low),
+        "loss_high": _known(high),
+        "next_doubling_gain": float(once - twice),
+    }
+
+
+def _says_beyond(name: str, value: float, fitted: tuple[float, float], factor: float) -> str:
+    low, high = fitted
+    side, edge = ("above the largest", high) if value > high else ("below the smallest", low)
+    times = f"{float(f'{factor:.3g}'):,.10g}"
+    return f"extrapolates: the {_SPOKEN.get(name, name)} is {times} times {side} fitted, {format_count(edge)}"

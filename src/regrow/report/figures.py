@@ -1,0 +1,179 @@
+"""The charts of the page: curves by size, residuals by run, the drift of controls, and a law's parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from markupsafe import Markup
+
+from regrow.laws.law import Law
+from regrow.report.curves import LEVEL, RunFit, drawn_curve
+from regrow.report.svg import Chart, Line, Marks, draw, legend_key
+from regrow.runs.record import RunRecord
+from regrow.units import format_count
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """One small multiple: the runs of one size. `held_out` where none of them was fitted."""
+
+    heading: str
+    held_out: bool
+    svg: Markup
+
+
+@dataclass(frozen=True, kw_only=True)
+class Key:
+    """One entry of a legend."""
+
+    svg: Markup
+    text: str
+
+
+def curve_panels(law: Law, fits: Sequence[RunFit], ident: str) -> tuple[list[Panel], list[Key]]:
+    """A panel per size, small to large, measured marks over predicted lines, and the legend they share.
+
+    Runs of one rate (to three digits) look alike in every panel; runs that differ only by their seed share a line.
+    """
+    rates = sorted({_rate(fit) for fit in fits})
+    style = {rate: i for i, rate in enumerate(rates)}
+    panels = []
+    for number, size in enumerate(sorted({fit.run.params_before for fit in fits})):
+        here = [fit for fit in fits if fit.run.params_before == size]
+        held_out = all(fit.held_out for fit in here)
+        lines: dict[str, Line] = {}
+        marks = []
+        for fit in here:
+            rate = _rate(fit)
+            if rate not in lines:
+                tokens, loss, low, high = drawn_curve(law, fit)
+                name = f"predicted at rate {rate}"
+                lines[rate] = Line(x=tokens, y=loss, low=low, high=high, style=style[rate], name=name)
+            tips = [
+                f"{fit.run.run}: {format_count(d)} tokens, measured {m:.4f}, predicted {p:.4f} nats"
+                for d, m, p in zip(fit.tokens, fit.loss, fit.predicted, strict=True)
+            ]
+            marks.append(Marks(x=fit.tokens, y=fit.loss, style=style[rate], tips=tips, hollow=fit.held_out))
+        before = sorted({round(fit.run.loss_before, 4) for fit in here})
+        rules = [(before[0], f"before pruning {before[0]:.3f}")] if len(before) == 1 else []
+        heading = f"{format_count(size)} parameters"
+        chart = Chart(
+            title=f"{law.family}, {law.method}, {heading}{', held out' if held_out else ''}",
+            description=f"Held-out loss against post-training tokens for {len(here)} runs at rates "
+            f"{', '.join(sorted({_rate(fit) for fit in here}))}; marks are measured, lines predicted. "
+            "The numbers are in the table below the charts.",
+            x_label="post-training tokens",
+            y_label="loss, nats/token",
+            lines=list(lines.values()),
+            marks=marks,
+            rules=rules,
+        )
+        panels.append(Panel(heading=heading, held_out=held_out, svg=draw(chart, f"{ident}-{number}")))
+    keys = [Key(svg=legend_key(style[rate]), text=f"rate {rate}") for rate in rates]
+    return panels, keys
+
+
+def _rate(fit: RunFit) -> str:
+    return f"{fit.run.pruning_rate:.3g}"
+
+
+def residual_chart(law: Law, fits: Sequence[RunFit], ident: str) -> Markup:
+    """Residuals of every checkpoint, in per cent of the predicted loss, one row per run, small models at the top."""
+    if not fits:
+        return Markup("")
+    marks = [
+        Marks(
+            x=100 * fit.residual,
+            y=np.full(len(fit.loss), float(len(fits) - row)),
+            style=1 if fit.held_out else 0,
+            tips=[
+                f"{fit.run.run}: {100 * r:+.2f}% at {format_count(d)} tokens"
+                for r, d in zip(fit.residual, fit.tokens, strict=True)
+            ],
+            hollow=fit.held_out,
+        )
+        for row, fit in enumerate(fits)
+    ]
+    names = {
+        float(len(fits) - row): f"{format_count(fit.run.params_before)}, {_rate(fit)}" for row, fit in enumerate(fits)
+    }
+    zero = Line(x=np.zeros(2), y=np.array([0.4, len(fits) + 0.6]), style=0, name="no error", css="zero")
+    chart = Chart(
+        title=f"Residuals of {law.family}, {law.method}, by run",
+        description="Measured over predicted loss minus one, in per cent, for every checkpoint; rows are the runs of "
+        "the table below, in its order.",
+        x_label="measured above (+) or below (-) predicted, per cent",
+        y_label="size, rate",
+        lines=[zero],
+        marks=marks,
+        x_log=False,
+        x_format="{:+g}".format,
+        y_format=lambda value: names.get(value, ""),
+        y_ticks=tuple(names),
+        left=92,
+        width=480,
+        height=56 + 18 * len(fits),
+    )
+    return draw(chart, ident)
+
+
+def drift_chart(controls: Sequence[RunRecord], ident: str) -> Markup:
+    """Loss of unpruned controls above their own loss before training, against tokens."""
+    lines, marks = [], []
+    for number, run in enumerate(controls):
+        seen = [p for p in run.curve if p.tokens > 0]
+        if not seen:
+            continue
+        x = np.array([float(p.tokens) for p in seen])
+        y = np.array([p.loss - run.loss_before for p in seen])
+        tips = [f"{run.run}: {b:+.4f} nats at {format_count(a)} tokens" for a, b in zip(x, y, strict=True)]
+        lines.append(Line(x=x, y=y, style=number, name=run.run))
+        marks.append(Marks(x=x, y=y, style=number, tips=tips))
+    chart = Chart(
+        title="Drift of the unpruned controls",
+        description="Loss of each unpruned control minus its loss before training, against tokens. "
+        "The numbers are in the table below.",
+        x_label="tokens",
+        y_label="drift, nats/token",
+        lines=lines,
+        marks=marks,
+        rules=[(0.0, "no drift")],
+        width=480,
+        height=260,
+    )
+    return draw(chart, ident) if lines else Markup("")
+
+
+def control_keys(controls: Sequence[RunRecord]) -> list[Key]:
+    """The legend of `drift_chart`."""
+    shown = [(i, r) for i, r in enumerate(controls) if any(p.tokens > 0 for p in r.curve)]
+    return [Key(svg=legend_key(i), text=f"{r.run}, {format_count(r.params_before)}") for i, r in shown]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParameterRow:
+    """One fitted parameter with its interval and what it means."""
+
+    name: str
+    value: float
+    low: float | None
+    high: float | None
+    meaning: str
+
+
+def parameter_rows(law: Law) -> list[ParameterRow]:
+    """The law's parameters in natural units, with bootstrap intervals of coverage `LEVEL` where there are draws."""
+    ends = law.intervals(LEVEL) if len(law.draws) else {}
+    meanings = {p.name: p.meaning for p in law.formula.parameters}
+    rows = []
+    for name, value in law.params.items():
+        meaning, (low, high) = meanings.get(name, ""), ends.get(name, (None, None))
+        if name in law.diagnostics.get("fixed", ()):
+            # a number that was not fitted has no interval, rather than one of no width
+            meaning, low, high = f"{meaning} (held, not fitted)", None, None
+        elif name in law.diagnostics.get("at_bound", ()):
+            meaning = f"{meaning} (on its bound)"
+        rows.append(ParameterRow(name=name, value=value, low=low, high=high, meaning=meaning))
+    return rows

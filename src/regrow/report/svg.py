@@ -1,0 +1,195 @@
+"""Small charts as inline SVG.
+
+The installed plotly ships one bundle, 4.8 MB: with it a page would break its own limit of 5 MB and weigh on every
+phone. These charts are static lines, bands and marks, so they are drawn here; every mark carries a native tooltip, and
+colours come from the page's style sheet, so that dark mode and print just work. All text is escaped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+from markupsafe import Markup, escape
+
+from regrow.report.axes import Axis, padded
+from regrow.units import format_count
+
+#: Series differ by colour (classes c0 to c6: Okabe-Ito), by mark and by dash, so that no one of them is needed.
+MARKS = ("circle", "square", "diamond", "up", "down", "cross", "plus")
+DASHES = ("", "7 3", "2 3", "9 3 2 3", "4 2", "1 2", "12 4")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Line:
+    """A curve: `x` and `y` [n], with a band `low` to `high` [n] if known. `style` picks colour and dash."""
+
+    x: np.ndarray
+    y: np.ndarray
+    style: int
+    name: str
+    low: np.ndarray | None = None
+    high: np.ndarray | None = None
+    css: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Marks:
+    """Points `x`, `y` [n] with a tooltip each. `hollow` for what was never fitted."""
+
+    x: np.ndarray
+    y: np.ndarray
+    style: int
+    tips: list[str]
+    hollow: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Chart:
+    """What to draw. `rules` are horizontal lines with a label; `title` and `description` are for screen readers."""
+
+    title: str
+    description: str
+    x_label: str
+    y_label: str
+    lines: list[Line] = field(default_factory=list)
+    marks: list[Marks] = field(default_factory=list)
+    rules: list[tuple[float, str]] = field(default_factory=list)
+    x_log: bool = True
+    x_format: Callable[[float], str] = format_count
+    y_format: Callable[[float], str] = "{:g}".format
+    #: where the ticks go, if not at round numbers, and the room for their labels
+    y_ticks: tuple[float, ...] | None = None
+    left: int = 52
+    width: int = 420
+    height: int = 280
+
+
+def draw(chart: Chart, ident: str) -> Markup:
+    """The chart as an SVG element; `ident` must be unique on the page. Empty markup if there is nothing to draw."""
+    xs = [line.x for line in chart.lines] + [marks.x for marks in chart.marks]
+    if not any(len(x) for x in xs):
+        return Markup("")
+    all_x = np.concatenate(xs)
+    left, right, top, bottom = chart.left, chart.width - 10, 10, chart.height - 40
+    if chart.x_log:
+        x = Axis(low=float(all_x.min()) / 1.15, high=float(all_x.max()) * 1.15, start=left, end=right, log=True)
+    else:
+        low, high = padded(all_x)
+        x = Axis(low=low, high=high, start=left, end=right)
+    low, high = padded(_heights(chart))
+    y = Axis(low=low, high=high, start=bottom, end=top)
+    clip = f"{ident}-clip"
+    css = "chart wide" if chart.width > 420 else "chart"
+    parts = [
+        f'<svg class="{css}" viewBox="0 0 {chart.width} {chart.height}" role="img" '
+        f'aria-labelledby="{ident}-t {ident}-d">',
+        f'<title id="{ident}-t">{escape(chart.title)}</title><desc id="{ident}-d">{escape(chart.description)}</desc>',
+        f'<clipPath id="{clip}"><rect x="{left}" y="{top}" width="{right - left}" height="{bottom - top}"/></clipPath>',
+        *_grid(chart, x, y, (left, right, top, bottom)),
+        f'<g clip-path="url(#{clip})">',
+        *(_rule(value, label, y, left, right) for value, label in chart.rules),
+        *(_band(line, x, y) for line in chart.lines if line.low is not None and line.high is not None),
+        *(_path(line, x, y) for line in chart.lines),
+        "</g>",
+        *(mark for marks in chart.marks for mark in _marks(marks, x, y)),
+        "</svg>",
+    ]
+    return Markup("".join(parts))
+
+
+def _heights(chart: Chart) -> np.ndarray:
+    """Every y that must be seen. A band that is wide against the data is cut, so that the data stay readable."""
+    shown = [*(marks.y for marks in chart.marks), *(line.y for line in chart.lines)]
+    seen = np.concatenate([*shown, np.array([value for value, _ in chart.rules])])
+    seen = seen[np.isfinite(seen)]
+    if not seen.size:
+        return seen
+    room = 0.35 * (seen.max() - seen.min())
+    bands = [end for line in chart.lines for end in (line.low, line.high) if end is not None]
+    return np.concatenate([seen, *(np.clip(band, seen.min() - room, seen.max() + room) for band in bands)])
+
+
+def legend_key(style: int, *, hollow: bool = False) -> Markup:
+    """A small sample of a series: its line, dash and mark."""
+    mark = _mark(style, 16.0, 7.0, hollow)
+    dash = DASHES[style % len(DASHES)]
+    return Markup(
+        f'<svg class="key" viewBox="0 0 32 14" aria-hidden="true">'
+        f'<path class="line c{style % 7}" d="M1 7H31" stroke-dasharray="{dash}"/>{mark}</svg>'
+    )
+
+
+def _grid(chart: Chart, x: Axis, y: Axis, box: tuple[int, int, int, int]) -> Iterable[str]:
+    left, right, top, bottom = box
+    yield '<g class="axis" aria-hidden="true">'
+    for value in chart.y_ticks if chart.y_ticks is not None else y.ticks(5):
+        at = y(value)
+        yield f'<path class="gridline" d="M{left} {at:.1f}H{right}"/>'
+        yield f'<text x="{left - 6}" y="{at + 3.5:.1f}" text-anchor="end">{escape(chart.y_format(value))}</text>'
+    for value in x.ticks(5):
+        at = x(value)
+        yield f'<path class="tick" d="M{at:.1f} {bottom}v4"/>'
+        yield f'<text x="{at:.1f}" y="{bottom + 16}" text-anchor="middle">{escape(chart.x_format(value))}</text>'
+    yield f'<path class="frame" d="M{left} {bottom}H{right}"/>'
+    middle = (left + right) / 2
+    yield f'<text class="label" x="{middle}" y="{chart.height - 6}" text-anchor="middle">{escape(chart.x_label)}</text>'
+    turn = f"rotate(-90 12 {(top + bottom) / 2})"
+    yield (
+        f'<text class="label" x="12" y="{(top + bottom) / 2}" text-anchor="middle" transform="{turn}">'
+        f"{escape(chart.y_label)}</text></g>"
+    )
+
+
+def _rule(value: float, label: str, y: Axis, left: int, right: int) -> str:
+    at = y(value)
+    return (
+        f'<path class="rule" d="M{left} {at:.1f}H{right}"><title>{escape(label)}</title></path>'
+        f'<text class="rule-label" x="{left + 4}" y="{at - 4:.1f}">{escape(label)}</text>'
+    )
+
+
+def _points(xs: np.ndarray, ys: np.ndarray, x: Axis, y: Axis) -> list[str]:
+    return [f"{x(float(a)):.1f} {y(float(b)):.1f}" for a, b in zip(xs, ys, strict=True) if np.isfinite(b)]
+
+
+def _band(line: Line, x: Axis, y: Axis) -> str:
+    assert line.low is not None
+    assert line.high is not None
+    around = _points(line.x, line.high, x, y) + _points(line.x, line.low, x, y)[::-1]
+    return f'<path class="band c{line.style % 7}" d="M{"L".join(around)}Z"/>' if around else ""
+
+
+def _path(line: Line, x: Axis, y: Axis) -> str:
+    points = _points(line.x, line.y, x, y)
+    dash = DASHES[line.style % len(DASHES)]
+    return (
+        f'<path class="line c{line.style % 7} {line.css}" d="M{"L".join(points)}" stroke-dasharray="{dash}">'
+        f"<title>{escape(line.name)}</title></path>"
+        if points
+        else ""
+    )
+
+
+def _marks(marks: Marks, x: Axis, y: Axis) -> Iterable[str]:
+    for a, b, tip in zip(marks.x, marks.y, marks.tips, strict=True):
+        if not np.isfinite(b):
+            continue
+        shape = _mark(marks.style, x(float(a)), y(float(b)), marks.hollow)
+        yield shape.replace("/>", f"><title>{escape(tip)}</title></path>", 1)
+
+
+def _mark(style: int, cx: float, cy: float, hollow: bool) -> str:
+    css = f"mark c{style % 7}{' hollow' if hollow else ''}"
+    r = 3.4
+    shapes = {
+        "circle": f"M{cx - r:.1f} {cy:.1f}a{r} {r} 0 1 0 {2 * r} 0a{r} {r} 0 1 0 {-2 * r} 0Z",
+        "square": f"M{cx - 3:.1f} {cy - 3:.1f}h6v6h-6Z",
+        "diamond": f"M{cx:.1f} {cy - 4.2:.1f}l4.2 4.2l-4.2 4.2l-4.2 -4.2Z",
+        "up": f"M{cx:.1f} {cy - 4:.1f}l4 7h-8Z",
+        "down": f"M{cx:.1f} {cy + 4:.1f}l4 -7h-8Z",
+        "cross": f"M{cx - 3:.1f} {cy - 3:.1f}l6 6m0 -6l-6 6",
+        "plus": f"M{cx - 4:.1f} {cy:.1f}h8m-4 -4v8",
+    }
+    return f'<path class="{css}" d="{shapes[MARKS[style % len(MARKS)]]}"/>'

@@ -1,0 +1,221 @@
+"""The page as a file: well-formed, self-contained, escaped, complete, and small."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from regrow.errors import InputError
+from regrow.planning import PlanSpec, Target, plan
+from regrow.report import build_report, write_report
+from regrow.runs.record import CurvePoint
+
+VOID = {"meta", "link", "input", "br", "hr", "img"}
+EVIL = "</script><script>alert(1)</script><b>&\"'"
+
+
+class Parsed(HTMLParser):
+    """Tags balanced or else an error; attributes, ids and visible text collected."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.attributes: list[tuple[str, str, str]] = []
+        self.text: list[str] = []
+        self.feed(html)
+        self.close()
+        assert self.open == [], f"never closed: {self.open}"
+
+    def handle_starttag(self, tag: str, attrs: list) -> None:
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list) -> None:
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] not in ("script", "style"):
+            self.text.append(data)
+
+    @property
+    def words(self) -> str:
+        return re.sub(r"\s+", " ", " ".join(self.text))
+
+
+@pytest.fixture(scope="module")
+def html(study) -> str:
+    return build_report(
+        study.runs,
+        study.laws,
+        study.plans,
+        title="A study",
+        held_out=study.held_out,
+        validation_rows=[
+            {
+                "family": "tiny-llama",
+                "method": "depth",
+                "form": "p2",
+                "hold_out": "size",
+                "mape": 0.008,
+                "asd": None,
+                "baselines": {"last": 0.0123, "power": None},
+            }
+        ],
+        notes=["one run was left out"],
+    )
+
+
+def test_it_is_well_formed_and_small(html: str) -> None:
+    page = Parsed(html)
+    assert len(html.encode()) < 5e6
+    ids = [value for _, name, value in page.attributes if name == "id"]
+    assert len(ids) == len(set(ids))
+
+
+def test_it_loads_nothing_from_anywhere(html: str) -> None:
+    page = Parsed(html)
+    for tag, name, value in page.attributes:
+        if name in ("src", "href", "srcset", "action", "poster", "data"):
+            assert value.startswith(("#", "data:")), (tag, name, value)
+    assert not re.search(r"@import|url\((?!#)|fetch\(|XMLHttpRequest|import\(", html)
+
+
+def test_every_link_leads_somewhere(html: str) -> None:
+    page = Parsed(html)
+    ids = {value for _, name, value in page.attributes if name == "id"}
+    for _, name, value in page.attributes:
+        if name == "href" and value.startswith("#"):
+            assert value[1:] in ids
+        if name in ("aria-labelledby", "for"):
+            assert set(value.split()) <= ids
+
+
+def test_the_answer_comes_first_and_every_part_is_there(html: str, study) -> None:
+    words = Parsed(html).words
+    order = [
+        "The answer",
+        "Planner",
+        "Measured and predicted",
+        "Errors by run",
+        "Trends",
+        "Held-out errors",
+        "Controls",
+    ]
+    places = [words.index(part, words.index("stop at") if part != "The answer" else 0) for part in order]
+    assert places[1:] == sorted(places[1:])
+    for sentence in (study.plans[0].sentence(), "one run was left out", "doubling the tokens buys less than 0.01 nats"):
+        assert sentence in words
+    assert "0.80%" in words
+    assert "last 1.23%" in words
+    assert "not known" in words
+
+
+def test_held_out_sizes_are_marked(html: str) -> None:
+    assert html.count("held out, never fitted") == 2
+    assert 'class="held-out"' in html
+
+
+def test_a_size_beyond_the_fitted_data_is_held_out_without_being_told(study) -> None:
+    html = build_report([*study.runs, *study.held_out], study.laws)
+    assert html.count("held out, never fitted") == 2
+
+
+def test_charts_have_titles_descriptions_and_tables(html: str, study) -> None:
+    assert html.count('role="img"') == html.count("</desc>") + 1  # the live chart has a label
+    for run in (*study.runs, *study.held_out):
+        assert f">{run.run}</th>" in html
+
+
+def test_names_from_outside_are_escaped(study, make_law, make_run) -> None:
+    law = make_law(family=EVIL, warnings=(EVIL,))
+    runs = [make_run(law, 300_000, rate, name=f"{EVIL}{rate}") for rate in (0.15, 0.35)]
+    answer = plan(law, PlanSpec(params_before=3e6, pruning_rate=0.25, loss_before=2.91))
+    html = build_report(runs, [law], [answer], title=EVIL, validation_rows=[{"family": EVIL}], notes=[EVIL])
+    assert "alert(1)" in html
+    assert "<script>alert" not in html
+    assert html.count("<script") == 2
+    assert EVIL in Parsed(html).words
+
+
+@pytest.mark.parametrize("parts", ["nothing", "runs", "laws", "plans"])
+def test_any_part_may_be_missing(study, parts: str) -> None:
+    html = build_report(
+        study.runs if parts == "runs" else [],
+        study.laws if parts == "laws" else [],
+        study.plans if parts == "plans" else [],
+    )
+    words = Parsed(html).words
+    assert ("No plan was asked for" in words) == (parts != "plans")
+    assert ('id="planner-form"' in html) == (parts == "laws")
+
+
+def test_a_form_the_page_cannot_evaluate_has_no_planner_and_says_so(make_law) -> None:
+    names = ("alpha", "beta", "E", "A", "B")
+    values = (0.3, 0.3, 1.5, 100.0, 50.0)
+    law = make_law(form="chinchilla", params=dict(zip(names, values, strict=True)), draws=np.array([values] * 3))
+    html = build_report([], [law])
+    assert 'id="planner-form"' not in html
+    assert "<script" not in html
+    assert "There is no interactive planner here" in Parsed(html).words
+
+
+def test_failed_laws_and_missing_numbers_are_shown_as_such(make_law, study) -> None:
+    failed = make_law(
+        status="failed", warnings=("no start converged",), params=dict.fromkeys(study.laws[0].params, np.nan)
+    )
+    never = plan(
+        study.laws[0], PlanSpec(params_before=3e6, pruning_rate=0.25, loss_before=2.91, criterion=Target(loss=9))
+    )
+    words = Parsed(build_report(study.runs, [failed], [replace(never, tokens=None, loss=None, flops=None)])).words
+    assert "Status failed" in words
+    assert "no start converged" in words
+    assert "No number of tokens is enough" in words
+    assert "nan" not in words.lower().replace("nanochat", "")
+
+
+def test_a_law_against_the_control_follows_the_control(make_law, study) -> None:
+    html = build_report(study.runs, [make_law(baseline="control")], held_out=study.held_out)
+    assert "baseline control" in html
+    assert "left out of the charts" not in html
+
+
+def test_a_control_that_is_missing_is_said_and_not_fatal(make_law, study) -> None:
+    pruned = [run for run in study.runs if not run.is_control]
+    assert "left out of the charts" in build_report(pruned, [make_law(baseline="control")])
+
+
+def test_a_run_with_one_checkpoint_or_none(make_law, make_run) -> None:
+    law = make_law()
+    whole = make_run(law, 300_000, 0.25)
+    one = replace(whole, run="one", curve=whole.curve[:2])
+    none = replace(whole, run="none", curve=(CurvePoint(tokens=0, loss=5.0),))
+    words = Parsed(build_report([one, none], [law])).words
+    assert "run none has no checkpoint that the law covers" in words
+
+
+def test_parameters_that_were_held_or_ran_into_a_bound_are_marked(make_law) -> None:
+    words = Parsed(build_report([], [make_law(diagnostics={"fixed": ["E"], "at_bound": ["alpha"]})])).words
+    assert "what stays of the gap after any number of tokens (held, not fitted)" in words
+    assert "how fast the size term falls with the parameters (on its bound)" in words
+
+
+def test_equal_inputs_give_equal_pages(study) -> None:
+    assert build_report(study.runs, study.laws) == build_report(study.runs, study.laws)
+
+
+def test_it_is_written_and_an_unwritable_place_is_one_line(study, tmp_path: Path) -> None:
+    path = write_report([], study.laws, study.plans, out=tmp_path / "new" / "report.html")
+    assert path.read_text().startswith("<!doctype html>")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="can't write here"):
+        write_report([], [], out=tmp_path / "file" / "report.html")

@@ -1,0 +1,75 @@
+"""Scales, ticks and marks."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from regrow.report.axes import Axis, linear_ticks, log_ticks, padded
+from regrow.report.svg import MARKS, Chart, Line, Marks, draw, legend_key
+
+
+def test_an_axis_maps_its_ends_and_its_middle() -> None:
+    assert Axis(low=2, high=4, start=0, end=100)(3) == pytest.approx(50)
+    assert Axis(low=1, high=100, start=100, end=0, log=True)(10) == pytest.approx(50)
+    assert Axis(low=5, high=5, start=0, end=100)(5) == 50
+
+
+@given(low=st.floats(-1e6, 1e6), width=st.floats(1e-6, 1e6))
+def test_linear_ticks_lie_inside_and_are_evenly_spaced(low: float, width: float) -> None:
+    ticks = linear_ticks(low, low + width)
+    assert 2 <= len(ticks) <= 12
+    assert all(low - 1e-6 * width - 1e-9 <= t <= low + width * (1 + 1e-6) + 1e-9 for t in ticks)
+
+
+@given(low=st.floats(1.0, 1e12), factor=st.floats(1.2, 1e6))
+def test_log_ticks_lie_inside_and_stay_few(low: float, factor: float) -> None:
+    ticks = log_ticks(low, low * factor)
+    assert 1 <= len(ticks) <= 10
+    assert all(low * (1 - 1e-6) <= t <= low * factor * (1 + 1e-6) for t in ticks)
+
+
+def test_known_ticks() -> None:
+    assert linear_ticks(3.71, 4.12) == [3.8, 3.9, 4.0, 4.1]
+    assert log_ticks(2e4, 2e6) == [3e4, 1e5, 3e5, 1e6]
+    assert padded(np.array([np.nan])) == (0.0, 1.0)
+
+
+def chart(**changes: object) -> Chart:
+    x = np.array([1e3, 1e4, 1e5])
+    fields: dict = {
+        "title": "<t>",
+        "description": "a & b",
+        "x_label": "tokens",
+        "y_label": "loss",
+        "lines": [Line(x=x, y=np.array([3.0, 2.5, 2.2]), low=x * 0 + 2, high=x * 0 + 9, style=0, name="<law>")],
+        "marks": [Marks(x=x, y=np.array([3.1, 2.4, np.nan]), style=s, tips=["<1>", "2", "3"]) for s in (1, 8)],
+    }
+    return Chart(**{**fields, **changes})
+
+
+def test_a_chart_is_xml_with_escaped_text() -> None:
+    root = ElementTree.fromstring(draw(chart(marks=[]), "c"))
+    assert root.find("title").text == "<t>"  # type: ignore[union-attr]
+    assert root.find("desc").text == "a & b"  # type: ignore[union-attr]
+
+
+def test_undefined_points_are_not_drawn() -> None:
+    svg = draw(chart(), "c")
+    assert "nan" not in svg
+    assert svg.count("<title>&lt;1&gt;</title>") == 2
+    assert "<title>3</title>" not in svg
+    ElementTree.fromstring(svg)
+
+
+def test_nothing_to_draw_is_nothing() -> None:
+    assert draw(chart(lines=[], marks=[]), "c") == ""
+
+
+@pytest.mark.parametrize("style", range(len(MARKS) + 1))
+def test_every_style_has_a_key(style: int) -> None:
+    ElementTree.fromstring(legend_key(style))
