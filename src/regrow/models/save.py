@@ -1,0 +1,101 @@
+"""Write a checkpoint whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from regrow.errors import InputError, RunFailed
+from regrow.models.load import quiet
+
+
+def save_checkpoint(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase | None,
+    out: str | Path,
+    *,
+    extra: Mapping[str, Mapping[str, Any]] | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write a checkpoint that plain `AutoModelForCausalLM.from_pretrained(out)` reads: safetensors, the model's dtype.
+
+    Everything is written to a sibling folder and moved into place when it is whole, so that `out` never holds half a
+    model.
+
+    Args:
+        model: the model; tied embeddings are written once.
+        tokenizer: saved with it, if given.
+        out: folder to make; its parents are made too.
+        extra: JSON files to add, by file name.
+        overwrite: replace a folder that holds something.
+
+    Raises `InputError` if `out` cannot be written or holds something already, `RunFailed` if writing breaks off.
+    """
+    with staged_folder(out, overwrite=overwrite) as stage:
+        try:
+            with quiet():
+                model.save_pretrained(stage)
+            if tokenizer is not None:
+                tokenizer.save_pretrained(stage)
+            for name, content in (extra or {}).items():
+                (stage / name).write_text(json.dumps(content, indent=1) + "\n")
+        # safetensors reports a full disk as its own error, a subclass of neither OSError nor RuntimeError
+        except Exception as error:
+            raise RunFailed(
+                f"could not write the checkpoint: {error}", where=str(out), hint="is the disk full?"
+            ) from error
+    return Path(out)
+
+
+def check_output(out: str | Path, *, overwrite: bool = False) -> None:
+    """Raise `InputError` now if `save_checkpoint` could not write there later: before the work, not after it."""
+    target = Path(out)
+    try:
+        taken = target.is_dir() and any(target.iterdir())
+        in_the_way = target.exists() and not target.is_dir()
+    except OSError as error:
+        raise _unwritable(target, error) from None
+    if taken and not overwrite:
+        raise InputError("the folder is not empty", where=str(out), hint="give a new folder or ask to overwrite")
+    if in_the_way:
+        raise InputError("a file is in the way", where=str(out), hint="give a folder")
+    _make_stage(target).rmdir()
+
+
+@contextmanager
+def staged_folder(out: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """A fresh folder next to `out` that becomes `out` when the block ends well, and is removed when it does not."""
+    check_output(out, overwrite=overwrite)
+    target = Path(out).absolute()
+    stage = _make_stage(target)
+    try:
+        yield stage
+        old = stage.with_name(stage.name + ".old")
+        # two renames, not a delete and a copy: at every moment there is a whole old folder or a whole new one
+        if target.exists():
+            os.replace(target, old)
+        os.replace(stage, target)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+def _make_stage(target: Path) -> Path:
+    stage = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.tmp"
+    try:
+        stage.mkdir(parents=True)
+    except OSError as error:
+        raise _unwritable(target, error) from None
+    return stage
+
+
+def _unwritable(target: Path, error: OSError) -> InputError:
+    return InputError(f"cannot write there: {error.strerror}", where=str(target), hint="give a folder you may write to")

@@ -1,0 +1,38 @@
+"""Pruning: a spec, scores from one calibration pass, a plan, a smaller model.
+
+`spec`, `shapes` and `plan` are light; the rest needs torch, and is imported only when it is asked for.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from regrow.pruning.plan import PrunePlan, outline, shape_for_rate
+from regrow.pruning.spec import PruneSpec
+
+if TYPE_CHECKING:
+    from regrow.pruning.calibration import Scores, calibrate, choose_blocks
+    from regrow.pruning.prune import prune_model
+
+__all__ = [
+    "PrunePlan",
+    "PruneSpec",
+    "Scores",
+    "calibrate",
+    "choose_blocks",
+    "outline",
+    "prune_model",
+    "shape_for_rate",
+]
+
+_HEAVY = {
+    "Scores": "regrow.pruning.calibration",
+    "calibrate": "regrow.pruning.calibration",
+    "choose_blocks": "regrow.pruning.calibration",
+    "prune_model": "regrow.pruning.prune",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HEAVY:
+        return getattr(import_module(_HEAVY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

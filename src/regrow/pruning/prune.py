@@ -1,0 +1,208 @@
+"""The one path: spec -> scores -> plan -> new model, in memory (`prune_model`) and from disk to disk (`prune`)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import PreTrainedModel
+
+from regrow.data.blocks import Blocks
+from regrow.errors import InputError, RegrowError
+from regrow.models.layout import block_weights, is_tied
+from regrow.models.load import architecture_of, has_tokenizer, load_model, load_tokenizer, quiet
+from regrow.models.masks import check_pattern
+from regrow.models.save import check_output, save_checkpoint
+from regrow.pruning.calibration import Scores, calibrate, check_scores, choose_blocks, random_scores
+from regrow.pruning.depth import drop_blocks, drop_config_blocks, least_important
+from regrow.pruning.plan import PrunePlan, outline
+from regrow.pruning.semistructured import mask_state, sparse_masks
+from regrow.pruning.spec import DEPTH, WIDTH, PruneSpec
+from regrow.pruning.width import Kept, most_important, narrow_config, slice_state
+
+#: The file beside a pruned checkpoint's weights that says what was done.
+RECORD_FILE = "regrow_prune.json"
+
+Progress = Callable[[str], None]
+
+
+def prune(
+    path: str | Path,
+    spec: PruneSpec,
+    *,
+    calibration: Blocks | None,
+    out: str | Path,
+    scores: Scores | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> PrunePlan:
+    """Prune a checkpoint folder into another: weights, config, tokenizer, and `regrow_prune.json` beside them.
+
+    Args:
+        path: folder or Hub name of the model; one without tokenizer files is pruned without a tokenizer.
+        spec: what to prune.
+        calibration: packed text in the model's own tokens; None if the scorer needs none or `scores` are given.
+        out: folder to make.
+        scores: measured earlier on this model; saves the calibration pass.
+        overwrite: replace `out` if it holds something.
+        progress: called with a line of text at each step.
+
+    Raises `InputError` for anything the user can mend: see `load_model`, `save_checkpoint`, `outline`, `calibrate`.
+    """
+    say = progress or (lambda line: None)
+    check_output(out, overwrite=overwrite)
+    say(f"loading {path}")
+    model = load_model(path)
+    folder = Path(path).expanduser()
+    tokenizer = load_tokenizer(path) if not folder.is_dir() or has_tokenizer(folder) else None
+    tokens = None
+    if calibration is not None and spec.needs_calibration and scores is None:
+        tokens = choose_blocks(
+            calibration, count=spec.calibration_blocks, length=spec.calibration_length, seed=spec.seed
+        )
+    pruned, plan = prune_model(model, spec, tokens, scores=scores, progress=progress)
+    record = _record(path, spec, plan, tokens, calibration)
+    say(f"writing {out}")
+    save_checkpoint(pruned, tokenizer, out, extra={RECORD_FILE: record}, overwrite=overwrite)
+    return plan
+
+
+def prune_model(
+    model: PreTrainedModel,
+    spec: PruneSpec,
+    calibration: torch.Tensor | None,
+    *,
+    scores: Scores | None = None,
+    progress: Progress | None = None,
+) -> tuple[PreTrainedModel, PrunePlan]:
+    """Prune a model in memory. The given model is left as it is; the new one owns its weights and is in eval mode.
+
+    Args:
+        model: of a supported family.
+        spec: what to prune.
+        calibration: tokens [blocks, length] for scorers that need them; may be None if `scores` are given.
+        scores: measured earlier on this model.
+        progress: called with a line of text at each step.
+
+    Raises `InputError` if the spec cannot be met on this model.
+    """
+    before = architecture_of(model)
+    plan = outline(before, spec)
+    if spec.scorer == "random":
+        scores = random_scores(before, seed=spec.seed)
+    elif spec.needs_calibration:
+        if scores is not None:
+            check_scores(scores, model)
+        elif calibration is not None:
+            scores = calibrate(model, calibration, progress=progress)
+        else:
+            raise InputError(
+                f"the scorer {spec.scorer!r} needs calibration text",
+                where="calibration",
+                hint="give --calibration, or a scorer that needs none",
+            )
+    else:
+        scores = None
+    plan = decide(plan, scores)
+    pruned = apply_plan(model, plan, scores)
+    _verify(pruned, plan)
+    return pruned, plan
+
+
+def decide(plan: PrunePlan, scores: Scores | None) -> PrunePlan:
+    """Fill an outline with indices: what scores least goes. N:M plans have none; their masks follow the weights."""
+    before, after = plan.before, plan.after
+    if plan.method == DEPTH:
+        assert scores is not None
+        return replace(plan, dropped_layers=least_important(scores.block_influence, before.layers - after.layers))
+    if plan.method != WIDTH:
+        return plan
+    assert scores is not None
+    hidden = intermediate = kv_heads = None
+    if after.hidden < before.hidden:
+        hidden = most_important(scores.hidden(), after.hidden)
+    if after.intermediate < before.intermediate:
+        intermediate = tuple(most_important(layer, after.intermediate) for layer in scores.mlp_activation)
+    if after.kv_heads < before.kv_heads:
+        kv_heads = tuple(most_important(layer, after.kv_heads) for layer in scores.kv_groups(before))
+    return replace(plan, kept_hidden=hidden, kept_intermediate=intermediate, kept_kv_heads=kv_heads)
+
+
+def apply_plan(model: PreTrainedModel, plan: PrunePlan, scores: Scores | None = None) -> PreTrainedModel:
+    """Build the pruned model that a decided plan describes. `scores` serve N:M only: Wanda with, magnitude without."""
+    state, config = model.state_dict(), model.config.to_dict()
+    if plan.before.tied:
+        # one parameter under two names: sliced once, tied again by the new model
+        del state["lm_head.weight"]
+    if plan.pattern is not None:
+        state = mask_state(state, sparse_masks(model, *plan.pattern, scores))
+    elif plan.method == DEPTH:
+        assert plan.dropped_layers is not None, "an outline; decide it first"
+        state = drop_blocks(state, plan.dropped_layers, plan.before.layers)
+        config = drop_config_blocks(config, plan.dropped_layers)
+    else:
+        kept = Kept(hidden=plan.kept_hidden, intermediate=plan.kept_intermediate, kv_heads=plan.kept_kv_heads)
+        state = slice_state(state, kept, plan.before)
+        config = narrow_config(config, plan.after)
+    return _build(model, config, state)
+
+
+def _build(model: PreTrainedModel, config: Mapping[str, Any], state: Mapping[str, torch.Tensor]) -> PreTrainedModel:
+    """A fresh model of the same class, so that transformers itself sets every index, mask and buffer."""
+    # transformers takes the tensors as they are; cloning keeps the new model apart from the old one
+    owned = {name: tensor.detach().clone() for name, tensor in state.items()}
+    new_config = type(model.config).from_dict(dict(config))
+    with quiet():
+        built, report = type(model).from_pretrained(
+            None,
+            config=new_config,
+            state_dict=owned,
+            dtype=model.dtype,
+            attn_implementation=model.config._attn_implementation,
+            output_loading_info=True,
+        )
+    odd = sorted({*report["missing_keys"], *report["unexpected_keys"]})
+    if odd:
+        raise RegrowError(f"the pruned model does not take {odd[0]!r}", where="prune", hint="please report this")
+    if model.generation_config is not None:
+        built.generation_config = copy.deepcopy(model.generation_config)
+    return built.to(model.device).eval()
+
+
+def _verify(pruned: PreTrainedModel, plan: PrunePlan) -> None:
+    """The model is what the plan says: shape, count, tying, pattern. A failure is a bug in regrow, said as such."""
+    real = architecture_of(pruned)
+    wrong = []
+    if real != plan.after:
+        wrong.append(f"built {real}, planned {plan.after}")
+    if is_tied(pruned) != plan.after.tied:
+        wrong.append("embeddings lost their tie")
+    if plan.pattern is not None:
+        wrong += [name for name, weight in block_weights(pruned).items() if not check_pattern(weight, *plan.pattern)]
+    if wrong:
+        raise RegrowError(
+            f"the pruned model differs from its plan: {wrong[0]}", where="prune", hint="please report this"
+        )
+
+
+def _record(
+    path: str | Path, spec: PruneSpec, plan: PrunePlan, tokens: torch.Tensor | None, calibration: Blocks | None
+) -> dict[str, Any]:
+    used = None
+    if tokens is not None and calibration is not None:
+        used = {"blocks": tokens.shape[0], "length": tokens.shape[1], "data_fingerprint": calibration.fingerprint}
+    return {
+        "model": str(path),
+        "params_before": plan.params_before,
+        "params_after": plan.params_after,
+        "pruning_rate": plan.pruning_rate,
+        "spec": spec.to_dict(),
+        "plan": plan.to_dict(),
+        "calibration": used,
+        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
+    }
