@@ -1,0 +1,39 @@
+"""Where the ladder's files lie in the installed package, and how they are proved whole."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+#: Folder of everything the ladder ships: `corpus/`, `tokenizer/` and one folder per model.
+ASSETS = Path(__file__).parent / "assets"
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def find_model(name: str) -> str:
+    """The folder of a ladder model by its name; any other name comes back as it is."""
+    folder = ASSETS / "models" / name
+    return str(folder) if (folder / "config.json").is_file() else name
+
+
+def find_corpus(name: str, split: str) -> str:
+    """The file of a split of the ladder's corpus if `name` is `ladder`; any other name comes back as it is."""
+    return str(ASSETS / "corpus" / f"{split}.parquet") if name == "ladder" else name
+
+
+def installed_models() -> list[dict[str, Any]]:
+    """What was recorded of each model's training, and whether its weights are still those (`whole`)."""
+    models = []
+    for record in sorted((ASSETS / "models").glob("*/training.json")):
+        content = json.loads(record.read_text())
+        del content["log"]
+        whole = file_sha256(record.parent / "model.safetensors") == content["weights_sha256"]
+        models.append({**content, "whole": whole})
+    return sorted(models, key=lambda m: m["params"])
