@@ -1,0 +1,76 @@
+"""`regrow fit`: runs in, laws out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from regrow.cli.options import AsJson, Baseline, Runs, number, print_json, print_table
+
+
+def fit(
+    runs: Runs,
+    form: Annotated[str, typer.Option(help="The law's form; see docs/laws.md.")] = "p2",
+    baseline: Baseline = "initial",
+    out: Annotated[Path | None, typer.Option("--out", help="Write the laws to this file.")] = None,
+    draws: Annotated[int, typer.Option(help="Bootstrap draws over runs.")] = 200,
+    seed: Annotated[int, typer.Option(help="Of the bootstrap and the starts.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Fit one law per family and method.
+
+    Example: `regrow fit demo --out law.json`
+    """
+    from regrow.laws import fit as run
+    from regrow.laws.files import save_laws
+    from regrow.runs import read_runs
+
+    laws = run(read_runs(*runs), form=form, baseline=baseline, draws=draws, seed=seed)
+    if out is not None:
+        save_laws(laws, out)
+    if as_json:
+        print_json({"laws": [law_summary(law) for law in laws], "skipped": list(laws.skipped)})
+        return
+    names = list(dict.fromkeys(name for law in laws for name in law.params))
+    print_table(
+        "",
+        ["family, method", "form", "status", "runs", "R^2", "MAPE", "ASD", *names],
+        [
+            [
+                f"{law.family}, {law.method}",
+                law.form,
+                law.status,
+                str(law.n_runs),
+                number(law.metrics.get("r2")),
+                number(law.metrics.get("mape"), ".4f"),
+                number(law.metrics.get("asd"), ".2e"),
+                *(number(law.params.get(name), ".3g") for name in names),
+            ]
+            for law in laws
+        ],
+    )
+    for law in laws:
+        for warning in law.warnings:
+            typer.echo(f"{law.family}, {law.method}: {warning}", err=True)
+    for text in laws.skipped:
+        typer.echo(f"skipped: {text}", err=True)
+    if out is not None:
+        typer.echo(f"written to {out}")
+
+
+def law_summary(law: Any) -> dict[str, Any]:
+    """A law as the contract's JSON."""
+    return {
+        "family": law.family,
+        "method": law.method,
+        "form": law.form,
+        "params": dict(law.params),
+        "status": law.status,
+        "warnings": list(law.warnings),
+        "n_runs": law.n_runs,
+        "n_points": law.n_points,
+        "baseline": law.baseline,
+        "metrics": dict(law.metrics),
+    }

@@ -1,0 +1,75 @@
+"""Options that several commands share, and how they print."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout; progress goes to stderr.")]
+Runs = Annotated[
+    list[str], typer.Argument(help="Study folders, run folders or tables (CSV, Parquet).", show_default=False)
+]
+LawFile = Annotated[str, typer.Argument(metavar="law.json", help="A law file, as `regrow fit --out` writes it.")]
+Family = Annotated[str | None, typer.Option(help="Family of the law, where the file holds several.")]
+Method = Annotated[str | None, typer.Option(help="Pruning method of the law, where the file holds several.")]
+Baseline = Annotated[
+    str, typer.Option(help="Measure gaps from the `initial` loss or from the `control` at the same tokens.")
+]
+Out = Annotated[Path, typer.Option("--out", help="Where the result is written.")]
+
+
+def console() -> Console:
+    """The console for progress and tables meant for people: stderr, so that stdout stays clean."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)
+
+
+def print_json(content: Mapping[str, Any]) -> None:
+    """One JSON object on stdout. What is not a finite number is null: JSON has no NaN."""
+    typer.echo(json.dumps(_finite(content), indent=1, default=str, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    if isinstance(value, float) or hasattr(value, "dtype"):
+        number = float(value)
+        whole = hasattr(value, "dtype") and number.is_integer() and "int" in str(value.dtype)
+        return int(number) if whole else (number if abs(number) < float("inf") else None)
+    return value
+
+
+def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    """A table for people, on stdout; the first column is left-aligned, the others right."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    # where no terminal says how wide it is, a line is never folded: it goes to a file or to grep
+    Console(highlight=False, width=None if sys.stdout.isatty() else 400).print(table)
+
+
+def number(value: float | None, spec: str = ".3f") -> str:
+    """A number for a table; a dash where it is missing."""
+    return "-" if value is None or value != value else format(value, spec)
+
+
+def percent(value: float | None) -> str:
+    """A fraction as a percentage for people; a dash where it is missing."""
+    return "-" if value is None or value != value else f"{100 * value:.2f}%"

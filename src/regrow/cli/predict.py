@@ -1,0 +1,50 @@
+"""`regrow predict`: the loss at a size, a rate and a number of tokens."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from regrow.cli.options import AsJson, Family, LawFile, Method, print_json
+
+
+def predict(
+    law: LawFile,
+    params_before: Annotated[str, typer.Option(help="Parameters before pruning, e.g. 8B.")],
+    tokens: Annotated[str, typer.Option(help="Post-training tokens, e.g. 2B.")],
+    loss_before: Annotated[float, typer.Option(help="Held-out loss before pruning, nats/token.")],
+    rate: Annotated[float | None, typer.Option(help="Pruning rate; not asked for N:M.")] = None,
+    family: Family = None,
+    method: Method = None,
+    level: Annotated[float, typer.Option(help="Of the interval.")] = 0.9,
+    as_json: AsJson = False,
+) -> None:
+    """The predicted held-out loss of a new run, with its interval.
+
+    Example: `regrow predict law.json --method depth --params-before 3.1M --rate 0.25 --tokens 300k --loss-before 2.9`
+    """
+    from dataclasses import asdict
+
+    from regrow.cli.asking import check_level, check_loss, pruning_rate
+    from regrow.laws.files import load_laws
+    from regrow.laws.law import select_law
+    from regrow.units import parse_count
+
+    found = select_law(load_laws(law), family=family, method=method)
+    prediction = found.predict(
+        params_before=parse_count(params_before, what="--params-before"),
+        pruning_rate=pruning_rate(rate, found),
+        tokens=parse_count(tokens, what="--tokens"),
+        loss_before=check_loss(loss_before),
+        level=check_level(level),
+    )
+    if as_json:
+        print_json(asdict(prediction))
+        return
+    typer.echo(
+        f"{prediction.loss:.4f} nats/token ({prediction.low:.4f} to {prediction.high:.4f} "
+        f"at {prediction.level:.0%}) by {found.form}, {found.family}, {found.method}"
+    )
+    for name, factor in prediction.extrapolates.items():
+        typer.echo(f"extrapolates: {name} is {factor:.3g}x outside the fitted range", err=True)

@@ -1,0 +1,125 @@
+"""`regrow runs`: what is on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from regrow.cli.options import AsJson, Out, number, print_json, print_table
+
+app = typer.Typer(help="List, show and export recorded runs; works while they run.", no_args_is_help=True)
+
+Path_ = Annotated[str, typer.Argument(metavar="PATH", help="A study folder, a run folder, or a table.")]
+
+
+@app.command("list")
+def list_runs(path: Path_, as_json: AsJson = False) -> None:
+    """One line per run: sizes, rate, tokens and losses.
+
+    Example: `regrow runs list demo`
+    """
+    from regrow.runs import read_runs
+    from regrow.units import format_count
+
+    rows = [_summary(run) for run in read_runs(path)]
+    if as_json:
+        print_json({"runs": rows})
+        return
+    print_table(
+        "",
+        ["run", "method", "before", "after", "rate", "tokens", "L0", "first", "last", "status"],
+        [
+            [
+                row["run"],
+                row["method"],
+                format_count(row["params_before"]),
+                format_count(row["params_after"]),
+                number(row["pruning_rate"]),
+                "-" if row["tokens"] is None else format_count(row["tokens"]),
+                number(row["loss_before"]),
+                number(row["first_loss"]),
+                number(row["loss"]),
+                row["status"],
+            ]
+            for row in rows
+        ],
+    )
+
+
+@app.command("show")
+def show_run(path: Path_, as_json: AsJson = False) -> None:
+    """One run whole: its spec, what it ran on, and its curve.
+
+    Example: `regrow runs show demo/runs/tiny-llama-3m-control-1a2b3c`
+    """
+    from regrow.errors import InputError
+    from regrow.runs import read_runs
+
+    runs = read_runs(path)
+    if len(runs) != 1:
+        raise InputError(
+            f"{len(runs)} runs here", where=path, hint="name one run folder; `regrow runs list` lists them"
+        )
+    run = runs[0]
+    curve = [{k: v for k, v in vars(point).items() if v is not None} for point in run.curve]
+    if as_json:
+        print_json({**_summary(run), "spec": run.spec, "details": run.details, "curve": curve})
+        return
+    for key, value in {**_summary(run), **run.details}.items():
+        typer.echo(f"{key:22} {value}")
+    print_table(
+        "",
+        ["tokens", "loss", "gap", "train loss", "lr"],
+        [
+            [
+                f"{p.tokens:,}",
+                number(p.loss, ".4f"),
+                number(p.loss - run.loss_before, ".4f"),
+                number(p.train_loss, ".4f"),
+                number(p.lr, ".2e"),
+            ]
+            for p in run.curve
+        ],
+    )
+
+
+@app.command("export")
+def export_runs(path: Path_, out: Out, as_json: AsJson = False) -> None:
+    """All runs as one table with a row per checkpoint: CSV, or Parquet if the name ends so.
+
+    Example: `regrow runs export demo --out runs.csv`
+    """
+    from regrow.errors import InputError
+    from regrow.runs import read_runs, to_table
+
+    table = to_table(read_runs(path))
+    try:
+        if Path(out).suffix == ".parquet":
+            table.to_parquet(out, index=False)
+        else:
+            table.to_csv(out, index=False)
+    except OSError as error:
+        raise InputError(f"can't be written ({error.strerror or error})", where=str(out)) from None
+    if as_json:
+        print_json({"out": str(out), "rows": len(table), "runs": int(table["run"].nunique())})
+    else:
+        typer.echo(f"{len(table)} checkpoints of {table['run'].nunique()} runs, written to {out}")
+
+
+def _summary(run: Any) -> dict[str, Any]:
+    first, last = (run.curve[0], run.curve[-1]) if run.curve else (None, None)
+    return {
+        "run": run.run,
+        "family": run.family,
+        "method": run.method,
+        "params_before": run.params_before,
+        "params_after": run.params_after,
+        "pruning_rate": run.pruning_rate,
+        "tokens": last.tokens if last else None,
+        "loss_before": run.loss_before,
+        "first_loss": first.loss if first else None,
+        "loss": last.loss if last else None,
+        "status": run.status,
+    }

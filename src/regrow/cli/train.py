@@ -1,0 +1,121 @@
+"""`regrow train`: post-train a checkpoint and record its curve."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from regrow.cli.options import AsJson, Out, console, number, print_json
+
+
+def train(
+    model: Annotated[str, typer.Argument(help="A checkpoint folder (pruned or not), or a ladder model.")],
+    data: Annotated[str, typer.Option(help="Text to train on (txt, jsonl, csv, parquet, or a folder), or `ladder`.")],
+    tokens: Annotated[str, typer.Option(help="Tokens to train on, e.g. 300k or 2B.")],
+    out: Out,
+    held_out: Annotated[
+        str | None, typer.Option(help="Held-out text; by default 5% of the documents of --data.")
+    ] = None,
+    teacher: Annotated[str | None, typer.Option(help="Distil from this model (forward KL on its logits).")] = None,
+    original: Annotated[str | None, typer.Option(help="The unpruned model, if it is not where it was.")] = None,
+    loss_before: Annotated[float | None, typer.Option(help="Its held-out loss, if it is not at hand (nats).")] = None,
+    family: Annotated[str | None, typer.Option(help="Runs of one family are fitted together.")] = None,
+    lr: Annotated[float, typer.Option("--lr", help="Learning rate after warm-up.")] = 3e-4,
+    schedule: Annotated[
+        str, typer.Option(help="`constant` (every checkpoint is a fair point) or `cosine`.")
+    ] = "constant",
+    warmup_tokens: Annotated[str, typer.Option(help="Linear warm-up.")] = "0",
+    batch_tokens: Annotated[str, typer.Option(help="Tokens in one optimizer step.")] = "2048",
+    sequence_length: Annotated[int, typer.Option(help="Tokens in a block.")] = 256,
+    micro_batch: Annotated[int | None, typer.Option(help="Blocks in one forward pass; the rest accumulates.")] = None,
+    eval_at: Annotated[str, typer.Option(help="`log:10`, `linear:10`, or a list such as 10k,100k.")] = "log:10",
+    held_out_blocks: Annotated[int, typer.Option(help="Held-out blocks in every evaluation.")] = 64,
+    precision: Annotated[str, typer.Option(help="`bf16` or `fp32`.")] = "bf16",
+    seed: Annotated[int, typer.Option(help="Of the run's own data order.")] = 0,
+    temperature: Annotated[float, typer.Option(help="Of the distillation.")] = 1.0,
+    mix: Annotated[float, typer.Option(help="Share of the distillation in the loss; the rest is cross-entropy.")] = 1.0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint of the same spec.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Post-train a model on text; the held-out loss at every milestone goes to the run folder.
+
+    Example: `regrow train pruned --data ladder --tokens 300k --out run`
+    """
+    from regrow.ladder import find_corpus, find_model
+    from regrow.training.spec import TrainSpec, parse_eval_at
+    from regrow.units import parse_count
+
+    total = parse_count(tokens, what="--tokens")
+    spec = TrainSpec(
+        tokens=total,
+        batch_tokens=parse_count(batch_tokens, what="--batch-tokens"),
+        sequence_length=sequence_length,
+        learning_rate=lr,
+        schedule=schedule,
+        warmup_tokens=0 if warmup_tokens == "0" else parse_count(warmup_tokens, what="--warmup-tokens"),
+        eval_at=parse_eval_at(eval_at, total),
+        held_out_blocks=held_out_blocks,
+        seed=seed,
+        precision=precision,
+        micro_batch_blocks=micro_batch,
+        distill_temperature=temperature,
+        distill_mix=mix,
+    )
+    held = "ladder" if held_out is None and data == "ladder" else held_out
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    from regrow.training.callbacks import Progress
+    from regrow.training.post_train import post_train
+
+    with Bar(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TextColumn("{task.fields[speed]} tokens/s"),
+        TimeRemainingColumn(),
+        console=console(),
+        transient=True,
+    ) as bar:
+        task = bar.add_task("training", total=total, speed="-")
+
+        def show(progress: Progress) -> None:
+            bar.update(
+                task,
+                completed=progress.tokens,
+                total=progress.total,
+                speed=number(progress.tokens_per_second, ",.0f"),
+                description=f"loss {number(progress.loss)}",
+            )
+
+        record = post_train(
+            find_model(model),
+            data=find_corpus(data, "post_train"),
+            held_out=None if held is None else find_corpus(held, "held_out"),
+            spec=spec,
+            out=out,
+            original=original,
+            loss_before=loss_before,
+            family=family,
+            teacher=None if teacher is None else find_model(teacher),
+            resume=resume,
+            on_progress=show,
+        )
+    last = record.curve[-1]
+    if as_json:
+        print_json(
+            {
+                "run": record.run,
+                "out": str(out),
+                "tokens": last.tokens,
+                "loss": last.loss,
+                "loss_before": record.loss_before,
+                "tokens_per_second": record.details.get("tokens_per_second"),
+            }
+        )
+        return
+    typer.echo(
+        f"{record.run}: {record.curve[0].loss:.4f} -> {last.loss:.4f} nats/token after {last.tokens:,} tokens "
+        f"(unpruned: {record.loss_before:.4f}), written to {out}"
+    )

@@ -1,0 +1,69 @@
+"""`regrow validate`: how well a law predicts what it has not seen."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from regrow.cli.options import AsJson, Baseline, Runs, number, print_json, print_table
+
+
+def validate(
+    runs: Runs,
+    hold_out: Annotated[str, typer.Option(help="`size`, `rate`, `tokens` or `run`.")] = "size",
+    form: Annotated[list[str] | None, typer.Option(help="A form; may be repeated. Without it, all are ranked.")] = None,
+    baseline: Baseline = "initial",
+    seed: Annotated[int, typer.Option(help="Of the bootstrap and the starts.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Fit without some runs or points, predict them, and report the error on them.
+
+    Example: `regrow validate demo --hold-out size`
+    """
+    from dataclasses import asdict
+
+    from regrow.laws import rank_forms
+    from regrow.laws import validate as run
+    from regrow.runs import read_runs
+
+    results = run(read_runs(*runs), hold_out=hold_out, forms=form or None, baseline=baseline, seed=seed)
+    if as_json:
+        print_json({"results": [asdict(result) for result in results], "skipped": list(results.skipped)})
+        return
+    print_table(
+        f"held out: {hold_out}",
+        [
+            "family, method",
+            "form",
+            "status",
+            "MAPE",
+            "worst",
+            "ASD",
+            "coverage",
+            "points",
+            "last",
+            "power",
+            "chinchilla",
+        ],
+        [
+            [
+                f"{r.family}, {r.method}",
+                r.form,
+                r.status,
+                number(r.mape, ".4f"),
+                number(r.max_ape, ".4f"),
+                number(r.asd, ".2e"),
+                number(r.coverage, ".2f"),
+                str(r.n_points),
+                *(number(r.baselines.get(name), ".4f") for name in ("last", "power", "chinchilla")),
+            ]
+            for r in results
+        ],
+    )
+    typer.echo("MAPE of the baselines: the last loss seen, a power law of each run alone, the form chinchilla.")
+    for text in results.skipped:
+        typer.echo(f"skipped: {text}", err=True)
+    if len({r.form for r in results}) > 1:
+        for (family, method), ranked in rank_forms(results).items():
+            typer.echo(f"{family}, {method}: lowest held-out error with {ranked[0][0]} ({ranked[0][1]:.4f})")

@@ -1,0 +1,181 @@
+"""The whole path on the embedded ladder: prune, post-train, fit on the small models, predict the largest, plan.
+
+Nothing here is special to the demo but the sizes: it calls what any user calls, and prints whatever comes out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from regrow.errors import RunFailed
+from regrow.ladder import FAMILY, RUNGS
+from regrow.laws import HoldOutResult, Law, check_trends, fit, save_laws, validate
+from regrow.planning import Gain, Plan, PlanSpec, plan
+from regrow.report import write_report
+from regrow.runs import RunRecord, read_runs
+from regrow.runs.store import write_json
+from regrow.study.run import RUNS, StudyResult
+from regrow.study.spec import StudySpec
+from regrow.training.spec import TrainSpec, default_milestones
+
+LAW_FILE = "law.json"
+REPORT_FILE = "report.html"
+RESULT_FILE = "result.json"
+#: Post-training rate as a share of the rate each model was pretrained with: one constant rate for all sizes re-heats
+#: the larger ones more (docs/demo.md has the numbers), and the controls drift apart.
+LEARNING_RATE_SHARE = 0.1
+RATES = (0.17, 0.25, 0.33)
+
+
+def demo_study(tokens: int = 98_304) -> StudySpec:
+    """The demo's grid: every rung, depth and width at three rates, 2:4, and an unpruned control of each.
+
+    The first reading comes after 1/16 of the tokens: before that the optimizer is still finding its step sizes, and
+    no power law describes the curve.
+    """
+    return StudySpec(
+        family=FAMILY,
+        models=tuple(rung.name for rung in RUNGS),
+        rates=RATES,
+        train=TrainSpec(
+            tokens=tokens,
+            batch_tokens=1024,
+            warmup_tokens=4096,
+            eval_at=default_milestones(tokens, 8, first=1 / 16),
+            held_out_blocks=32,
+            save_every_tokens=0,
+        ),
+        train_by_model={rung.name: {"learning_rate": LEARNING_RATE_SHARE * rung.peak_lr} for rung in RUNGS},
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodResult:
+    """What the demo found for one pruning method.
+
+    Attributes:
+        law: fitted on all sizes but the largest.
+        held_out: its error on the runs of the largest size, which were never fitted.
+        against_control: the same with gaps measured from the control at the same tokens; None if that can't be fitted.
+        plan: the optimal tokens of the largest model at `rate`, by the `gain` criterion.
+        trends: the paper's claims, each with whether the law obeys it; None where the law can't tell.
+    """
+
+    law: Law
+    held_out: HoldOutResult
+    against_control: HoldOutResult | None
+    plan: Plan
+    trends: dict[str, bool | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoResult:
+    """Everything the demo prints. `control_drift` is by model size: nats that the unpruned control rose."""
+
+    study: StudyResult
+    methods: tuple[MethodResult, ...]
+    control_drift: dict[int, float]
+    out: Path
+
+
+def run_demo(
+    out: Path,
+    *,
+    study: StudySpec | None = None,
+    run: Callable[[StudySpec, Path], StudyResult],
+    say: Callable[[str], None] = lambda line: None,
+) -> DemoResult:
+    """Run the demo's study (or `study`) into `out`, then fit, predict, plan and report.
+
+    Args:
+        out: receives `runs/`, `law.json`, `result.json` and `report.html`.
+        run: runs the study's missing cells, e.g. `regrow.study.run_study`.
+        say: told of each stage.
+
+    Raises `RunFailed` if a cell failed: a law fitted to what is left would not be the demo's.
+    """
+    spec = study or demo_study()
+    done = run(spec, out)
+    if done.failed:
+        name, error = next(iter(done.failed.items()))
+        raise RunFailed(f"{len(done.failed)} runs failed; {name}: {error}", where=str(out), hint="run the demo again")
+    say("fitting the law on all sizes but the largest")
+    runs = read_runs(*(out / RUNS / cell.name for cell in spec.cells()))
+    largest = max(run.params_before for run in runs)
+    fitted = [run for run in runs if run.params_before < largest]
+    unseen = [run for run in runs if run.params_before == largest]
+    laws = fit(fitted, form="p2")
+    save_laws(laws, out / LAW_FILE)
+    say("predicting the largest, which was not fitted")
+    held_out = {r.method: r for r in validate(runs, hold_out="size", forms=["p2"])}
+    controlled = {r.method: r for r in validate(runs, hold_out="size", forms=["p2"], baseline="control")}
+    methods = tuple(
+        MethodResult(
+            law=law,
+            held_out=held_out[law.method],
+            against_control=controlled.get(law.method),
+            plan=_plan(law, [run for run in unseen if run.method == law.method]),
+            trends={trend.name: trend.holds for trend in check_trends(law)},
+        )
+        for law in laws
+    )
+    result = DemoResult(study=done, methods=methods, control_drift=control_drift(runs), out=out)
+    write_json(out / RESULT_FILE, result_to_dict(result))
+    write_report(
+        fitted,
+        laws,
+        [m.plan for m in methods],
+        out=out / REPORT_FILE,
+        held_out=unseen,
+        validation_rows=[asdict(m.held_out) for m in methods],
+        title="regrow demo: what small models say of a larger one",
+    )
+    return result
+
+
+def _plan(law: Law, unseen: Sequence[RunRecord]) -> Plan:
+    """The largest model's optimal tokens, at the middle one of the rates that it was really pruned at."""
+    run = sorted(unseen, key=lambda r: r.pruning_rate)[len(unseen) // 2]
+    return plan(
+        law,
+        PlanSpec(
+            params_before=run.params_before,
+            pruning_rate=run.pruning_rate,
+            loss_before=run.loss_before,
+            criterion=Gain(),
+            context=run.details.get("sequence_length", 256),
+        ),
+    )
+
+
+def control_drift(runs: Sequence[RunRecord]) -> dict[int, float]:
+    """By model size, how far the unpruned control ended above the loss it started from, nats/token."""
+    return {r.params_before: r.curve[-1].loss - r.loss_before for r in runs if r.is_control and r.curve}
+
+
+def result_to_dict(result: DemoResult) -> dict[str, Any]:
+    """What the demo found, as plain data: `result.json` and `regrow demo --json`."""
+    return {
+        "out": str(result.out),
+        "law": str(result.out / LAW_FILE),
+        "report": str(result.out / REPORT_FILE),
+        "runs": len(result.study.ran) + len(result.study.skipped),
+        "control_drift": {str(size): drift for size, drift in sorted(result.control_drift.items())},
+        "methods": [
+            {
+                "method": m.law.method,
+                "form": m.law.form,
+                "status": m.law.status,
+                "params": dict(m.law.params),
+                "warnings": list(m.law.warnings),
+                "held_out": asdict(m.held_out),
+                "against_control": None if m.against_control is None else asdict(m.against_control),
+                "plan": m.plan.to_dict(),
+                "trends": m.trends,
+            }
+            for m in result.methods
+        ],
+    }

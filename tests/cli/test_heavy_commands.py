@@ -1,0 +1,93 @@
+"""prune, train, eval and study on a tiny real model, by the command line."""
+
+import os
+
+import pytest
+
+from .test_light_commands import one_line_error
+
+
+def test_prune_train_eval_fit_by_hand(regrow, tiny_model, text, tmp_path):
+    pruned, run = tmp_path / "pruned", tmp_path / "run"
+    done = regrow(
+        *("prune", tiny_model, "--method", "width", "--rate", "0.2", "--calibration", text, "--out", pruned, "--json")
+    )
+    assert done.code == 0, done.err
+    assert done.json["pruning_rate"] == pytest.approx(0.2, abs=0.05)
+    done = regrow(
+        *("train", pruned, "--data", text, "--tokens", "2k", "--batch-tokens", "512", "--sequence-length", "64"),
+        *("--held-out-blocks", "8", "--eval-at", "linear:2", "--lr", "1e-3", "--out", run, "--json"),
+    )
+    assert done.code == 0, done.err
+    assert done.json["tokens"] == 2048
+    shown = regrow("runs", "show", run, "--json").json
+    assert shown["method"] == "width"
+    found = regrow("eval", run / "model", "--data", text, "--blocks", 8, "--json")
+    assert found.code == 0
+    assert found.json["sequence_length"] == 64
+    one_line_error(regrow("fit", run), "a curve needs checkpoints at 3 or more")
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(regrow, tiny_model, tmp_path):
+    done = regrow("prune", tiny_model, "--method", "2:4", "--dry-run", "--out", tmp_path / "out", "--json")
+    assert done.code == 0
+    assert done.json["params_after"] < done.json["params_before"]
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"model": "nowhere"}, "nowhere"),
+        ({"rate": "0"}, "rate"),
+        ({"rate": "1"}, "rate"),
+        ({"rate": "-0.1"}, "rate"),
+        ({"rate": "nan"}, "rate"),
+        ({"method": "widht"}, "did you mean 'width'"),
+        ({"scorer": "magic"}, "scorer"),
+        ({"out": "/proc/nowhere/out"}, "/proc/nowhere/out"),
+        ({"calibration": "nowhere.txt"}, "nowhere.txt"),
+    ],
+)
+def test_what_cannot_be_pruned_is_one_line(regrow, tiny_model, text, tmp_path, change, says):
+    ask = {"method": "width", "rate": "0.2", "calibration": text, "out": tmp_path / "out", **change}
+    model = ask.pop("model", tiny_model)
+    done = regrow("prune", model, *(part for key, value in ask.items() for part in (f"--{key}", value)))
+    one_line_error(done, says)
+
+
+def test_a_corrupt_model_is_one_line(regrow, tiny_model, text, tmp_path):
+    import shutil
+
+    broken = tmp_path / "broken"
+    shutil.copytree(tiny_model, broken)
+    (broken / "model.safetensors").write_bytes(os.urandom(1000))
+    for command in (
+        ("prune", broken, "--method", "2:4", "--scorer", "magnitude", "--out", tmp_path / "a"),
+        ("train", broken, "--data", text, "--tokens", "1k", "--sequence-length", "64", "--out", tmp_path / "b"),
+        ("eval", broken, "--data", text),
+    ):
+        one_line_error(regrow(*command), "broken")
+
+
+def test_a_study_by_its_file(regrow, tiny_model, text, tmp_path):
+    path = tmp_path / "study.yaml"
+    path.write_text(
+        f"models: ['{tiny_model}']\nfamily: tiny\nmethods: ['2:4']\ndata: '{text}'\nheld_out: '{text}'\n"
+        "train: {tokens: 1k, batch_tokens: 512, sequence_length: 64, held_out_blocks: 4}\n"
+    )
+    shown = regrow("study", path, "--dry-run", "--json").json
+    assert len(shown["missing"]) == 2
+    done = regrow("study", path, "--workers", 1, "--json")
+    assert done.code == 0, done.err
+    assert len(done.json["ran"]) == 2
+    assert set(regrow("study", path, "--json").json["skipped"]) == set(done.json["ran"])
+    one_line_error(regrow("study", path, "--engine", "lokal"), "did you mean 'local'")
+
+
+def test_a_study_whose_cells_fail_says_so_and_exits_1(regrow, text, tmp_path):
+    path = tmp_path / "study.yaml"
+    path.write_text("models: [nowhere]\nfamily: t\nmethods: [depth]\nrates: [0.2]\ntrain: {tokens: 1k}\n")
+    done = regrow("study", path, "--workers", 1)
+    assert done.code == 1
+    assert "2 of 2 cells failed" in done.err
