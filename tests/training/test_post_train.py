@@ -63,7 +63,9 @@ def test_a_bf16_checkpoint_comes_back_in_bf16(tiny_model, text, tmp_path):
     load_model(tiny_model, dtype=torch.bfloat16).save_pretrained(folder)
     load_tokenizer(tiny_model).save_pretrained(folder)
     post_train(str(folder), data=str(text), spec=spec(tokens=600), out=tmp_path / "run")
-    assert load_model(tmp_path / "run" / "model").dtype == torch.bfloat16
+    trained = load_model(tmp_path / "run" / "model")
+    assert trained.dtype == torch.bfloat16
+    assert trained.config.use_cache
 
 
 def test_a_pruned_model_knows_where_it_comes_from(tiny_model, text, tmp_path):

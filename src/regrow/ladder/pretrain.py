@@ -87,6 +87,7 @@ def pretrain(rung: Rung, out: Path, *, assets: Path = ASSETS, recipe: Pretrainin
     )
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(work)) if work.is_dir() else None)
     final = trainer.evaluate()
+    model.config.use_cache = True  # Trainer turns it off
     model.to(torch.bfloat16).save_pretrained(str(out))
     AutoTokenizer.from_pretrained(str(assets / "tokenizer")).save_pretrained(str(out))
     shutil.rmtree(work)

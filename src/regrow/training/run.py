@@ -110,6 +110,7 @@ def train_model(
     curve = CurveCallback(
         spec=spec, held_out=held_out, writer=writer, masks=masks, losses=losses, on_progress=on_progress
     )
+    use_cache = model.config.use_cache
     trainer = PostTrainer(
         spec=spec,
         losses=losses,
@@ -133,6 +134,7 @@ def train_model(
                 hint="free space, then run again with --resume",
             ) from error
         raise
+    model.config.use_cache = use_cache  # Trainer turns it off, and who generates from the result wants it
     save_checkpoint(model.to(save_dtype), tokenizer, out / MODEL, overwrite=True)
     speed = curve.tokens_per_second
     return writer.finish(details={**details, "tokens_per_second": round(speed, 1) if speed else None})
