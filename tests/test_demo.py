@@ -5,9 +5,12 @@ from dataclasses import replace
 
 import pytest
 
-from regrow.demo import demo_study, result_to_dict, run_demo
+from regrow.arch import find_architecture
+from regrow.demo import LEARNING_RATE, demo_study, result_to_dict, run_demo
 from regrow.errors import RunFailed
+from regrow.ladder import find_model
 from regrow.laws import load_laws, validate
+from regrow.pruning.plan import outline
 from regrow.runs import read_runs
 from regrow.study import StudyResult, StudySpec, run_study
 from regrow.training.spec import TrainSpec
@@ -45,7 +48,11 @@ def test_the_demos_study_is_the_whole_ladder():
     cells = demo_study().cells()
     assert len(cells) == 32
     assert {c.method for c in cells} == {"none", "depth", "width", "2:4"}
-    assert len({c.train.learning_rate for c in cells}) == 4
+    assert {c.train.learning_rate for c in cells} == {LEARNING_RATE}
+    for cell in cells:
+        if cell.prune:  # every cell can be: its shape exists
+            plan = outline(find_architecture(find_model(cell.model)), cell.prune)
+            assert plan.target_rate is None or plan.pruning_rate == pytest.approx(plan.target_rate, abs=0.02)
 
 
 def test_the_path_from_models_to_a_report(models, text, tmp_path):
@@ -87,7 +94,7 @@ def test_the_path_from_models_to_a_report(models, text, tmp_path):
 
 
 def test_a_demo_with_failed_runs_says_so(models, tmp_path):
-    study = replace(demo_study(), models=(models[0],), train_by_model={})
+    study = replace(demo_study(), models=(models[0],))
     failed = StudyResult(ran=(), skipped=(), failed={"cell": "went wrong"})
     with pytest.raises(RunFailed, match="1 runs failed; cell: went wrong"):
         run_demo(tmp_path, study=study, run=lambda s, out: failed)

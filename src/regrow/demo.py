@@ -24,10 +24,15 @@ from regrow.training.spec import TrainSpec, default_milestones
 LAW_FILE = "law.json"
 REPORT_FILE = "report.html"
 RESULT_FILE = "result.json"
-#: Post-training rate as a share of the rate each model was pretrained with: one constant rate for all sizes re-heats
-#: the larger ones more (docs/demo.md has the numbers), and the controls drift apart.
-LEARNING_RATE_SHARE = 0.1
+#: One constant rate for every size. A larger one makes the smallest models recover as fast as the larger, so that the
+#: size's exponent is lost, and re-heats all of them (docs/demo.md has the numbers).
+LEARNING_RATE = 3e-4
 RATES = (0.17, 0.25, 0.33)
+#: Width is pruned in the feed-forward neurons alone, at rates that leave every size enough of them. Hidden channels
+#: can be pruned as well, but models of 32 to 64 channels have none to spare, and all suffer alike: their runs say
+#: nothing of a model of 128 (docs/demo.md has the numbers).
+WIDTH_AXES = ("intermediate",)
+WIDTH_RATES = (0.10, 0.16, 0.22)
 
 
 def demo_study(tokens: int = 98_304) -> StudySpec:
@@ -42,13 +47,15 @@ def demo_study(tokens: int = 98_304) -> StudySpec:
         rates=RATES,
         train=TrainSpec(
             tokens=tokens,
+            learning_rate=LEARNING_RATE,
             batch_tokens=1024,
             warmup_tokens=4096,
             eval_at=default_milestones(tokens, 8, first=1 / 16),
             held_out_blocks=32,
             save_every_tokens=0,
         ),
-        train_by_model={rung.name: {"learning_rate": LEARNING_RATE_SHARE * rung.peak_lr} for rung in RUNGS},
+        rates_by_method={"width": WIDTH_RATES},
+        width_axes=WIDTH_AXES,
     )
 
 

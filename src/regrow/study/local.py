@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -17,7 +19,14 @@ def cpu_count() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _start_worker(threads: int) -> None:
+def _start_worker(threads: int, parent: int) -> None:
+    def follow() -> None:
+        # a worker whose study was killed must not go on writing beside the study that resumes it
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
     # before torch is imported: its thread pools read these once
     os.environ["OMP_NUM_THREADS"] = str(threads)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -45,7 +54,7 @@ def run_local(cells: Sequence[tuple[Cell, Path]], *, workers: int) -> Iterator[t
     context = multiprocessing.get_context("spawn")
     threads = max(1, cpu_count() // workers)
     with ProcessPoolExecutor(
-        max_workers=workers, mp_context=context, initializer=_start_worker, initargs=(threads,)
+        max_workers=workers, mp_context=context, initializer=_start_worker, initargs=(threads, os.getpid())
     ) as pool:
         futures: dict[Future[str | None], Cell] = {pool.submit(_run, cell, out): cell for cell, out in cells}
         for future in as_completed(futures):

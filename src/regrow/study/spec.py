@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from regrow.errors import InputError, one_of
-from regrow.pruning.spec import PruneSpec
+from regrow.pruning.spec import WIDTH, PruneSpec
 from regrow.runs import CONTROL, spec_hash
 from regrow.training.spec import TrainSpec
 
@@ -68,7 +68,8 @@ class StudySpec:
         controls: whether each model also has an unpruned run of the same tokens.
         data, held_out: text to train and to evaluate on; `ladder` is the embedded corpus.
         scorers: scorer by method, where the default is not wanted.
-        rates_by_model: other rates for some models.
+        rates_by_method: other rates for some methods, e.g. `{width: [0.1, 0.2]}`.
+        width_axes: what width pruning shrinks, of `hidden`, `intermediate`, `kv_heads`; None for its default.
         train: the training recipe; its seed is replaced by the cell's own.
         train_by_model: what differs for some models, e.g. `{tiny-llama-3m: {learning_rate: 1.5e-4}}`.
     """
@@ -83,26 +84,32 @@ class StudySpec:
     data: str = "ladder"
     held_out: str = "ladder"
     scorers: Mapping[str, str] = field(default_factory=dict)
-    rates_by_model: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    rates_by_method: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    width_axes: tuple[str, ...] | None = None
     train_by_model: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("models", "seeds"):
             if not getattr(self, name):
                 raise InputError(f"{name} is empty", where="study", hint="name at least one")
-        for name in ("rates_by_model", "train_by_model"):
-            for model in getattr(self, name):
-                one_of(model, self.models, what="model", where=f"study, {name}")
+        for model, own in self.train_by_model.items():
+            one_of(model, self.models, what="model", where="study, train_by_model")
+            if not isinstance(own, Mapping):
+                raise InputError(f"{own!r} is not a mapping", where=f"study, train_by_model, {model}")
+        for name in ("rates_by_method", "scorers"):
+            for method in getattr(self, name):
+                one_of(method, self.methods, what="method", where=f"study, {name}")
 
     def cells(self) -> list[Cell]:
         """Every run of the study. Raises `InputError` for a method or a rate that cannot be."""
         cells = []
         for model in self.models:
-            rates = self.rates_by_model.get(model, self.rates)
             prunes: list[PruneSpec | None] = [None] if self.controls else []
             for method in self.methods:
-                for rate in (None,) if ":" in method else rates:
-                    prunes.append(PruneSpec(method=method, rate=rate, scorer=self.scorers.get(method)))
+                for rate in (None,) if ":" in method else self.rates_by_method.get(method, self.rates):
+                    axes = self.width_axes if method == WIDTH else None
+                    scorer = self.scorers.get(method)
+                    prunes.append(PruneSpec(method=method, rate=rate, scorer=scorer, axes=axes))
             cells += [self._cell(model, prune, seed) for prune in prunes for seed in self.seeds]
         return cells
 
@@ -141,7 +148,6 @@ class StudySpec:
                 train[key] = parse_count(train[key], what=f"{where}, train.{key}")
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items()}
         values["train"] = TrainSpec.from_dict(train, where=f"{where}, train")
-        values["rates_by_model"] = {k: tuple(v) for k, v in dict(content.get("rates_by_model") or {}).items()}
         return cls(**values)
 
     @classmethod

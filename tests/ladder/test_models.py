@@ -1,0 +1,90 @@
+"""The shipped models: whole, loadable by plain transformers, trained, small enough to ship; and how they are made."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from regrow.arch import Architecture
+from regrow.data import tokenize
+from regrow.evaluation import evaluate
+from regrow.ladder import ASSETS, RUNGS, find_model
+from regrow.ladder.assets import file_sha256
+from regrow.ladder.build import build_ladder
+from regrow.ladder.pretrain import split_blocks
+from regrow.ladder.recipe import PRETRAINING, Pretraining
+
+
+def test_the_ladder_spans_ten_times_in_four_sizes_of_eight_blocks_or_more():
+    shapes = [Architecture.from_pretrained(find_model(rung.name)) for rung in RUNGS]
+    assert len(shapes) >= 4
+    assert shapes[-1].params / shapes[0].params > 10
+    assert all(shape.layers >= 8 for shape in shapes)
+    assert all(shape.kv_heads < shape.heads for shape in shapes)
+
+
+def test_depth_rates_near_a_sixth_a_quarter_and_a_third_exist_at_every_size():
+    for rung in RUNGS:
+        shape = Architecture.from_pretrained(find_model(rung.name))
+        rates = [k * shape.block_params / shape.params for k in range(1, shape.layers)]
+        for wanted in (1 / 6, 1 / 4, 1 / 3):
+            assert min(abs(rate - wanted) for rate in rates) < 0.02
+
+
+@pytest.mark.parametrize("rung", RUNGS, ids=lambda r: r.name)
+def test_models_load_plainly_and_are_as_good_as_recorded(rung):
+    folder = find_model(rung.name)
+    record = json.loads((Path(folder) / "training.json").read_text())
+    assert file_sha256(Path(folder) / "model.safetensors") == record["weights_sha256"]
+    assert record["train_tokens"] >= 16_000_000
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
+    assert model.dtype == torch.bfloat16
+    assert sum(p.numel() for p in model.parameters()) == record["params"]
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert len(tokenizer) == model.config.vocab_size == 2048
+    blocks = split_blocks("held_out")
+    part = replace(blocks, tokens=blocks.tokens[:64])
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    # the recorded loss is of the first 256 blocks, of the weights before they were rounded to bf16
+    assert evaluate(model, part).loss == pytest.approx(record["held_out_loss"], abs=0.25)
+    assert evaluate(model, part).loss < 4.0
+
+
+def test_the_package_stays_small():
+    assert sum(path.stat().st_size for path in ASSETS.rglob("*") if path.is_file()) < 25_000_000
+
+
+def test_the_tokenizer_gives_back_what_it_took():
+    tokenizer = AutoTokenizer.from_pretrained(ASSETS / "tokenizer")
+    text = "Grüße, SELECT * FROM t;\n\tindent  two spaces"
+    assert tokenizer.decode(tokenizer(text, add_special_tokens=False)["input_ids"]) == text
+    assert tokenizer.eos_token == tokenizer.decode([0])
+
+
+def test_a_model_is_made_by_the_documented_path(tmp_path, monkeypatch):
+    import pandas as pd
+
+    from regrow.ladder import build as module
+    from regrow.ladder import recipe
+    from regrow.ladder.tokenizer import train_tokenizer
+
+    small = replace(RUNGS[0], hidden=16, layers=1, heads=2, kv_heads=1, head_dim=8, intermediate=32)
+    monkeypatch.setattr(module, "rung", lambda name: small)
+    (tmp_path / "corpus").mkdir()
+    for split in ("train", "held_out"):
+        rows = pd.read_parquet(ASSETS / "corpus" / "held_out.parquet").iloc[:12]
+        rows.to_parquet(tmp_path / "corpus" / f"{split}.parquet")
+    train_tokenizer(rows["text"].tolist(), tmp_path / "tokenizer")
+    said = []
+    fast = Pretraining(tokens=20 * 2 * 256, batch_blocks=2)
+    build_ladder(tmp_path, only=[small.name], keep_corpus=True, recipe=fast, say=said.append)
+    record = json.loads((tmp_path / "models" / small.name / "training.json").read_text())
+    assert record["train_tokens"] == 20 * 2 * 256
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "models" / small.name, dtype=torch.float32)
+    blocks = tokenize(rows["text"].tolist(), AutoTokenizer.from_pretrained(tmp_path / "tokenizer"), sequence_length=256)
+    assert evaluate(model, blocks).loss < 7.6  # a guess is ln 2048 = 7.62
+    assert not (tmp_path / "models" / f"{small.name}.work").exists()
+    assert PRETRAINING.steps * PRETRAINING.batch_blocks * recipe.SEQUENCE_LENGTH >= 16_000_000
