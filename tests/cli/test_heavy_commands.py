@@ -56,6 +56,12 @@ def test_what_cannot_be_pruned_is_one_line(regrow, tiny_model, text, tmp_path, c
     one_line_error(done, says)
 
 
+def test_a_missing_model_is_said_before_missing_text(regrow, tiny_model, tmp_path):
+    ask = ("--method", "depth", "--rate", "0.2", "--out", tmp_path / "out")
+    one_line_error(regrow("prune", tmp_path / "nowhere", *ask), "no such model folder")
+    one_line_error(regrow("prune", tiny_model, *ask), "--calibration", "ladder")
+
+
 def test_a_corrupt_model_is_one_line(regrow, tiny_model, text, tmp_path):
     import shutil
 

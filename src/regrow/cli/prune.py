@@ -55,6 +55,9 @@ def prune(
     blocks = None
     if spec.needs_calibration:
         if calibration is None and folder == model:
+            from regrow.models.load import load_tokenizer
+
+            load_tokenizer(model)  # a model that is not there is the first thing to say
             raise InputError(
                 f"the scorer {spec.scorer!r} needs text", where="--calibration", hint="give text data, or `ladder`"
             )
