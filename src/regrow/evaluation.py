@@ -29,6 +29,17 @@ class Evaluation:
     fingerprint: str
 
 
+def check_vocabulary(blocks: Blocks, model: PreTrainedModel, *, where: str) -> None:
+    """Raise `InputError` if a token is outside the model's vocabulary: the tokenizer is another model's."""
+    largest, entries = int(blocks.tokens.max()), model.config.vocab_size
+    if largest >= entries:
+        raise InputError(
+            f"token {largest} is outside the model's {entries} entries",
+            where=where,
+            hint="the tokenizer does not match the model",
+        )
+
+
 @torch.no_grad()
 def evaluate(model: PreTrainedModel, blocks: Blocks, *, batch_size: int = 16) -> Evaluation:
     """The mean cross-entropy of every block's tokens after the first, given those before it in the block.
@@ -36,12 +47,7 @@ def evaluate(model: PreTrainedModel, blocks: Blocks, *, batch_size: int = 16) ->
     The forward pass runs in the model's dtype (give fp32 weights where 0.001 nats matter: bf16 rounds about that
     much), the log-softmax in fp32, the sum in fp64. Raises `InputError` if a token is outside the model's vocabulary.
     """
-    if int(blocks.tokens.max()) >= model.config.vocab_size:
-        raise InputError(
-            f"token {int(blocks.tokens.max())} is outside the model's {model.config.vocab_size} entries",
-            where="evaluation",
-            hint="the tokenizer does not match the model",
-        )
+    check_vocabulary(blocks, model, where="held-out text")
     was_training = model.training
     model.eval()
     total = 0.0

@@ -14,8 +14,9 @@ from regrow.data import Blocks
 from regrow.errors import InputError
 from regrow.models import check_pattern, load_model, save_checkpoint
 from regrow.models.layout import block_weights
+from regrow.models.save import PRUNE_RECORD
 from regrow.pruning import PrunePlan, PruneSpec
-from regrow.pruning.prune import RECORD_FILE, prune
+from regrow.pruning.prune import prune
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def text():
 def test_folder_to_folder(model_folder, text, spec, tmp_path):
     lines = []
     plan = prune(model_folder, spec, calibration=text, out=tmp_path / "out", progress=lines.append)
-    record = json.loads((tmp_path / "out" / RECORD_FILE).read_text())
+    record = json.loads((tmp_path / "out" / PRUNE_RECORD).read_text())
     assert PrunePlan.from_dict(record["plan"]) == plan
     assert PruneSpec.from_dict(record["spec"]) == spec
     assert record["calibration"] == {"blocks": 12, "length": 24, "data_fingerprint": "f00d"}

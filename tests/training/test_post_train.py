@@ -250,3 +250,14 @@ def test_an_original_that_is_gone_is_asked_for(tiny_model, text, tmp_path):
     assert run.loss_before == 7.5
     assert run.curve == tuple(sorted(run.curve, key=lambda p: p.tokens))
     assert isinstance(run.curve[0], CurvePoint)
+
+
+def test_a_model_pruned_elsewhere_has_the_size_of_its_original(tiny_model, text, tmp_path):
+    pruned = tmp_path / "pruned"
+    plan = prune(tiny_model, PruneSpec(method="depth", rate=0.1, scorer="random"), calibration=None, out=pruned)
+    (pruned / "regrow_prune.json").unlink()
+    ask = {"data": str(text), "spec": spec(tokens=600), "original": str(tiny_model)}
+    for loss in (None, 7.5):  # known or not, the loss before pruning says nothing of the size
+        run = post_train(str(pruned), out=tmp_path / f"run-{loss}", loss_before=loss, **ask)
+        assert run.method == "other"
+        assert (run.params_before, run.params_after) == (plan.params_before, plan.params_after)

@@ -16,6 +16,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from regrow.errors import InputError, RunFailed
 from regrow.models.load import quiet
 
+#: The file beside a pruned checkpoint's weights that says what was done: pruning writes it, training reads it.
+PRUNE_RECORD = "regrow_prune.json"
+
 
 def save_checkpoint(
     model: PreTrainedModel,

@@ -17,16 +17,13 @@ from regrow.errors import InputError, RegrowError
 from regrow.models.layout import block_weights, is_tied
 from regrow.models.load import architecture_of, has_tokenizer, load_model, load_tokenizer, quiet
 from regrow.models.masks import check_pattern
-from regrow.models.save import check_output, save_checkpoint
+from regrow.models.save import PRUNE_RECORD, check_output, save_checkpoint
 from regrow.pruning.calibration import Scores, calibrate, check_scores, choose_blocks, random_scores
 from regrow.pruning.depth import drop_blocks, drop_config_blocks, least_important
 from regrow.pruning.plan import PrunePlan, outline
 from regrow.pruning.semistructured import mask_state, sparse_masks
 from regrow.pruning.spec import DEPTH, WIDTH, PruneSpec
 from regrow.pruning.width import Kept, most_important, narrow_config, slice_state
-
-#: The file beside a pruned checkpoint's weights that says what was done.
-RECORD_FILE = "regrow_prune.json"
 
 Progress = Callable[[str], None]
 
@@ -68,7 +65,7 @@ def prune(
     pruned, plan = prune_model(model, spec, tokens, scores=scores, progress=progress)
     record = _record(path, spec, plan, tokens, calibration)
     say(f"writing {out}")
-    save_checkpoint(pruned, tokenizer, out, extra={RECORD_FILE: record}, overwrite=overwrite)
+    save_checkpoint(pruned, tokenizer, out, extra={PRUNE_RECORD: record}, overwrite=overwrite)
     return plan
 
 

@@ -66,9 +66,9 @@ class RunWriter:
 
     @classmethod
     def open(cls, folder: Path, record: RunRecord, *, resume: bool = False) -> RunWriter:
-        """Start a run folder for `record`; with `resume`, keep the curve of an unfinished run of the same spec.
+        """Start a run folder for `record`; with `resume`, keep the curve of a run of the same spec.
 
-        Raises `InputError` if the folder holds a finished run, a run of another spec, or (without `resume`) any run.
+        Raises `InputError` if the folder holds a run of another spec, or (without `resume`) any run.
         """
         make_folder(folder)
         if (folder / RUN_FILE).exists():

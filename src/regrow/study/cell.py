@@ -27,7 +27,7 @@ def blocks_of(data: str, tokenizer_folder: str, sequence_length: int, limit: int
 
 
 def run_cell(cell: Cell, out: Path) -> RunRecord:
-    """Run a cell into the folder `out`, beginning anew what was not finished."""
+    """Run a cell into the folder `out`, going on from its last checkpoint if it has one."""
     folder = find_model(cell.model)
     model, tokenizer = load_model(folder, dtype=torch.float32), load_tokenizer(folder)
     length = cell.train.sequence_length

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ class Cell:
         return {
             "model": self.model,
             "family": self.family,
-            "prune": asdict(self.prune) if self.prune else None,
+            "prune": self.prune.to_dict() if self.prune else None,
             "train": self.train.to_dict(),
             "data": self.data,
             "held_out": self.held_out,

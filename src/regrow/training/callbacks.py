@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -66,6 +67,7 @@ class CurveCallback(TrainerCallback):
         earlier = [p.seconds for p in writer.record.curve if p.seconds is not None]
         self._seconds_before = earlier[-1] if earlier else 0.0
         self._seconds = 0.0
+        self._last_loss: float | None = None
         self._steps = 0
         self._lap = time.perf_counter()
 
@@ -81,8 +83,9 @@ class CurveCallback(TrainerCallback):
         self._steps += 1
         step = state.global_step
         at_milestone = step in self.milestones
-        # reading a loss off an accelerator waits for it, so only the CPU checks every step
+        # reading a loss off an accelerator waits for it, so only the CPU reads one every step
         if self.losses and (at_milestone or args.device.type == "cpu"):
+            self._last_loss = self.losses[-1].item()
             self._refuse_non_finite(step)
         if at_milestone:
             self._read_milestone(kwargs["model"], step=step, lr=_learning_rate(kwargs))
@@ -97,7 +100,7 @@ class CurveCallback(TrainerCallback):
                 Progress(
                     tokens=step * self.spec.batch_tokens,
                     total=self.spec.steps * self.spec.batch_tokens,
-                    loss=self.losses[-1].item() if self.losses else self.writer.record.curve[-1].train_loss,
+                    loss=self._last_loss,
                     tokens_per_second=self.tokens_per_second,
                 )
             )
@@ -109,10 +112,9 @@ class CurveCallback(TrainerCallback):
         return self._steps * self.spec.batch_tokens / self._seconds if self._steps else None
 
     def _refuse_non_finite(self, step: int) -> None:
-        if not bool(torch.isfinite(self.losses[-1])):
+        if self._last_loss is not None and not math.isfinite(self._last_loss):
             raise RunFailed(
-                f"the training loss is {self.losses[-1].item()} at step {step} "
-                f"({step * self.spec.batch_tokens} tokens)",
+                f"the training loss is {self._last_loss} at step {step} ({step * self.spec.batch_tokens} tokens)",
                 where=str(self.writer.folder),
                 hint="lower --lr or use --precision fp32, then run again",
             )

@@ -14,12 +14,11 @@ from regrow.errors import InputError
 from regrow.evaluation import evaluate
 from regrow.models.load import count_nonzero, count_params, load_model, load_tokenizer
 from regrow.models.masks import zero_masks
+from regrow.models.save import PRUNE_RECORD
 from regrow.runs import CONTROL, RunRecord
 from regrow.training.callbacks import OnProgress
 from regrow.training.run import train_model
 from regrow.training.spec import TrainSpec
-
-PRUNE_FILE = "regrow_prune.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +27,6 @@ class Origin:
 
     method: str
     params_before: int
-    params_after: int
-    pruning_rate: float
     model: str
 
 
@@ -38,19 +35,13 @@ def read_origin(folder: Path) -> Origin | None:
 
     Raises `InputError` if the file is there and can't be read.
     """
-    path = folder / PRUNE_FILE
+    path = folder / PRUNE_RECORD
     if not path.exists():
         return None
     try:
         content = json.loads(path.read_text())
         plan = content["plan"]
-        return Origin(
-            method=plan["method"],
-            params_before=plan["params_before"],
-            params_after=plan["params_after"],
-            pruning_rate=plan["pruning_rate"],
-            model=content["model"],
-        )
+        return Origin(method=plan["method"], params_before=plan["params_before"], model=content["model"])
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError("not what `regrow prune` writes", where=str(path), hint="prune the model again") from None
 
@@ -87,18 +78,19 @@ def post_train(
     train, held = _blocks(tokenizer, data, held_out, held_out_share, spec)
     original = original or (origin.model if origin and Path(origin.model).is_dir() else None)
     is_control = origin is None and original is None
+    if loss_before is None and origin is not None and original is None:
+        raise InputError(
+            f"the unpruned model {origin.model!r} is not here",
+            where=str(folder),
+            hint="give its folder with --original, or its held-out loss with --loss-before",
+        )
+    # the original is asked for its size as well, where no record of `regrow prune` holds it
+    reference = network
+    if original is not None and (loss_before is None or origin is None):
+        reference = load_model(original, dtype=torch.float32)
+    before = origin.params_before if origin else count_params(reference)
     if loss_before is None:
-        if origin is not None and original is None:
-            raise InputError(
-                f"the unpruned model {origin.model!r} is not here",
-                where=str(folder),
-                hint="give its folder with --original, or its held-out loss with --loss-before",
-            )
-        reference = load_model(original, dtype=torch.float32) if original else network
         loss_before = evaluate(reference, held).loss
-        before = count_params(reference)
-    else:
-        before = origin.params_before if origin else count_params(network)
     method = origin.method if origin else (CONTROL if is_control else "other")
     sparse = ":" in method
     after = count_nonzero(network) if sparse else count_params(network)

@@ -17,6 +17,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from regrow.data import BlockOrder, Blocks
 from regrow.errors import InputError, RunFailed
+from regrow.evaluation import check_vocabulary
 from regrow.models.load import quiet
 from regrow.models.save import save_checkpoint
 from regrow.runs import RunRecord, RunWriter
@@ -78,11 +79,7 @@ def train_model(
     for blocks, what in ((train, "training"), (held_out, "held-out")):
         if blocks.sequence_length != spec.sequence_length:
             raise InputError(f"{what} blocks of {blocks.sequence_length}, not {spec.sequence_length} tokens")
-        if int(blocks.tokens.max()) >= model.config.vocab_size:
-            raise InputError(
-                f"{what} token {int(blocks.tokens.max())} is outside the model's {model.config.vocab_size} entries",
-                hint="the tokenizer does not match the model",
-            )
+        check_vocabulary(blocks, model, where=f"{what} text")
     if teacher is not None and teacher.config.vocab_size != model.config.vocab_size:
         raise InputError(
             f"the teacher has {teacher.config.vocab_size} entries, the model {model.config.vocab_size}",
