@@ -122,6 +122,9 @@ def test_one_size() -> None:
     assert any("one model size" in w for w in law.warnings)
     assert law.params["delta"] == law.params["N_C"] == 0
     assert law.params["gamma"] == pytest.approx(-1.3, abs=0.1)
+    assert law.unsupported == {"params_before": "the runs have one model size, 1B"}
+    assert fit(runs(sizes=(1e9,)), draws=5, hold={"delta": 0.2})[0].unsupported == {}
+    assert fit(runs(), draws=5)[0].unsupported == {}
 
 
 def test_one_rate() -> None:
@@ -129,6 +132,9 @@ def test_one_rate() -> None:
     assert law.status == "flat"
     assert any("one pruning rate: gamma is held at -1" in w for w in law.warnings)
     assert law.params["delta"] == pytest.approx(0.2, abs=0.05)
+    assert law.unsupported == {"pruning_rate": "the runs have one pruning rate, 0.25"}
+    # the rate of N:M sparsity follows from the size: it is no choice that the law would have to support
+    assert fit(runs(rates=(0.5,), method="2:4"), draws=5)[0].unsupported == {}
 
 
 def test_one_size_and_one_rate_is_one_curve() -> None:
@@ -238,6 +244,23 @@ def test_a_drifting_control_is_said_and_the_control_baseline_removes_it() -> Non
     assert against.baseline == "control"
     assert against.params["beta"] == pytest.approx(0.45, abs=0.02)
     assert not any("drifts" in w for w in against.warnings)
+    # either way, both are reported
+    both = fit([*shifted, *controls], draws=3)
+    assert [law.baseline for law in (*both, *both.other_baseline)] == ["initial", "control"]
+    assert both.other_baseline[0].params == against.params
+    assert "From the other baseline" in repr(both)
+
+
+def test_a_control_that_stays_needs_no_second_baseline() -> None:
+    still = [control(n, {round(t): loss_before(n) for t in TOKENS}) for n in SIZES]
+    assert fit([*runs(), *still], draws=3).other_baseline == ()
+
+
+def test_a_second_baseline_that_cannot_be_had_is_left_out() -> None:
+    lonely = [control(SIZES[0], drifting(SIZES[0]))]
+    laws = fit([*runs(), *lonely], draws=3)
+    assert any("drifts" in w for w in laws[0].warnings)
+    assert laws.other_baseline == ()
 
 
 def test_a_missing_control_is_refused_by_size_and_none_is_extrapolated() -> None:

@@ -49,6 +49,33 @@ def test_extrapolation_says_what_and_how_far(law: Law) -> None:
     assert "pruning_rate" not in got
 
 
+def test_a_size_has_its_own_luck_and_more_of_it_outside_the_fitted_sizes(law: Law) -> None:
+    certain = replace(
+        law, draws=np.repeat(law.theta[None, :], 8000, axis=0), size_spread=0.02, diagnostics={"size_dof": 5.0}
+    )
+    range_wide = INSIDE | {"params_before": 8e9}  # fitted from 0.5e9 to 2e9: one range above the largest
+    student = 2.015  # 95% quantile of Student's t, 5 degrees of freedom
+    for inputs, reach in ((INSIDE, 1), (range_wide, np.sqrt(2))):
+        got, gap = certain.predict(**inputs, of="mean"), float(certain.gap(**inputs))
+        for end, sign in ((got.low, -1), (got.high, 1)):
+            expected = sign * 0.02 * student * reach
+            assert np.log((end - INSIDE["loss_before"]) / gap) == pytest.approx(expected, rel=0.08)
+    both = certain.widening(params_before=8e9, pruning_rate=0.35 * (0.35 / 0.15))
+    one = certain.widening(params_before=np.array([1e9, 8e9]), pruning_rate=0.25)
+    np.testing.assert_allclose(np.log(both), np.sqrt(3) * np.log(one[:, 0]))
+    np.testing.assert_allclose(np.log(one[:, 1]), np.sqrt(2) * np.log(one[:, 0]))
+    assert np.all(replace(certain, size_spread=0.0).widening(params_before=8e9, pruning_rate=0.25) == 1)
+
+
+def test_draws_broadcast_where_they_widen(law: Law) -> None:
+    sizes, tokens = np.array([1e9, 8e9])[:, None], np.geomspace(1e8, 1e9, 3)
+    together = law.loss_draws(**(INSIDE | {"params_before": sizes, "tokens": tokens}))
+    for i, size in enumerate(sizes[:, 0]):
+        for k, d in enumerate(tokens):
+            alone = law.loss_draws(**(INSIDE | {"params_before": size, "tokens": d}))
+            np.testing.assert_allclose(together[:, i, k], alone)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

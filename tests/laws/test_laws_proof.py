@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from laws_cases import RATES, TOKENS, TRUTH, loss_before, runs
+from laws_cases import RATES, TOKENS, TRUTH, loss_before, runs, with_luck
 
 from regrow.errors import InputError
 from regrow.laws import check_trends, fit, rank_forms, validate
@@ -111,7 +111,24 @@ def test_intervals_cover_new_runs_at_their_nominal_rate() -> None:
     assert 0.85 <= np.mean(larger) <= 0.96
 
 
-def test_many_runs_are_resampled() -> None:
+@pytest.mark.slow
+def test_intervals_cover_new_sizes_where_sizes_have_luck() -> None:
+    sizes = np.geomspace(0.25e9, 2e9, 6)
+    hits = []
+    for seed in range(25):
+        rng = np.random.default_rng(500 + seed)
+        luck = {round(n): 0.05 * rng.standard_normal() for n in (*sizes, 5e9)}
+        law = fit(with_luck(runs(seed, sizes=sizes, tokens=TOKENS[::2]), luck), draws=100, seed=seed)[0]
+        for r in with_luck(runs(10_000 + seed, sizes=(5e9,)), luck):
+            low, high = law.interval(
+                params_before=5e9, pruning_rate=r.pruning_rate, tokens=TOKENS, loss_before=r.loss_before
+            )
+            loss = np.array([p.loss for p in r.curve])
+            hits.append(np.mean((loss >= low) & (loss <= high)))
+    assert np.mean(hits) >= 0.8  # 0.5 and less if runs of one size count as independent
+
+
+def test_many_runs_narrow_the_interval() -> None:
     many = [replace(r, run=f"{s}-{r.run}") for s in range(5) for r in runs(s)]
     (law,) = fit(many, draws=60)
     low, high = law.intervals()["beta"]

@@ -31,16 +31,18 @@ def fit(
     if out is not None:
         save_laws(laws, out)
     if as_json:
-        print_json({"laws": [law_summary(law) for law in laws], "skipped": list(laws.skipped)})
+        other = [law_summary(law) for law in laws.other_baseline]
+        print_json({"laws": [law_summary(law) for law in laws], "skipped": list(laws.skipped), "other_baseline": other})
         return
     names = list(dict.fromkeys(name for law in laws for name in law.params))
     print_table(
         "",
-        ["family, method", "form", "status", "runs", "R^2", "MAPE", "ASD", *names],
+        ["family, method", "form", "baseline", "status", "runs", "R^2", "MAPE", "ASD", *names],
         [
             [
                 f"{law.family}, {law.method}",
                 law.form,
+                law.baseline,
                 law.status,
                 str(law.n_runs),
                 number(law.metrics.get("r2")),
@@ -48,9 +50,15 @@ def fit(
                 number(law.metrics.get("asd"), ".2e"),
                 *(number(law.params.get(name), ".3g") for name in names),
             ]
-            for law in laws
+            for law in (*laws, *laws.other_baseline)
         ],
     )
+    if laws.other_baseline:
+        typer.echo(
+            f"The unpruned controls moved: the rows with the baseline {laws.other_baseline[0].baseline} show what the "
+            "choice of the baseline does, and are not written.",
+            err=True,
+        )
     for law in laws:
         for warning in law.warnings:
             typer.echo(f"{law.family}, {law.method}: {warning}", err=True)

@@ -8,7 +8,7 @@ import numpy as np
 
 from regrow.laws.forms import Form
 from regrow.laws.observations import Observations, control_curves
-from regrow.laws.uncertainty import Spread
+from regrow.laws.spread import Spread
 from regrow.runs.record import RunRecord
 from regrow.units import format_count
 
@@ -51,17 +51,23 @@ def equal_losses(seen: Observations) -> str | None:
     return f"all {len(seen)} losses are equal ({seen.loss[0]:g}): there is no curve to fit, the exponents mean nothing"
 
 
+def drifts(form: Form, seen: Observations, records: Sequence[RunRecord], spread: Spread) -> dict[int, float]:
+    """How far, in nats, the controls of this family have moved at their end, by size; only those beyond the noise."""
+    if "loss_before" not in form.uses:
+        return {}
+    moved = {}
+    for size, (_, loss, before) in control_curves([r for r in records if r.is_control], seen.family).items():
+        drift = float(loss[-1] - before)
+        if size in seen.params_before and abs(drift) > max(2 * spread.within * before, 1e-3):
+            moved[size] = drift
+    return moved
+
+
 def control_drift(form: Form, seen: Observations, records: Sequence[RunRecord], spread: Spread) -> str | None:
     """An unpruned control whose loss moves: the gap from the initial loss is then not what pruning cost."""
-    if "loss_before" not in form.uses or seen.baseline == "control":
+    if seen.baseline == "control":
         return None
-    curves = control_curves([r for r in records if r.is_control], seen.family)
-    moved = {}
-    for size, (_, loss, before) in curves.items():
-        noise = 2 * spread.within * before
-        drift = float(loss[-1] - before)
-        if abs(drift) > max(noise, 1e-3):
-            moved[size] = drift
+    moved = drifts(form, seen, records, spread)
     if not moved:
         return None
     shown = ", ".join(f"{drift:+.3f} nats at {format_count(size)}" for size, drift in sorted(moved.items()))

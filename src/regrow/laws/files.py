@@ -22,7 +22,18 @@ from regrow.laws.law import Law, select_law
 __all__ = ["FORMAT", "load_laws", "save_laws", "select_law"]
 
 FORMAT = 1
-_SCALARS = ("family", "method", "form", "status", "n_runs", "n_points", "run_spread", "point_spread", "baseline")
+_SCALARS = (
+    "family",
+    "method",
+    "form",
+    "status",
+    "n_runs",
+    "n_points",
+    "run_spread",
+    "point_spread",
+    "size_spread",
+    "baseline",
+)
 
 
 def law_to_json(law: Law) -> dict[str, Any]:
@@ -61,6 +72,7 @@ def law_from_json(data: Any, *, where: str) -> Law:
             draws=draws if len(draws) else np.array([list(params.values())]),
             run_spread=float(data["run_spread"]),
             point_spread=float(data["point_spread"]),
+            size_spread=float(data.get("size_spread", 0.0)),
             baseline=str(data.get("baseline", "initial")),
             fingerprint=str(data.get("fingerprint", "")),
             diagnostics=dict(data.get("diagnostics", {})),

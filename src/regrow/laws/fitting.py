@@ -7,6 +7,7 @@ exactly, prefers the simpler of two nested laws unless the data refute it, and b
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,8 @@ from regrow.laws.law import Law
 from regrow.laws.objective import HUBER_DELTA, metrics
 from regrow.laws.observations import Observations, as_records, observe
 from regrow.laws.solver import Problem, Solutions, solve, solve_linear_block
-from regrow.laws.uncertainty import Spread, bootstrap, pool, spreads
+from regrow.laws.spread import Spread, pool, spreads
+from regrow.laws.uncertainty import bootstrap
 from regrow.runs.record import RunRecord
 
 if TYPE_CHECKING:
@@ -42,11 +44,20 @@ _SIMPLER: dict[tuple[str, ...], str] = {
 
 
 class Laws(list[Law]):
-    """Fitted laws, one per family and method; `skipped` says which groups could not be fitted and why."""
+    """Fitted laws, one per family and method.
 
-    def __init__(self, laws: Iterable[Law] = (), skipped: Sequence[str] = ()) -> None:
+    Attributes:
+        skipped: which groups could not be fitted, and why.
+        other_baseline: the laws of the groups whose control moved by more than the noise, measured from the other
+            baseline: what the choice of the baseline does.
+    """
+
+    def __init__(
+        self, laws: Iterable[Law] = (), skipped: Sequence[str] = (), other_baseline: Sequence[Law] = ()
+    ) -> None:
         super().__init__(laws)
         self.skipped = tuple(skipped)
+        self.other_baseline = tuple(other_baseline)
 
     def to_frame(self) -> pd.DataFrame:
         """One row per law: what was fitted, status, parameters and metrics."""
@@ -62,7 +73,8 @@ class Laws(list[Law]):
         save_laws(self, path)
 
     def __repr__(self) -> str:
-        return "\n\n".join([*map(repr, self), *(f"skipped: {text}" for text in self.skipped)])
+        other = (f"From the other baseline:\n{law!r}" for law in self.other_baseline)
+        return "\n\n".join([*map(repr, self), *other, *(f"skipped: {text}" for text in self.skipped)])
 
 
 def fit(
@@ -86,7 +98,8 @@ def fit(
         hold: parameters to hold, e.g. `{"gamma": 0.0}`; exponents at any value, coefficients at 0.
 
     Returns:
-        The laws; `.skipped` lists the groups that were too small, where others could be fitted.
+        The laws; `.skipped` lists the groups that were too small, where others could be fitted, `.other_baseline` the
+        laws from the other baseline where the unpruned controls moved.
 
     Raises:
         InputError: a bad table, an unknown form or baseline, a missing control, or no group that can be fitted.
@@ -96,7 +109,30 @@ def fit(
         raise InputError(f"{draws} draws", where="fit", hint="give at least 1")
     used = baseline if "loss_before" in formula.uses else "initial"
     records = as_records(runs)
-    groups = observe(records, baseline=used)
+    laws, skipped, drifted = _fit_all(formula, records, used, draws=draws, seed=seed, hold=hold)
+    if not laws:
+        raise InputError(f"no group can be fitted: {' | '.join(skipped)}", where="fit")
+    other: Sequence[Law] = ()
+    if drifted:
+        mine = [r for r in records if r.is_control or (r.family, r.method) in drifted]
+        other_name = "control" if used == "initial" else "initial"
+        # a second opinion: where it cannot be had (a control too short, say), the first one stands
+        with suppress(RegrowError):
+            other = _fit_all(formula, mine, other_name, draws=draws, seed=seed, hold=hold)[0]
+    return Laws(laws, skipped, other)
+
+
+def _fit_all(
+    formula: Form,
+    records: list[RunRecord],
+    baseline: str,
+    *,
+    draws: int,
+    seed: int,
+    hold: Mapping[str, float] | None,
+) -> tuple[list[Law], list[str], set[tuple[str, str]]]:
+    """Laws, the groups skipped, and the (family, method) of the groups whose control drifts."""
+    groups = observe(records, baseline=baseline)
     fitted, skipped = [], []
     for group in groups:
         try:
@@ -106,9 +142,8 @@ def fit(
                 raise
             skipped.append(str(refused))
     laws = [finish(one, [o for o in fitted if o is not one], records, draws=draws, seed=seed) for one in fitted]
-    if not laws:
-        raise InputError(f"no group can be fitted: {' | '.join(skipped)}", where="fit")
-    return Laws(laws, skipped)
+    drifted = {(p.seen.family, p.seen.method) for p in fitted if checks.drifts(formula, p.seen, records, p.spread)}
+    return laws, skipped, drifted
 
 
 def fit_group(
@@ -152,6 +187,7 @@ def finish(
         draws=natural[1:],
         run_spread=spread.between,
         point_spread=spread.within,
+        size_spread=spread.size,
         baseline=seen.baseline,
         fingerprint=seen.fingerprint(),
         diagnostics={
@@ -164,6 +200,8 @@ def finish(
             "at_bound": list(point.at_bound),
             "fixed": [name for name, free in zip(form.names, problem.free, strict=True) if not free],
             "run_dof": spread.dof,
+            "size_dof": spread.size_dof,
+            "unsupported": dict(point.unsupported),
             "seed": seed,
         },
     )
@@ -196,6 +234,7 @@ class PointFit:
     condition: float
     at_bound: tuple[str, ...]
     flat: bool
+    unsupported: Mapping[str, str]
     notes: tuple[str, ...]
 
 
@@ -255,6 +294,7 @@ def fit_point(
         condition=condition,
         at_bound=tuple(at_bound),
         flat=flat,
+        unsupported=plan.unsupported,
         notes=tuple(notes),
     )
 

@@ -54,8 +54,8 @@ class P2(Form):
     def _log_tokens(self, theta: np.ndarray, x: Inputs) -> np.ndarray:
         return x.log_tokens[None, :]
 
-    def _before(self, theta: np.ndarray, x: Inputs) -> np.ndarray:
-        return x.loss_before[None, :]
+    def baseline(self, theta: np.ndarray, x: Inputs) -> np.ndarray:
+        return np.broadcast_to(x.loss_before, (len(theta), len(x.loss_before)))
 
     def value_and_jacobian(
         self, theta: np.ndarray, x: Inputs, *, jacobian: bool = True
@@ -66,7 +66,7 @@ class P2(Form):
         by_size = scale * np.exp(-alpha * log_n)
         by_tokens = scale * np.exp(-beta * log_d)
         gap = n_c * by_size + d_c * by_tokens + e * scale
-        value = self._before(theta, x) + gap
+        value = self.baseline(theta, x) + gap
         if not jacobian:
             return value, None
         rows = [
@@ -154,7 +154,7 @@ class P2Counts(P2):
         Parameter(name="a", meaning="how fast that falls with the parameters", lower=0.01, upper=3),
     )
 
-    def _before(self, theta: np.ndarray, x: Inputs) -> np.ndarray:
+    def baseline(self, theta: np.ndarray, x: Inputs) -> np.ndarray:
         e0, big, small = (theta[:, i, None] for i in (7, 8, 9))
         return e0 + big * np.exp(-small * x.log_size)
 

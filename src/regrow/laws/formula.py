@@ -97,6 +97,10 @@ class Form(ABC):
     def scales(self, theta: np.ndarray, ref: Reference) -> dict[str, np.ndarray]:
         """Factors [B] that turn scaled coefficients into natural ones; what is absent is dimensionless."""
 
+    def baseline(self, theta: np.ndarray, x: Inputs) -> np.ndarray:
+        """The loss [B, n] above which pruning leaves its gap; 0 for a form that models the whole loss."""
+        return np.zeros((len(theta), len(x.tokens)))
+
     def value(self, theta: np.ndarray, x: Inputs) -> np.ndarray:
         """Loss [B, n] in nats for parameters `theta` [B, p]."""
         return self.value_and_jacobian(theta, x, jacobian=False)[0]

@@ -7,13 +7,15 @@ at all is refused with what is missing.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from regrow.errors import InputError, one_of
 from regrow.laws.forms import P2, Chinchilla, Compression, Form, P2Counts, Reference, Sparse
 from regrow.laws.observations import Observations
+from regrow.runs.record import is_masked
+from regrow.units import format_count
 
 #: holds a parameter, by name, at a value
 Fix = Callable[..., None]
@@ -36,6 +38,7 @@ class Design:
         simpler: nested alternatives, simplest first, each the names it holds at zero; a simpler one is preferred unless
             the data refute it.
         flat: whether something was held because the data cannot identify it.
+        unsupported: inputs of which the runs show one value only, and why, by name; the law cannot speak of others.
         notes: what was held and why, in plain words.
     """
 
@@ -43,13 +46,14 @@ class Design:
     held: np.ndarray
     simpler: tuple[tuple[str, ...], ...] = ()
     flat: bool = False
+    unsupported: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def without(self, form: Form, names: tuple[str, ...]) -> Design:
         """The nested design in which these parameters are zero."""
         out = self.free.copy()
         out[[form.index(n) for n in names]] = False
-        return Design(free=out, held=self.held, flat=self.flat, notes=self.notes)
+        return replace(self, free=out, simpler=())
 
 
 def distinct(values: np.ndarray) -> np.ndarray:
@@ -110,7 +114,24 @@ def design(form: Form, seen: Observations, ref: Reference, hold: Mapping[str, fl
         raise InputError(
             f"{len(seen)} checkpoints for {least - 1} parameters", where=where, hint=f"give at least {least}"
         )
-    return Design(free=free, held=held, simpler=simpler, flat=flat, notes=tuple(notes))
+    alone = _one_value_only(form, seen, hold or {})
+    return Design(free=free, held=held, simpler=simpler, flat=flat, unsupported=alone, notes=tuple(notes))
+
+
+def _one_value_only(form: Form, seen: Observations, hold: Mapping[str, float]) -> dict[str, str]:
+    """Inputs with one value in the runs, so that what the form says of others is not in the data.
+
+    An exponent that the user holds is the user's word for it. The rate of N:M sparsity follows from the model's size.
+    """
+    out = {}
+    sizes, rates = distinct(seen.params_before), distinct(seen.pruning_rate)
+    if isinstance(form, Chinchilla) and distinct(seen.params_before * (1 - seen.pruning_rate)).size > 1:
+        return {}  # it sees the size after pruning only, which both make
+    if sizes.size == 1 and "params_before" in form.uses and not {"delta", "alpha", "b_N"} & set(hold):
+        out["params_before"] = f"the runs have one model size, {format_count(sizes[0])}"
+    if rates.size == 1 and "pruning_rate" in form.uses and not is_masked(seen.method) and not {"gamma"} & set(hold):
+        out["pruning_rate"] = f"the runs have one pruning rate, {rates[0]:.3g}"
+    return out
 
 
 def _p2(form: Form, seen: Observations, fix: Fix, notes: list[str]) -> tuple[bool, tuple[tuple[str, ...], ...]]:

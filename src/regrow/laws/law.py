@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 Status = Literal["ok", "bound", "flat", "failed"]
 #: an input this far past the fitted range, as a ratio, still counts as inside: counts are rounded
 _INSIDE = 1.0005
+#: a fitted range narrower than this ratio counts as this wide when distances outside it are measured
+_LEAST_RANGE = 1.5
+#: the logarithm of the largest factor that a size's luck may be: the t has long tails
+MOST_LUCK = 3.0
 #: noise values per bootstrap draw; with the draws they make the quantiles of a new run
 _NOISE_PER_DRAW = 40
 
@@ -53,6 +57,7 @@ class Law:
         draws: run-level bootstrap refits, [draws, parameters], in the order of `params`.
         run_spread: standard deviation of log loss between runs of the same size, rate and tokens.
         point_spread: standard deviation of log loss between checkpoints of a run around the curve.
+        size_spread: standard deviation of a model size's own luck, relative to the gap; 0 in files that lack it.
         baseline: `initial` or `control`: where gaps are measured from.
         fingerprint: SHA-256 (16 hex digits) of the data.
         diagnostics: objective, starts, starts_agreed, condition, at_bound, fixed, run_dof, and what else helps trust.
@@ -71,6 +76,7 @@ class Law:
     draws: np.ndarray
     run_spread: float
     point_spread: float
+    size_spread: float = 0.0
     baseline: str = "initial"
     fingerprint: str = ""
     diagnostics: Mapping[str, Any] = field(default_factory=dict)
@@ -85,13 +91,59 @@ class Law:
         """The parameters as an array, [p]."""
         return np.array([self.params[name] for name in self.formula.names], dtype=float)
 
+    @property
+    def unsupported(self) -> dict[str, str]:
+        """Inputs of which the fitted runs show one value only, and why: the law cannot speak of others."""
+        return {str(k): str(v) for k, v in self.diagnostics.get("unsupported", {}).items()}
+
     def loss(self, *, params_before: Any, pruning_rate: Any, tokens: Any, loss_before: Any) -> np.ndarray:
         """Loss in nats/token at the point estimate; the inputs broadcast against each other."""
         return self._evaluate(self.theta[None, :], params_before, pruning_rate, tokens, loss_before)[0]
 
     def loss_draws(self, *, params_before: Any, pruning_rate: Any, tokens: Any, loss_before: Any) -> np.ndarray:
-        """Loss of every bootstrap refit, [draws, ...]: the uncertainty of the predicted mean."""
-        return self._evaluate(self.draws, params_before, pruning_rate, tokens, loss_before)
+        """Loss of every bootstrap refit, [draws, ...]: the uncertainty of the predicted mean of a model of this size.
+
+        Beside what the runs leave open about the parameters each draw has a luck of the size (`widening`).
+        """
+        inputs = (params_before, pruning_rate, tokens, loss_before)
+        drawn = self._evaluate(self.draws, *inputs)
+        if not self.size_spread:
+            return drawn
+        wider = self.widening(params_before=params_before, pruning_rate=pruning_rate)
+        # aligned from the right, as numpy broadcasts: [draws, 1, ..., sizes and rates]
+        wider = wider.reshape(len(wider), *(1,) * (drawn.ndim - wider.ndim), *wider.shape[1:])
+        base = self._evaluate(self.draws, *inputs, part="baseline")
+        return base + (drawn - base) * wider
+
+    def widening(self, *, params_before: Any, pruning_rate: Any) -> np.ndarray:
+        """Factors [draws, ...] on the gap of each draw, for the luck of a model size and what the form may miss.
+
+        exp(s t sqrt(1 + h^2)): s is `size_spread`, t a number per draw (`widening_numbers`), and h how far size and
+        rate lie outside the fitted ranges, in widths of them on a log scale (root of the sum of squares; 0 inside).
+        That trust in the form falls with h is a rule, not an estimate: the runs cannot show what lies outside them.
+        """
+        size, rate = self._outside("params_before", params_before), self._outside("pruning_rate", pruning_rate)
+        reach = np.sqrt(1 + size**2 + rate**2)
+        factor = self.size_spread * self.widening_numbers.reshape(-1, *(1,) * reach.ndim) * reach
+        return np.exp(np.clip(factor, -MOST_LUCK, MOST_LUCK))
+
+    @property
+    def widening_numbers(self) -> np.ndarray:
+        """A number per draw from Student's t, [draws], as the spread is known from few sizes; fixed, so that
+        predictions repeat."""
+        rng = np.random.default_rng(1)
+        dof = max(float(self.diagnostics.get("size_dof", 1.0)), 1.0)
+        return rng.standard_normal(len(self.draws)) / np.sqrt(rng.chisquare(dof, len(self.draws)) / dof)
+
+    def _outside(self, name: str, value: Any) -> np.ndarray:
+        """Distance outside the fitted range in widths of it, on a log scale; 0 inside, or where the form is blind."""
+        value = np.asarray(value, dtype=float)
+        low, high = self.ranges[name]
+        if name not in self.formula.uses or not low > 0:
+            return np.zeros_like(value)
+        ratio = np.maximum(value / high, low / value)
+        width = np.log(max(high / low, _LEAST_RANGE))
+        return np.where(ratio > _INSIDE, np.log(np.maximum(ratio, 1.0)) / width, 0.0)
 
     def gap(self, *, params_before: Any, pruning_rate: Any, tokens: Any, loss_before: Any) -> np.ndarray:
         """Loss above `loss_before`, in nats/token."""
@@ -101,7 +153,7 @@ class Law:
 
     def slope(self, *, params_before: Any, pruning_rate: Any, tokens: Any, loss_before: Any) -> np.ndarray:
         """dL/d ln D in nats per e-fold of tokens; divide by the tokens for nats per token."""
-        return self._evaluate(self.theta[None, :], params_before, pruning_rate, tokens, loss_before, slope=True)[0]
+        return self._evaluate(self.theta[None, :], params_before, pruning_rate, tokens, loss_before, part="slope")[0]
 
     def predict(
         self,
@@ -167,7 +219,8 @@ class Law:
             log_loss = log_loss[:, None] + noise.reshape(noise.shape + (1,) * (log_loss.ndim - 1))
             log_loss = log_loss.reshape(-1, *log_loss.shape[2:])
         tail = (1 - level) / 2
-        low, high = np.exp(np.quantile(log_loss, [tail, 1 - tail], axis=0))
+        # a draw without limits may be past what a float can hold
+        low, high = np.exp(np.minimum(np.quantile(log_loss, [tail, 1 - tail], axis=0), 700))
         point = self.loss(**inputs)  # the interval of a skewed bootstrap may miss its own point estimate
         return np.minimum(low, point), np.maximum(high, point)
 
@@ -245,7 +298,7 @@ class Law:
         tokens: Any,
         loss_before: Any,
         *,
-        slope: bool = False,
+        part: Literal["value", "slope", "baseline"] = "value",
     ) -> np.ndarray:
         form = self.formula
         arrays = np.broadcast_arrays(
@@ -264,7 +317,7 @@ class Law:
         )
         scaled = form.from_natural(theta, Reference())
         with np.errstate(over="ignore", under="ignore"):
-            out = form.slope(scaled, x) if slope else form.value(scaled, x)
+            out = getattr(form, part)(scaled, x)
         return out.reshape(len(theta), *n.shape)
 
     def __repr__(self) -> str:

@@ -18,6 +18,12 @@ from regrow.errors import InputError
 #: The method of an unpruned control: trained on the same tokens, so that the baseline's own drift is known.
 CONTROL = "none"
 
+
+def is_masked(method: str) -> bool:
+    """Whether a method zeroes weights in place (`2:4`), so that the matrices keep their shape."""
+    return ":" in method
+
+
 Status = Literal["running", "done", "failed", "imported"]
 
 

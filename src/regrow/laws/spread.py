@@ -1,0 +1,168 @@
+"""How far runs scatter around a law: variance components of the residuals of log loss.
+
+The checkpoints of one run share its data order and its luck, and the runs of one model size share that model's: how
+well this size was trained, how well it prunes. So a residual has three parts,
+
+    r = b s_size + u_run + e,    b = gap / loss,
+
+a size's luck s (relative, on the gap, because it scales what pruning costs), a run's offset u, and a checkpoint's noise
+e. Their variances follow from three sums of squares whose expectations are linear in them, with what the fit could
+absorb projected out (Henderson's method 3; Searle, Casella & McCulloch 1992, Variance Components, chapter 5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from regrow.laws.identify import distinct
+from regrow.laws.observations import Observations
+from regrow.laws.solver import Problem
+
+#: below this many degrees of freedom a spread is shared with other methods of the family
+FEW_DOF = 3
+#: a size's luck is taken to be this share of a run's, relative to the gap, until the runs say otherwise; the guess
+#: counts as much as this many degrees of freedom
+_PRIOR_SHARE, _PRIOR_DOF = 0.5, 0.5
+#: fewer degrees of freedom than this say nothing
+_LEAST_DOF = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """Standard deviations of the parts of a residual of log loss.
+
+    Attributes:
+        between: of a run's offset; `dof` its degrees of freedom, `known` whether there are any.
+        within: of a checkpoint around its run's curve.
+        size: of a size's luck, relative to the gap; `size_dof` its degrees of freedom, 0 where the runs cannot tell.
+        offset: [runs] what each run lies off, its size's luck taken out where that is known.
+        noise: [n] what is left of each residual.
+        lever: [n] b, the share of the gap in the loss.
+    """
+
+    between: float
+    within: float
+    size: float
+    dof: float
+    size_dof: float
+    known: bool
+    offset: np.ndarray
+    noise: np.ndarray
+    lever: np.ndarray
+
+
+def spreads(problem: Problem, theta: np.ndarray, seen: Observations) -> Spread:
+    """Estimate the three spreads from the residuals at `theta`, a fitted parameter vector [p] in scaled units."""
+    value, jacobian = problem.form.value_and_jacobian(theta[None, :], problem.x)
+    assert jacobian is not None
+    residual = problem.log_loss - np.log(value[0])
+    lever = np.maximum(1 - problem.form.baseline(theta[None, :], problem.x)[0] / value[0], 0.0)
+    moving = problem.free & (theta > problem.lower) & (theta < problem.upper)
+    rows = (jacobian[0] / value[0]).T[:, moving]
+    runs = len(seen.runs)
+    by_run = np.eye(runs)[seen.run]
+    sizes = size_index(seen)
+    by_size = np.eye(int(sizes.max()) + 1)[sizes] * lever[:, None]
+    relative = float(np.sqrt(np.mean(lever**2)))
+    said = _components(residual, (by_run,), rows)
+    (between, within), (dof,) = said.variances, said.dof
+    size, size_dof = 0.0, 0.0
+    if 1 < by_size.shape[1] < runs and (by_size**2).sum(axis=0).min() > 0:
+        told = _components(residual, (by_size, by_run), rows)
+        if told.dof[0] >= _LEAST_DOF:
+            size_dof = told.dof[0]
+            if told.variances[0] > 0:  # where sizes show no luck of their own, all runs tell of the runs' spread
+                said, (size, between, within), dof = told, told.variances, told.dof[1]
+    known = dof > 0.9
+    between = between if known else within
+    if relative > 0:
+        guess = _PRIOR_SHARE**2 * between / relative**2
+        size = (_PRIOR_DOF * guess + size_dof * size) / (_PRIOR_DOF + size_dof)
+    return Spread(
+        between=float(np.sqrt(between)),
+        within=float(np.sqrt(within)),
+        size=float(np.sqrt(size)),
+        dof=max(dof, 1.0),
+        size_dof=max(size_dof + _PRIOR_DOF, 1.0),
+        known=known,
+        offset=said.effects[-1],
+        noise=said.rest,
+        lever=lever,
+    )
+
+
+def size_index(seen: Observations) -> np.ndarray:
+    """Which of the distinct sizes each checkpoint is of, [n]."""
+    return np.searchsorted(distinct(seen.params_before), seen.params_before, side="right") - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Components:
+    """Variances of the factors and, last, of the noise; degrees of freedom and effects of the factors."""
+
+    variances: tuple[float, ...]
+    dof: tuple[float, ...]
+    effects: tuple[np.ndarray, ...]
+    rest: np.ndarray
+
+
+def _components(residual: np.ndarray, factors: Sequence[np.ndarray], rows: np.ndarray) -> _Components:
+    """Variances of residual = sum_j Z_j u_j + e + rows @ (anything), by sums of squares of estimated effects.
+
+    Each factor Z_j [n, k] is estimated with `rows` [n, p] (what the fit could absorb) and the factors before it
+    projected out, the noise with all of them. The expected sums of squares are then triangular in the variances:
+    noise first, then the last factor, and so on; one that would be negative is 0. The degrees of freedom are
+    Satterthwaite's, of the chi-square whose mean and variance match the quadratic form.
+    """
+    base = [_basis(np.concatenate([rows, *factors[:j]], axis=1)) for j in range(len(factors) + 1)]
+
+    def without(j: int, z: np.ndarray) -> np.ndarray:
+        return z - base[j] @ (base[j].T @ z)
+
+    rest = without(-1, residual)
+    left = len(residual) - base[-1].shape[1]
+    noise = float(rest @ rest) / left if left > 0 else 0.0
+    variances, dof, effects = [noise], list[float](), list[np.ndarray]()
+    for j in reversed(range(len(factors))):
+        own = factors[j].T / (factors[j] ** 2).sum(axis=0)[:, None]
+        effect = own @ without(j, residual)
+        # how the effects answer to each later part, nearest first, and to the noise
+        answers = [np.sum((own @ without(j, z)) ** 2) for z in factors[j + 1 :]]
+        answers.append(np.sum(own**2) - np.sum((own @ base[j]) ** 2))
+        itself = own @ without(j, factors[j])
+        square = float(np.sum(itself**2))
+        explained = sum(a * v for a, v in zip(answers, variances, strict=True))
+        usable = square > 1e-9
+        variances.insert(0, max((float(effect @ effect) - float(explained)) / square, 0.0) if usable else 0.0)
+        dof.insert(0, square**2 / float(np.sum((itself.T @ itself) ** 2)) if usable else 0.0)
+        effects.insert(0, effect)
+    return _Components(variances=tuple(variances), dof=tuple(dof), effects=tuple(effects), rest=rest)
+
+
+def _basis(columns: np.ndarray) -> np.ndarray:
+    """Orthonormal columns that span the same space."""
+    if not columns.shape[1]:
+        return columns
+    unit = columns / np.maximum(np.linalg.norm(columns, axis=0), 1e-300)
+    left, singular, _ = np.linalg.svd(unit, full_matrices=False)
+    return left[:, singular > 1e-9 * singular.max(initial=0.0)]
+
+
+def pool(mine: Spread, others: Sequence[Spread]) -> tuple[Spread, str | None]:
+    """A spread between runs from few degrees of freedom, joined with what other methods of the family show.
+
+    Variances are averaged by their degrees of freedom. Returns the spread and what to say, None if it stands alone.
+    """
+    known = [o for o in others if o.known]
+    if (mine.known and mine.dof >= FEW_DOF) or not known:
+        return mine, None
+    parts = [*known, mine] if mine.known else known
+    dof = sum(s.dof for s in parts)
+    between = float(np.sqrt(sum(s.dof * s.between**2 for s in parts) / dof))
+    size_dof = sum(s.size_dof for s in parts)
+    size = float(np.sqrt(sum(s.size_dof * s.size**2 for s in parts) / size_dof))
+    text = "too few runs to know their spread alone: the spread between runs is shared with the family's other methods"
+    return replace(mine, between=between, dof=dof, size=size, size_dof=size_dof, known=True), text

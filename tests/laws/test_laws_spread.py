@@ -1,0 +1,80 @@
+"""Variance components against simulated effects."""
+
+import numpy as np
+import pytest
+from laws_cases import loss_before, runs, with_luck
+
+from regrow.laws import find_form
+from regrow.laws.fitting import fit_point
+from regrow.laws.observations import observe
+from regrow.laws.spread import _components, pool, size_index
+
+
+def test_components_are_unbiased_after_a_fit() -> None:
+    sizes, each, points = 8, 4, 6
+    rng = np.random.default_rng(0)
+    run = np.repeat(np.arange(sizes * each), points)
+    size = run // each
+    lever = rng.uniform(0.1, 0.4, len(run))
+    by_size, by_run = np.eye(sizes)[size] * lever[:, None], np.eye(sizes * each)[run]
+    # a fit that absorbs a level, a trend with size, and one with the points
+    rows = np.stack([np.ones(len(run)), size - size.mean(), np.tile(np.arange(points), sizes * each)], axis=1)
+    truth = np.array([0.2, 0.01, 0.005])
+    found = []
+    for _ in range(300):
+        u, v, e = (rng.standard_normal(k) for k in (sizes, sizes * each, len(run)))
+        raw = truth[0] * by_size @ u + truth[1] * by_run @ v + truth[2] * e
+        got = _components(raw + rows @ rng.standard_normal(3), (by_size, by_run), rows)
+        found.append(got.variances)
+    np.testing.assert_allclose(np.sqrt(np.mean(found, axis=0)), truth, rtol=0.06)
+    # eight sizes, of which the fit has spent about two on the level and the trend
+    assert 4 < got.dof[0] < 7.5
+    assert 20 < got.dof[1] <= sizes * (each - 1) + 1
+
+
+def test_without_a_fit_it_is_the_analysis_of_variance() -> None:
+    rng = np.random.default_rng(1)
+    run = np.repeat(np.arange(10), 5)
+    residual = rng.standard_normal(10)[run] + 0.3 * rng.standard_normal(50)
+    none = np.zeros((50, 0))
+    got = _components(residual, (np.eye(10)[run],), none)
+    table = residual.reshape(10, 5)
+    within = table.var(axis=1, ddof=1).mean()
+    between = np.mean(table.mean(axis=1) ** 2) - within / 5
+    assert got.variances == pytest.approx((between, within))
+    assert got.dof[0] == pytest.approx(10)
+
+
+def test_a_variance_is_never_negative() -> None:
+    run = np.repeat(np.arange(4), 2)
+    alternating = np.array([1.0, -1.0] * 4)  # all runs have the same mean: less spread than noise alone would give
+    got = _components(alternating, (np.eye(4)[run],), np.zeros((8, 0)))
+    assert got.variances == pytest.approx((0.0, 2.0))
+
+
+def test_sizes_that_differ_by_rounding_are_one() -> None:
+    (seen,) = observe(runs(sizes=(1e9, 1.01e9, 2e9), rates=(0.2, 0.3)))
+    assert set(size_index(seen)[seen.params_before < 1.5e9]) == {0}
+    assert size_index(seen).max() == 1
+
+
+def test_a_size_that_stands_out_is_luck_of_the_size_not_of_runs() -> None:
+    sizes = np.geomspace(0.25e9, 2e9, 6)
+    luck = dict(zip(map(round, sizes), (0.1, -0.1, -0.1, 0.1, 0.1, -0.1), strict=True))
+    by_size, by_run = (
+        fit_point(find_form("p2"), observe(records)[0]).spread
+        for records in (with_luck(runs(sizes=sizes), luck), runs(sizes=sizes, run_noise=0.03))
+    )
+    assert by_size.size > 4 * by_size.between
+    assert by_run.between > 0.8 * 0.03 / (loss_before(1e9) + 0.6)
+    assert by_run.size < 0.5 * by_size.size
+
+
+def test_few_runs_share_the_spread_by_degrees_of_freedom() -> None:
+    rich = fit_point(find_form("p2"), observe(runs())[0]).spread
+    poor = fit_point(find_form("p2"), observe(runs(rates=(0.25,), seed=3))[0]).spread
+    joined, said = pool(poor, [rich])
+    assert said is not None
+    parts = [rich, poor] if poor.known else [rich]
+    assert joined.between**2 == pytest.approx(sum(s.dof * s.between**2 for s in parts) / sum(s.dof for s in parts))
+    assert pool(rich, [poor]) == (rich, None)
