@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from regrow.arch import Architecture, find_architecture
     from regrow.errors import InputError, RegrowError, RunFailed
     from regrow.laws import Law, Prediction, fit, load_laws, save_laws, select_law, validate
-    from regrow.planning import Plan, PlanSpec, plan
+    from regrow.planning import CompareSpec, Comparison, Plan, PlanSpec, compare, plan
+    from regrow.planning.design import DesignModel, DesignSpec, StudyDesign, design
     from regrow.pruning.prune import prune
     from regrow.pruning.spec import PruneSpec
     from regrow.report import write_report
@@ -27,7 +28,8 @@ _HOMES = {
     "regrow.arch": ("Architecture", "find_architecture"),
     "regrow.errors": ("InputError", "RegrowError", "RunFailed"),
     "regrow.laws": ("Law", "Prediction", "fit", "load_laws", "save_laws", "select_law", "validate"),
-    "regrow.planning": ("Plan", "PlanSpec", "plan"),
+    "regrow.planning.design": ("DesignModel", "DesignSpec", "StudyDesign", "design"),
+    "regrow.planning": ("CompareSpec", "Comparison", "Plan", "PlanSpec", "compare", "plan"),
     "regrow.pruning.prune": ("prune",),
     "regrow.pruning.spec": ("PruneSpec",),
     "regrow.report": ("write_report",),
@@ -40,6 +42,10 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Architecture",
+    "CompareSpec",
+    "Comparison",
+    "DesignModel",
+    "DesignSpec",
     "InputError",
     "Law",
     "Plan",
@@ -49,8 +55,11 @@ __all__ = [
     "RegrowError",
     "RunFailed",
     "RunRecord",
+    "StudyDesign",
     "StudySpec",
     "TrainSpec",
+    "compare",
+    "design",
     "find_architecture",
     "fit",
     "from_table",

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
+import re
+
 import pytest
 
 from regrow.arch import catalog
 from regrow.errors import InputError
 from regrow.planning import DEFAULT_MFU, GPUS, cost_usd, find_gpu, flops_per_token, gpu_hours
+from regrow.planning.cost import prune_model
+from regrow.shapes import shape_for_rate
 
 
 def test_hours_are_flops_over_the_share_of_the_peak_reached() -> None:
@@ -24,7 +29,7 @@ def test_every_gpu_has_a_peak_and_a_vendors_page() -> None:
     for name, gpu in GPUS.items():
         assert gpu.name == name
         assert 1e13 < gpu.peak_flops < 1e16
-        assert gpu.source.startswith(("https://www.nvidia.com/", "https://images.nvidia.com/", "https://www.amd.com/"))
+        assert re.match(r"https://(www|images|resources)\.(nvidia|amd)\.com/", gpu.source)
 
 
 def test_without_a_price_there_is_no_cost() -> None:
@@ -53,11 +58,45 @@ def test_depth_pruning_is_exact_for_whole_blocks() -> None:
     assert counted.per_token == pytest.approx(pruned.training_flops_per_token(4096), rel=1e-12)
 
 
-def test_width_pruning_is_scaled_by_the_share_kept() -> None:
+def test_width_pruning_counts_the_shape_that_it_makes() -> None:
     arch = catalog()["Llama-3.1-8B"]
     counted = flops_per_token(params_before=arch.params, pruning_rate=0.25, method="width", architecture=arch)
-    assert counted.per_token == pytest.approx(0.75 * arch.training_flops_per_token(4096))
-    assert "share of parameters kept" in counted.how
+    pruned = shape_for_rate(arch, 0.25)
+    assert counted.per_token == pruned.training_flops_per_token(4096)
+    assert counted.how == "exact for the pruned shape at context 4096"
+    # scaling by the share kept, all that can be done for a method of no known shape, is near it
+    scaled = flops_per_token(params_before=arch.params, pruning_rate=0.25, method="other", architecture=arch)
+    assert scaled.per_token == pytest.approx(0.75 * arch.training_flops_per_token(4096))
+    assert scaled.per_token == pytest.approx(counted.per_token, rel=0.02)
+    assert "scaled by the share of parameters kept" in scaled.how
+
+
+def test_a_teacher_adds_its_forward_pass() -> None:
+    arch = catalog()["Llama-3.2-1B"]
+    ask = {"params_before": 1e9, "pruning_rate": 0.25, "method": "depth"}
+    alone = flops_per_token(**ask)
+    counted = flops_per_token(**ask, teacher=8e9)
+    assert counted.per_token - alone.per_token == 2 * 8e9
+    assert counted.how == "6 per kept parameter; plus the forward pass of a teacher of 8B parameters"
+    shaped = flops_per_token(**ask, teacher=arch, context=1000)
+    assert shaped.per_token - alone.per_token == arch.forward_flops_per_token(1000)
+    for bad in (0.0, -8e9, math.nan):
+        with pytest.raises(InputError, match="a teacher of"):
+            flops_per_token(**ask, teacher=bad)
+
+
+def test_serving_saves_what_sparse_kernels_save() -> None:
+    arch = catalog()["Llama-3.2-1B"]
+    masked = prune_model(method="2:4", pruning_rate=None, architecture=arch)
+    dense = arch.forward_flops_per_token(2048)
+    assert masked.inference_flops(2048) == dense
+    # at twice the speed the pruned matrices count half; attention and the output embedding are as they were
+    rest = dense - 2 * arch.layers * arch.block_matrix_params
+    assert masked.inference_flops(2048, sparse_speedup=2.0) == pytest.approx(rest + (dense - rest) / 2)
+    counted = prune_model(method="2:4", pruning_rate=0.4, params_before=1e9)
+    assert (counted.inference_flops(), counted.inference_flops(sparse_speedup=1.6)) == (2e9, 1.25e9)
+    deep = prune_model(method="depth", pruning_rate=0.25, params_before=1e9)
+    assert deep.inference_flops(sparse_speedup=2.0) == 1.5e9
 
 
 @pytest.mark.parametrize("mfu", [0.0, -0.1, 1.2, float("nan")])

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from regrow.errors import InputError
+from regrow.laws.law import Law
 from regrow.planning import Gain, Recovery, Slope, Target, criterion_from
 from regrow.planning.curves import Curves, Setting
 from regrow.planning.solve import FEWEST, crossings, optimal_tokens
@@ -15,12 +16,14 @@ from regrow.planning.solve import FEWEST, crossings, optimal_tokens
 SETTING = Setting(params_before=8e9, pruning_rate=0.25, loss_before=2.0)
 
 
-def scale(theta: np.ndarray) -> np.ndarray:
-    """A = rho^-gamma * N0^-delta for parameters in the order of `p2`."""
-    return SETTING.pruning_rate ** -theta[:, 2] * SETTING.params_before ** -theta[:, 3]
+def scale(law: Law) -> np.ndarray:
+    """A = rho^-gamma * N0^-delta of the law and of every draw, these fanned out as the law says outside its sizes."""
+    theta = with_point(law)
+    fan = law.widening(params_before=SETTING.params_before, pruning_rate=SETTING.pruning_rate)
+    return SETTING.pruning_rate ** -theta[:, 2] * SETTING.params_before ** -theta[:, 3] * np.append(1.0, fan)
 
 
-def with_point(law) -> np.ndarray:
+def with_point(law: Law) -> np.ndarray:
     return np.vstack([list(law.params.values()), law.draws])
 
 
@@ -29,7 +32,7 @@ def test_gain_is_the_closed_form_on_the_law_and_on_every_draw(make_law, min_gain
     law = make_law()
     theta = with_point(law)
     beta, d_c = theta[:, 1], theta[:, 5]
-    truth = (scale(theta) * d_c * (1 - 2**-beta) / min_gain) ** (1 / beta)
+    truth = (scale(law) * d_c * (1 - 2**-beta) / min_gain) ** (1 / beta)
     np.testing.assert_allclose(optimal_tokens(Gain(min_gain=min_gain), Curves(law, SETTING)), truth, rtol=1e-8)
 
 
@@ -37,7 +40,7 @@ def test_slope_is_the_closed_form(make_law) -> None:
     law = make_law()
     theta = with_point(law)
     beta, d_c = theta[:, 1], theta[:, 5]
-    truth = (scale(theta) * d_c * beta * 1e6 / 1e-4) ** (1 / (beta + 1))
+    truth = (scale(law) * d_c * beta * 1e6 / 1e-4) ** (1 / (beta + 1))
     np.testing.assert_allclose(optimal_tokens(Slope(max_slope=1e-4), Curves(law, SETTING)), truth, rtol=1e-6)
 
 
@@ -45,8 +48,8 @@ def test_target_is_the_closed_form(make_law) -> None:
     law = make_law()
     theta = with_point(law)
     alpha, beta, n_c, d_c, e = (theta[:, i] for i in (0, 1, 4, 5, 6))
-    floor = SETTING.loss_before + scale(theta) * (n_c * SETTING.params_before**-alpha + e)
-    truth = (scale(theta) * d_c / (2.3 - floor)) ** (1 / beta)
+    floor = SETTING.loss_before + scale(law) * (n_c * SETTING.params_before**-alpha + e)
+    truth = (scale(law) * d_c / (2.3 - floor)) ** (1 / beta)
     np.testing.assert_allclose(optimal_tokens(Target(loss=2.3), Curves(law, SETTING)), truth, rtol=1e-7)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from regrow.arch import catalog
 from regrow.errors import InputError
-from regrow.planning import Budget, Gain, PlanSpec, Recovery, Target, plan
+from regrow.planning import Budget, Gain, PlanSpec, Recovery, Slope, Target, plan
 
 CONTRACT = (
     "tokens",
@@ -58,7 +58,73 @@ def test_an_architecture_brings_its_exact_size_and_flops(make_law) -> None:
     arch = catalog()["Qwen2.5-0.5B"]
     answer = plan(make_law(), spec(params_before=None, architecture=arch, context=2048))
     assert answer.params_before == 494_032_768
-    assert "exact at context 2048" in answer.flops_how
+    assert "exact for the pruned shape at context 2048" in answer.flops_how
+    # whole blocks: the law is read at the rate they reach, not at the one asked for
+    pruned = arch.with_shape(layers=16)
+    assert answer.params_after == pruned.params
+    assert answer.pruning_rate == pytest.approx(1 - pruned.params / arch.params)
+    counted = plan(make_law(), spec(params_before=arch.params, pruning_rate=answer.pruning_rate))
+    assert answer.tokens == pytest.approx(counted.tokens, rel=1e-12)
+
+
+def test_a_model_of_another_family_is_told(make_law) -> None:
+    qwen = plan(make_law(), spec(params_before=None, architecture=catalog()["Qwen2.5-0.5B"]))
+    assert any("family llama, the model a qwen2" in warning for warning in qwen.warnings)
+    for family, name in (("llama", "Llama-3.2-1B"), ("my-models", "Qwen2.5-0.5B"), ("Qwen2.5", "Qwen2.5-0.5B")):
+        own = plan(make_law(family=family), spec(params_before=None, architecture=catalog()[name]))
+        assert not any("family" in warning for warning in own.warnings)
+
+
+def test_a_rate_for_n_m_that_is_not_the_patterns_is_refused(make_law) -> None:
+    arch = catalog()["Llama-3.2-1B"]
+    with pytest.raises(InputError, match=r"pruning rate 0\.3; the pattern removes 0\.394 of this model"):
+        plan(make_law(method="2:4"), spec(params_before=None, architecture=arch, pruning_rate=0.3))
+
+
+@pytest.mark.parametrize(
+    "criterion",
+    [Gain(), Slope(max_slope=1e-5), Recovery(), Target(loss=2.7), Budget(gpu_hours=2.0)],
+    ids=lambda c: c.name,
+)
+def test_every_criterion_says_its_name_an_interval_and_what_twice_the_tokens_buy(make_law, criterion) -> None:
+    law = make_law()
+    answer = plan(law, spec(criterion=criterion))
+    assert answer.criterion == criterion.name
+    assert f"by the criterion {criterion.name}" in answer.sentence()
+    assert answer.loss_low < answer.loss < answer.loss_high
+    ask = {"params_before": 5e8, "pruning_rate": 0.25, "loss_before": 2.5}
+    once, twice = (float(law.loss(tokens=t, **ask)) for t in (answer.tokens, 2 * answer.tokens))
+    assert answer.loss == pytest.approx(once, rel=1e-12)
+    assert answer.next_doubling_gain == pytest.approx(once - twice, rel=1e-9)
+    if criterion.name == "budget":
+        assert answer.tokens_low == answer.tokens == answer.tokens_high
+    else:
+        assert answer.tokens_low < answer.tokens < answer.tokens_high
+    if criterion.name != "gain":  # whose threshold says it already
+        assert "The next doubling of the tokens would buy" in answer.sentence()
+
+
+@pytest.mark.parametrize(("name", "value"), [("params_before", 8e9), ("pruning_rate", 0.5)])
+def test_what_the_runs_cannot_support_is_refused_with_the_run_that_would(make_law, name: str, value: float) -> None:
+    law = make_law(diagnostics={"unsupported": {name: "the runs show one value of it"}})
+    spoken = name.replace("params_before", "model size").replace("_", " ")
+    with pytest.raises(InputError, match=rf"{spoken} of .*: the runs show one.*a run at another {spoken} .*support it"):
+        plan(law, spec(**{name: value}))
+    plan(law, spec())  # inside, nothing stands in the way
+    edge = {"params_before": 1.09e9, "pruning_rate": 0.35 * 1.09}[name]
+    assert plan(law, spec(**{name: edge})).extrapolates[name] == pytest.approx(1.09)
+
+
+def test_a_teachers_forward_pass_is_paid_for(make_law) -> None:
+    alone, taught = plan(make_law(), spec()), plan(make_law(), spec(teacher=7e9))
+    assert taught.tokens == alone.tokens
+    assert taught.flops - alone.flops == pytest.approx(2 * 7e9 * alone.tokens)
+    assert "teacher of 7B" in taught.flops_how
+
+
+def test_a_budget_of_less_than_a_token_is_refused(make_law) -> None:
+    with pytest.raises(InputError, match="less than one token"):
+        plan(make_law(), spec(criterion=Budget(gpu_hours=1e-15)))
 
 
 def test_an_extrapolation_is_named_by_how_much(make_law) -> None:
@@ -152,6 +218,7 @@ def test_recovery_says_from_where(make_law) -> None:
         ({"gpu": "h10"}, "unknown GPU"),
         ({"mfu": 0.0}, "MFU"),
         ({"price_usd_per_hour": -1.0}, "not negative"),
+        ({"teacher": 0.5}, "a teacher of 0.5 parameters"),
         ({"level": 1.0}, "level"),
         ({"context": 0}, "at least 1"),
         ({"criterion": Budget(usd=10.0)}, "price of a GPU-hour"),
@@ -165,5 +232,5 @@ def test_bad_input_is_one_line(changes: dict, says: str) -> None:
 
 def test_planning_imports_numpy_only() -> None:
     heavy = "{'scipy', 'pandas', 'torch', 'transformers', 'jinja2', 'plotly'} & set(sys.modules)"
-    code = f"import sys, regrow.planning; print({heavy})"
+    code = f"import sys, regrow.planning.frontier, regrow.planning.utilisation; print({heavy})"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from regrow.arch import Architecture, catalog
 from regrow.errors import InputError
 from regrow.pruning.plan import PrunePlan, from_ranges, outline, to_ranges
-from regrow.pruning.shapes import (
+from regrow.pruning.spec import PruneSpec
+from regrow.shapes import (
     EVEN_ENOUGH,
     RATE_TOLERANCE,
     hidden_step,
@@ -19,7 +20,6 @@ from regrow.pruning.shapes import (
     layers_for_rate,
     shape_for_rate,
 )
-from regrow.pruning.spec import PruneSpec
 
 TINY = Architecture(
     model_type="llama", hidden=48, intermediate=112, layers=8, heads=4, kv_heads=2, head_dim=16, vocab=2048, tied=True

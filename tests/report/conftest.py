@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from report_browser import BROWSER, Browser
 
 from regrow.laws.law import Law
 from regrow.planning import Plan, PlanSpec, plan
+from regrow.planning.frontier import CompareSpec, Comparison, compare
 from regrow.runs.record import CONTROL, CurvePoint, RunRecord
 
 P2 = {"alpha": 0.4, "beta": 0.35, "gamma": -1.3, "delta": 0.12, "N_C": 60.0, "D_C": 180.0, "E": 0.3}
-MORE = {"p2": {}, "p2_odds": {}, "p2_shifted": {"D_s": 3e4}, "p2_counts": {"E0": 1.8, "A": 30.0, "a": 0.22}}
+PARAMS = {
+    "p2": P2,
+    "p2_odds": P2,
+    "p2_shifted": {**P2, "D_s": 3e4},
+    "p2_counts": {**P2, "E0": 1.8, "A": 30.0, "a": 0.22},
+    "chinchilla": {"alpha": 0.3, "beta": 0.32, "E": 1.6, "A": 100.0, "B": 60.0},
+    "compression": {"alpha": 1.02, "beta": 0.4, "gamma": 4e3},
+    "sparse": {"b_S": 0.8, "b_N": 0.25, "b_D": 0.3, "a_S": 8.0, "c_S": 20.0, "a_D": 2e4, "c": 1.4},
+}
 LOSS_BEFORE = {300_000: 3.72, 600_000: 3.45, 1_200_000: 3.2, 3_000_000: 2.91}
 TOKENS = np.geomspace(2e4, 2e6, 9)
 
 
 def make_law(**changes: object) -> Law:
     form = str(changes.get("form", "p2"))
-    params = {**P2, **MORE.get(form, {})}
+    params = PARAMS[form]
     spread = np.random.default_rng(0).normal(0, 0.03, (40, len(params)))
     fields: dict = {
         "family": "tiny-llama",
@@ -96,6 +106,21 @@ def study() -> Study:
     held_out = [make_run(law, sizes[3], rate) for law in laws for rate in (0.15, 0.35)]
     spec = PlanSpec(params_before=3e6, pruning_rate=0.25, loss_before=2.91, price_usd_per_hour=2.5)
     return Study(laws, runs + controls, held_out, [plan(law, spec) for law in laws])
+
+
+@pytest.fixture(scope="session")
+def comparison(study: Study) -> Comparison:
+    base = PlanSpec(params_before=3e6, loss_before=2.91, price_usd_per_hour=2.5)
+    return compare(study.laws, CompareSpec(base=base, served_tokens=1e12))
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """One Chromium for all tests of the room."""
+    if BROWSER is None:
+        pytest.skip("no Chromium here: apt-get install chromium")
+    with Browser(tmp_path_factory.mktemp("chromium")) as one:
+        yield one
 
 
 @pytest.fixture(name="make_law")

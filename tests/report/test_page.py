@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,13 @@ import pytest
 
 from regrow.errors import InputError
 from regrow.planning import PlanSpec, Target, plan
+from regrow.planning.frontier import CompareSpec, compare
 from regrow.report import build_report, write_report
-from regrow.runs.record import CurvePoint
+from regrow.report.page import read
+from regrow.runs.record import CurvePoint, RunRecord
 
 VOID = {"meta", "link", "input", "br", "hr", "img"}
-EVIL = "</script><script>alert(1)</script><b>&\"'"
+EVIL = "</script><img src=x onerror=alert(1)><script>alert(1)</script><b>&\"'"
 
 
 class Parsed(HTMLParser):
@@ -53,7 +56,7 @@ class Parsed(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def html(study) -> str:
+def html(study, comparison) -> str:
     return build_report(
         study.runs,
         study.laws,
@@ -72,6 +75,7 @@ def html(study) -> str:
             }
         ],
         notes=["one run was left out"],
+        comparisons=[comparison],
     )
 
 
@@ -104,6 +108,7 @@ def test_the_answer_comes_first_and_every_part_is_there(html: str, study) -> Non
     words = Parsed(html).words
     order = [
         "The answer",
+        "Methods and rates",
         "Planner",
         "Measured and predicted",
         "Errors by run",
@@ -131,7 +136,7 @@ def test_a_size_beyond_the_fitted_data_is_held_out_without_being_told(study) -> 
 
 
 def test_charts_have_titles_descriptions_and_tables(html: str, study) -> None:
-    assert html.count('role="img"') == html.count("</desc>") + 1  # the live chart has a label
+    assert html.count('role="img"') == html.count("</desc>") == html.count('<title id="')
     for run in (*study.runs, *study.held_out):
         assert f">{run.run}</th>" in html
 
@@ -143,6 +148,7 @@ def test_names_from_outside_are_escaped(study, make_law, make_run) -> None:
     html = build_report(runs, [law], [answer], title=EVIL, validation_rows=[{"family": EVIL}], notes=[EVIL])
     assert "alert(1)" in html
     assert "<script>alert" not in html
+    assert "<img" not in html
     assert html.count("<script") == 2
     assert EVIL in Parsed(html).words
 
@@ -159,14 +165,89 @@ def test_any_part_may_be_missing(study, parts: str) -> None:
     assert ('id="planner-form"' in html) == (parts == "laws")
 
 
-def test_a_form_the_page_cannot_evaluate_has_no_planner_and_says_so(make_law) -> None:
-    names = ("alpha", "beta", "E", "A", "B")
-    values = (0.3, 0.3, 1.5, 100.0, 50.0)
-    law = make_law(form="chinchilla", params=dict(zip(names, values, strict=True)), draws=np.array([values] * 3))
-    html = build_report([], [law])
+def test_headings_never_skip_a_level(html: str) -> None:
+    levels = [int(level) for level in re.findall(r"<h([1-6])[ >]", html)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+
+
+def test_a_comparison_is_a_picture_and_a_table(html: str, comparison) -> None:
+    words = Parsed(html).words
+    assert comparison.sentence() in words
+    assert words.count("take this") == 2  # beside its mark and in its row
+    for row in comparison.candidates:
+        assert f">{row.name}</th>" in html
+        assert f"{row.plan.loss:.3f}" in words
+
+
+def test_what_a_comparison_refused_is_said(study) -> None:
+    base = PlanSpec(params_before=3e6, loss_before=2.91, criterion=Target(loss=2.925))
+    compared = compare(study.laws, CompareSpec(base=base, rates=(0.1, 0.15, 0.35)))
+    assert compared.refused
+    words = Parsed(build_report([], study.laws, comparisons=[compared])).words
+    assert "Not planned" in words
+    assert all(refusal.why in words for refusal in compared.refused)
+
+
+def test_laws_that_all_failed_have_no_planner(make_law) -> None:
+    html = build_report([], [make_law(status="failed", warnings=("no start converged",))])
     assert 'id="planner-form"' not in html
     assert "<script" not in html
     assert "There is no interactive planner here" in Parsed(html).words
+
+
+def test_a_large_study_stays_small(make_law) -> None:
+    law = make_law(draws=np.repeat(make_law().draws, 3, axis=0))
+    tokens = np.geomspace(1e4, 2e6, 400)
+    runs = []
+    for i in range(200):
+        size, rate = (300_000, 600_000, 1_200_000)[i % 3], (0.15, 0.25, 0.35)[i % 7 % 3]
+        losses = law.loss(params_before=size, pruning_rate=rate, tokens=tokens, loss_before=3.5)
+        points = tuple(CurvePoint(tokens=int(d), loss=float(x)) for d, x in zip(tokens, losses, strict=True))
+        runs.append(
+            RunRecord(
+                run=f"run-{i}",
+                family=law.family,
+                method=law.method,
+                params_before=size,
+                params_after=round(size * (1 - rate)),
+                pruning_rate=rate,
+                loss_before=3.5,
+                curve=points,
+            )
+        )
+    html = build_report(runs, [law])
+    assert len(html.encode()) < 5e6
+    assert "Long runs are drawn, and listed, at evenly spaced checkpoints only" in html
+
+
+def contrast(one: str, other: str) -> float:
+    """WCAG 2.2 contrast of two colours #rrggbb."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    high, low = sorted((luminance(one), luminance(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_contrast_is_known() -> None:
+    assert contrast("#000000", "#ffffff") == pytest.approx(21)
+    assert contrast("#777777", "#ffffff") == pytest.approx(4.48, abs=0.01)
+
+
+@pytest.mark.parametrize("palette", [0, 1], ids=["light", "dark"])
+def test_colours_stand_out_from_the_paper(palette: int) -> None:
+    css = read("style.css")
+    colours = dict(re.findall(r"(--[\w-]+): (#[0-9a-f]{6});", css.split(":root {")[palette + 1].split("}")[0]))
+    for name in (*(f"--c{i}" for i in range(7)), "--line"):
+        assert contrast(colours[name], colours["--paper"]) >= 3.0, name
+    for name in ("--ink", "--soft", "--accent", "--warn"):
+        assert contrast(colours[name], colours["--paper"]) >= 4.5, name
+    assert contrast(colours["--warn"], colours["--warn-wash"]) >= 4.5
 
 
 def test_failed_laws_and_missing_numbers_are_shown_as_such(make_law, study) -> None:

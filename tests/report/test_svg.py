@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regrow.report.axes import Axis, linear_ticks, log_ticks, padded
+from regrow.report.axes import Axis, linear_ticks, log_ticks, padded, same_decimals
 from regrow.report.svg import MARKS, Chart, Line, Marks, draw, legend_key
 
 
@@ -73,3 +73,37 @@ def test_nothing_to_draw_is_nothing() -> None:
 @pytest.mark.parametrize("style", range(len(MARKS) + 1))
 def test_every_style_has_a_key(style: int) -> None:
     ElementTree.fromstring(legend_key(style))
+
+
+@given(
+    ys=st.lists(st.floats(2.0, 3.0), min_size=1, max_size=9),
+    xs=st.lists(st.floats(1e6, 2e6), min_size=9, max_size=9),
+)
+def test_labels_never_cover_each_other(ys: list[float], xs: list[float]) -> None:
+    points = Marks(
+        x=np.array(xs[: len(ys)]), y=np.array(ys), style=0, tips=[""] * len(ys), labels=["0.25"] * len(ys),
+        sizes=np.full(len(ys), 1.5),
+    )  # fmt: skip
+    root = ElementTree.fromstring(draw(chart(lines=[], marks=[points], x_log=False), "c"))
+    shift = {"start": 0.0, "middle": -0.5, "end": -1.0}
+    boxes = [
+        (float(t.get("x")) + shift[t.get("text-anchor")] * 25, float(t.get("y")))
+        for t in root.iter("text")
+        if t.get("class") == "mark-label"
+    ]
+    for i, (left, base) in enumerate(boxes):
+        for other, below in boxes[i + 1 :]:
+            assert abs(left - other) > 24 or abs(base - below) > 11
+
+
+def test_whiskers_are_seen_and_missing_ones_are_not_drawn() -> None:
+    x, y = np.array([1.0, 2.0]), np.array([2.0, 3.0])
+    marks = Marks(x=x, y=y, style=0, tips=["", ""], low=np.array([1.5, np.nan]), high=np.array([2.5, np.nan]))
+    svg = draw(chart(lines=[], marks=[marks], x_log=False), "c")
+    assert svg.count('class="whisker') == 1
+    assert "nan" not in svg
+
+
+def test_ticks_of_one_axis_have_the_same_decimals() -> None:
+    assert same_decimals([3.9, 4.0, 4.1]) == ["3.9", "4.0", "4.1"]
+    assert same_decimals([0.0, 50.0]) == ["0", "50"]

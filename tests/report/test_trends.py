@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from regrow.planning import PlanSpec, plan
 from regrow.report.curves import fits_of
 from regrow.report.trends import trends_of
+from regrow.runs.record import CurvePoint
 
 
 def test_cells_are_what_a_plan_says(make_law, make_run) -> None:
@@ -43,3 +47,17 @@ def test_rates_that_sizes_round_differently_share_a_column(make_law, make_run) -
 
 def test_without_runs_there_is_no_table(make_law) -> None:
     assert trends_of(make_law(), []) is None
+
+
+def test_a_long_run_is_drawn_at_an_even_choice_of_its_checkpoints(make_law, make_run) -> None:
+    law = make_law()
+    short = make_run(law, 300_000, 0.15)
+    assert len(fits_of(law, [short], [])[0][0].kept) == len(short.curve) - 1  # but the loss right after pruning
+    tokens = np.geomspace(1e4, 2e6, 500).astype(int)
+    points = tuple(CurvePoint(tokens=int(d), loss=4.0 - 0.1 * i / 500) for i, d in enumerate(tokens))
+    (fit,), _ = fits_of(law, [replace(short, curve=points)], [])
+    assert len(fit.tokens) == 500
+    drawn, measured, predicted = fit.drawn
+    assert len(drawn) == len(measured) == len(predicted) == 40
+    assert (drawn[0], drawn[-1]) == (tokens[0], tokens[-1])
+    assert np.diff(np.log(drawn)).max() < 1.5 * np.diff(np.log(drawn)).min()

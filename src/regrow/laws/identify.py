@@ -14,7 +14,7 @@ import numpy as np
 from regrow.errors import InputError, one_of
 from regrow.laws.forms import P2, Chinchilla, Compression, Form, P2Counts, Reference, Sparse
 from regrow.laws.observations import Observations
-from regrow.runs.record import is_masked
+from regrow.methods import is_masked
 from regrow.units import format_count
 
 #: holds a parameter, by name, at a value

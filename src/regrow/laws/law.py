@@ -135,6 +135,16 @@ class Law:
         dof = max(float(self.diagnostics.get("size_dof", 1.0)), 1.0)
         return rng.standard_normal(len(self.draws)) / np.sqrt(rng.chisquare(dof, len(self.draws)) / dof)
 
+    @property
+    def noise_numbers(self) -> np.ndarray:
+        """Log-loss noise of a new run's checkpoint, [draws, k]; fixed, so that predictions repeat."""
+        rng = np.random.default_rng(0)
+        size = (len(self.draws), _NOISE_PER_DRAW)
+        dof = max(float(self.diagnostics.get("run_dof", self.n_runs)), 1.0)
+        chi = rng.chisquare(dof, size) / dof
+        between = self.run_spread * rng.standard_normal(size) / np.sqrt(chi)
+        return between + self.point_spread * rng.standard_normal(size)
+
     def _outside(self, name: str, value: Any) -> np.ndarray:
         """Distance outside the fitted range in widths of it, on a log scale; 0 inside, or where the form is blind."""
         value = np.asarray(value, dtype=float)
@@ -215,7 +225,7 @@ class Law:
         }
         log_loss = np.log(np.maximum(self.loss_draws(**inputs), 1e-12))
         if of == "run":
-            noise = self._noise(len(log_loss))
+            noise = self.noise_numbers
             log_loss = log_loss[:, None] + noise.reshape(noise.shape + (1,) * (log_loss.ndim - 1))
             log_loss = log_loss.reshape(-1, *log_loss.shape[2:])
         tail = (1 - level) / 2
@@ -281,14 +291,6 @@ class Law:
             for p in self.formula.parameters
         ]  # fmt: skip
         return pd.DataFrame(rows).set_index("parameter")
-
-    def _noise(self, draws: int) -> np.ndarray:
-        """Log-loss noise of a new run's checkpoint, [draws, k]; fixed, so that predictions repeat."""
-        rng = np.random.default_rng(0)
-        dof = max(float(self.diagnostics.get("run_dof", self.n_runs)), 1.0)
-        chi = rng.chisquare(dof, size=(draws, _NOISE_PER_DRAW)) / dof
-        between = self.run_spread * rng.standard_normal((draws, _NOISE_PER_DRAW)) / np.sqrt(chi)
-        return between + self.point_spread * rng.standard_normal((draws, _NOISE_PER_DRAW))
 
     def _evaluate(
         self,

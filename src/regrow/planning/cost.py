@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from regrow.arch import Architecture
 from regrow.errors import InputError, one_of
+from regrow.methods import is_masked
 from regrow.units import format_count
+
+if TYPE_CHECKING:
+    from regrow.arch import Architecture
 
 #: Model FLOPs utilisation assumed where none is given: the share of the peak that well-tuned dense training of
 #: 1B to 100B models reaches (Llama 3, arXiv 2407.21783, reports 0.38 to 0.43 on H100).
@@ -39,6 +43,8 @@ GPUS: dict[str, Gpu] = dict(
     [
         _gpu("a100", "NVIDIA A100", 312.0, f"{_NVIDIA}/a100/"),
         _gpu("h100", "NVIDIA H100 SXM", 989.5, f"{_NVIDIA}/h100/"),
+        _gpu("h100-pcie", "NVIDIA H100 PCIe", 756.0, "https://resources.nvidia.com/en-us-tensor-core/gtc22-whitepaper-hopper"),
+        _gpu("h100-nvl", "NVIDIA H100 NVL", 835.5, f"{_NVIDIA}/h100/"),
         _gpu("h200", "NVIDIA H200 SXM", 989.5, f"{_NVIDIA}/h200/"),
         _gpu("b200", "NVIDIA B200 (HGX)", 2250.0, f"{_NVIDIA}/hgx/"),
         _gpu("l40s", "NVIDIA L40S", 362.05, f"{_NVIDIA}/l40s/"),
@@ -96,17 +102,115 @@ def say_usd(cost: float) -> str:
     return f"{format_count(cost)} USD" if cost >= 0.01 or cost == 0 else "under 0.01 USD"
 
 
-def is_masked(method: str) -> bool:
-    """Whether a method zeroes weights in place (`2:4`), so that training multiplies whole matrices all the same."""
-    return ":" in method
-
-
 @dataclass(frozen=True, kw_only=True)
 class TrainingFlops:
     """FLOPs of one post-training token, forward and backward, and in words how they were counted."""
 
     per_token: float
     how: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrunedModel:
+    """A model before and after pruning, as far as it is known: what it has, and what a token through it costs.
+
+    Attributes:
+        method: `depth`, `width`, `N:M`, or another name a law was fitted under.
+        params_before, params_after: parameters; after pruning to N:M the non-zero ones.
+        pruning_rate: the rate reached, 1 - after/before: that of whole blocks or channels where the shape is known.
+        before, after: the shapes; None where they are not known.
+    """
+
+    method: str
+    params_before: float
+    params_after: float
+    pruning_rate: float
+    before: Architecture | None = None
+    after: Architecture | None = None
+
+    def training_flops(self, context: int = 4096, teacher: Architecture | float | None = None) -> TrainingFlops:
+        """FLOPs of a post-training token at this context length; with a `teacher`, its forward pass too.
+
+        Exact where the shape is known (`Architecture.training_flops_per_token`); without a shape 6 per parameter
+        (Kaplan et al. 2020, arXiv 2001.08361). N:M sparsity trains masked dense matrices: nothing is saved.
+        """
+        masked = is_masked(self.method)
+        zeros = ", zeros included" if masked else ""
+        if self.after is not None:
+            counted = self.after.training_flops_per_token(context)
+            how = f"exact for the pruned shape at context {context}"
+        elif self.before is not None:
+            counted = self.before.training_flops_per_token(context) * (1.0 if masked else 1.0 - self.pruning_rate)
+            how = f"exact for the unpruned shape at context {context}, scaled by the share of parameters kept"
+        else:
+            counted = 6.0 * (self.params_before if masked else self.params_after)
+            how = f"6 per {'' if masked else 'kept '}parameter"
+        how += zeros
+        if teacher is None:
+            return TrainingFlops(per_token=counted, how=how)
+        size = teacher_size(teacher)
+        taught = 2.0 * size if isinstance(teacher, (int, float)) else teacher.forward_flops_per_token(context)
+        how += f"; plus the forward pass of a teacher of {format_count(size)} parameters"
+        return TrainingFlops(per_token=counted + taught, how=how)
+
+    def inference_flops(self, context: int = 4096, *, sparse_speedup: float = 1.0) -> float:
+        """FLOPs of a served token: one forward pass at this context length.
+
+        Dense kernels multiply the zeros of N:M sparsity; where sparse ones are used, `sparse_speedup` is how many times
+        faster the pruned matrices run, and their FLOPs count for so much less.
+        """
+        if self.after is None:
+            masked = is_masked(self.method)
+            forward = self.training_flops(context).per_token / 3.0
+            return forward / sparse_speedup if masked else forward
+        forward = self.after.forward_flops_per_token(context)
+        if not is_masked(self.method):
+            return forward
+        return forward - 2.0 * self.after.layers * self.after.block_matrix_params * (1.0 - 1.0 / sparse_speedup)
+
+
+def teacher_size(teacher: Architecture | float) -> float:
+    """Parameters of a teacher. Raises `InputError` for a count that no model has."""
+    size = float(teacher if isinstance(teacher, (int, float)) else teacher.params)
+    if not (math.isfinite(size) and size >= 1):
+        raise InputError(f"a teacher of {size:g} parameters", hint="give a positive count, e.g. 8B, or a model")
+    return size
+
+
+def prune_model(
+    *,
+    method: str,
+    pruning_rate: float | None,
+    params_before: float | None = None,
+    architecture: Architecture | None = None,
+) -> PrunedModel:
+    """What pruning at this rate makes of a model, by its shape where `architecture` gives it.
+
+    Raises `InputError` if no shape of the model reaches the rate, or if there is none and the method needs it.
+    """
+    if architecture is not None:
+        from regrow.shapes import prune_shape  # a size alone needs no shapes, and starts without them
+
+        pruned = prune_shape(architecture, method, pruning_rate)
+        if pruned is not None:
+            return PrunedModel(
+                method=method,
+                params_before=float(architecture.params),
+                params_after=float(pruned.params),
+                pruning_rate=pruned.rate,
+                before=architecture,
+                after=pruned.architecture,
+            )
+    if pruning_rate is None:
+        raise InputError(f"{method} pruning needs a pruning rate", hint="give the fraction of parameters removed")
+    before = float(architecture.params if architecture is not None else params_before or math.nan)
+    return PrunedModel(
+        method=method,
+        params_before=before,
+        params_after=before * (1.0 - pruning_rate),
+        pruning_rate=pruning_rate,
+        before=architecture,
+    )
 
 
 def flops_per_token(
@@ -116,27 +220,10 @@ def flops_per_token(
     method: str,
     architecture: Architecture | None = None,
     context: int = 4096,
+    teacher: Architecture | float | None = None,
 ) -> TrainingFlops:
-    """Training FLOPs per token of the pruned model.
-
-    Without an architecture 6 * N1 (Kaplan et al. 2020, arXiv 2001.08361), N1 = N0 * (1 - pruning_rate). With one, the
-    exact count at this context length, scaled: by the share of blocks kept for depth pruning (the output embedding
-    stays), by the share of parameters kept otherwise. N:M sparsity trains masked dense matrices: nothing is saved.
-    """
-    kept = 1.0 - pruning_rate
-    if is_masked(method):
-        if architecture is None:
-            return TrainingFlops(per_token=6.0 * params_before, how="6 per parameter, zeros included")
-        exact = architecture.training_flops_per_token(context)
-        return TrainingFlops(per_token=exact, how=f"exact for the dense shape at context {context}, zeros included")
-    if architecture is None:
-        return TrainingFlops(per_token=6.0 * params_before * kept, how="6 per kept parameter")
-    exact = architecture.training_flops_per_token(context)
-    blocks = architecture.layers * architecture.block_params
-    removed = pruning_rate * architecture.params
-    if method == "depth" and removed < blocks:
-        head = 6.0 * architecture.vocab * architecture.hidden
-        how = f"exact at context {context}, blocks scaled by the share kept, output embedding whole"
-        return TrainingFlops(per_token=(exact - head) * (1.0 - removed / blocks) + head, how=how)
-    how = f"exact for the unpruned shape at context {context}, scaled by the share of parameters kept"
-    return TrainingFlops(per_token=exact * kept, how=how)
+    """Training FLOPs per token of the pruned model; see `PrunedModel.training_flops`."""
+    model = prune_model(
+        method=method, pruning_rate=pruning_rate, params_before=params_before, architecture=architecture
+    )
+    return model.training_flops(context, teacher)

@@ -8,28 +8,13 @@ printed with the answer.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import numpy as np
 
 from regrow.errors import InputError, one_of
 from regrow.planning.curves import Curves
 from regrow.units import format_count
-
-
-class Criterion(Protocol):
-    """A stopping rule. `measure` and `threshold` give arrays [1 + draws, n] and [1 + draws, 1] (or a number)."""
-
-    name: ClassVar[str]
-
-    def measure(self, curves: Curves, tokens: np.ndarray) -> np.ndarray:
-        """The quantity that falls with tokens [n]."""
-
-    def threshold(self, curves: Curves) -> np.ndarray | float:
-        """At or under this the criterion is met. Raises `InputError` where the law can never get there."""
-
-    def describe(self, curves: Curves | None = None) -> str:
-        """The criterion in words: what follows `because from there`."""
 
 
 def _positive(value: float, what: str, unit: str) -> None:
@@ -52,6 +37,7 @@ class Gain:
         _positive(self.min_gain, "a minimum gain of", "nats per token")
 
     def measure(self, curves: Curves, tokens: np.ndarray) -> np.ndarray:
+        """Nats that the next doubling buys, [1 + draws, n]."""
         once, twice = np.split(curves.loss(np.concatenate([tokens, 2 * tokens])), 2, axis=1)
         return once - twice
 
@@ -196,7 +182,11 @@ class Budget:
         )
 
 
-CRITERIA: dict[str, type[Gain | Slope | Recovery | Target | Budget]] = {
+#: A stopping rule that a law can be solved for: `measure` gives arrays [1 + draws, n], `threshold` [1 + draws, 1] or a
+#: number, `describe` what follows "because from there". A budget fixes the tokens by itself.
+Criterion = Gain | Slope | Recovery | Target
+
+CRITERIA: dict[str, type[Criterion | Budget]] = {
     "gain": Gain,
     "slope": Slope,
     "recovery": Recovery,
@@ -205,7 +195,7 @@ CRITERIA: dict[str, type[Gain | Slope | Recovery | Target | Budget]] = {
 }
 
 
-def criterion_from(name: str, **options: float | None) -> Gain | Slope | Recovery | Target | Budget:
+def criterion_from(name: str, **options: float | None) -> Criterion | Budget:
     """A criterion by name with its options, those that are None left at their default.
 
     Raises `InputError` for an unknown name (with the nearest), or an option that is missing or not this criterion's.

@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from regrow.arch import Architecture
 from regrow.errors import InputError
+from regrow.methods import is_masked
 from regrow.planning.cost import (
     DEFAULT_MFU,
+    PrunedModel,
     check_mfu,
     cost_usd,
     find_gpu,
-    flops_per_token,
     gpu_hours,
-    is_masked,
+    prune_model,
     say_gpu_time,
     say_usd,
+    teacher_size,
 )
-from regrow.planning.criteria import Budget, Gain, Recovery, Slope, Target
+from regrow.planning.criteria import Budget, Criterion, Gain
 from regrow.planning.curves import Curves, Setting
 from regrow.planning.solve import FEWEST, MOST, optimal_tokens
 from regrow.units import format_count
 
 if TYPE_CHECKING:
+    from regrow.arch import Architecture
     from regrow.laws.law import Law
 
 #: How the inputs of a law are called in sentences.
@@ -36,6 +39,12 @@ _SPOKEN = {
     "tokens": "number of tokens",
     "loss_before": "loss before pruning",
 }
+#: A plan may stand this far, as a ratio, outside an input of which the fitted runs show one value only.
+_UNSUPPORTED_BEYOND = 1.1
+#: How far a rate given for N:M sparsity may lie from the one that the pattern makes of a known shape.
+_RATE_SLACK = 0.005
+#: Kinds of models that a family's name may tell.
+_KINDS = ("llama", "mistral", "qwen")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,12 +53,15 @@ class PlanSpec:
 
     Attributes:
         params_before: parameters before pruning; or give `architecture`, whose exact FLOPs are then used.
-        architecture: the shape of the model before pruning.
+        architecture: the shape of the model before pruning. Depth, width and N:M pruning are then planned as
+            `regrow prune` would do them: at the rate that whole blocks or channels reach.
         pruning_rate: fraction of the parameters removed; may be None for N:M sparsity.
         loss_before: held-out loss of the unpruned model, nats/token, on the evaluation data of the law's runs.
         criterion: when to stop.
         gpu: name in the GPU table.
         mfu: share of the GPU's peak that training reaches.
+        mfu_how: where that share comes from, in words; None for the default or a user's own figure.
+        teacher: the shape or the parameters of a model to distil from, whose forward pass is counted; None without.
         price_usd_per_hour: price of a GPU-hour; without it there is no cost.
         context: tokens per training sequence, for the FLOPs of attention.
         level: coverage of the intervals.
@@ -59,9 +71,11 @@ class PlanSpec:
     params_before: float | None = None
     architecture: Architecture | None = None
     pruning_rate: float | None = None
-    criterion: Gain | Slope | Recovery | Target | Budget = field(default_factory=Gain)
+    criterion: Criterion | Budget = field(default_factory=Gain)
     gpu: str = "h100"
     mfu: float = DEFAULT_MFU
+    mfu_how: str | None = None
+    teacher: Architecture | float | None = None
     price_usd_per_hour: float | None = None
     context: int = 4096
     level: float = 0.9
@@ -81,6 +95,8 @@ class PlanSpec:
             raise InputError(f"level {self.level:g}", hint="it is a fraction between 0 and 1")
         if self.context < 1:
             raise InputError(f"a context of {self.context} tokens", hint="give at least 1")
+        if self.teacher is not None:
+            teacher_size(self.teacher)
         check_mfu(self.mfu)
         find_gpu(self.gpu)
         cost_usd(None, price_usd_per_hour=self.price_usd_per_hour)
@@ -93,14 +109,15 @@ class PlanSpec:
         return float(self.architecture.params if self.architecture is not None else self.params_before or 0.0)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Plan:
     """A planned post-training run. Tokens in tokens, losses in nats/token; what is not known is None.
 
     `tokens_low` to `tokens_high` and `loss_low` to `loss_high` are intervals of coverage `level`: of D* over the law's
-    bootstrap draws, and of the loss a run would measure at `tokens`. `next_doubling_gain` is what twice the tokens
-    would buy, `floor` the loss the law approaches. `extrapolates` maps an input outside the fitted data to the factor,
-    above 1, by which it is.
+    bootstrap draws, and of the loss a run would measure at `tokens`. A budget fixes the tokens, so there the loss alone
+    has an interval. `next_doubling_gain` is what twice the tokens would buy (nats), `floor` the loss the law
+    approaches. `params_after` and `pruning_rate` are those reached, of whole blocks or channels where the shape is
+    known. `extrapolates` maps an input outside the fitted data to the factor, above 1, by which it is.
     """
 
     tokens: float | None
@@ -119,6 +136,7 @@ class Plan:
     cost_usd: float | None
     gpu: str
     mfu: float
+    mfu_how: str
     level: float
     params_before: float
     params_after: float
@@ -149,20 +167,26 @@ class Plan:
             interval = f" ({format_count(self.tokens_low)} or more, {self.level:.0%})"
         else:
             interval = f" ({format_count(self.tokens_low)} to {format_count(self.tokens_high)}, {self.level:.0%})"
-        answer = f"{model}: stop at {format_count(self.tokens)} tokens{interval}, because from there {self.because}."
+        answer = (
+            f"{model}: stop at {format_count(self.tokens)} tokens{interval} by the criterion {self.criterion}, "
+            f"because from there {self.because}."
+        )
         if self.loss is not None:
             bounds = f" ({self.loss_low:.3f} to {self.loss_high:.3f})" if self.loss_low and self.loss_high else ""
             answer += f" Expected loss {self.loss:.3f}{bounds} nats"
             if self.gpu_hours is not None:
-                answer += f", {say_gpu_time(self.gpu_hours)} ({self.gpu}, MFU {self.mfu:g})"
+                answer += f", {say_gpu_time(self.gpu_hours)} ({self.gpu}, MFU {self.mfu:.3g} {self.mfu_how})"
             answer += f", {say_usd(self.cost_usd)}." if self.cost_usd is not None else "."
+            if self.criterion != Gain.name and self.next_doubling_gain is not None:
+                answer += f" The next doubling of the tokens would buy {self.next_doubling_gain:.2g} nats."
         return answer
 
 
 def plan(law: Law, spec: PlanSpec) -> Plan:
     """Plan the post-training of one pruned model with a fitted law.
 
-    Raises `InputError` for a law whose fit failed, a rate that is missing, a target under the law's floor.
+    Raises `InputError` for a law whose fit failed, a rate that is missing or that no shape reaches, a target under the
+    law's floor, a budget of less than a token, and a setting of which the law's runs say nothing.
     """
     if law.status == "failed":
         raise InputError(
@@ -171,23 +195,21 @@ def plan(law: Law, spec: PlanSpec) -> Plan:
         )
     warnings = [] if law.status == "ok" else [f"the law's fit is {law.status}, so take its numbers with care"]
     warnings += [f"the law: {warning}" for warning in law.warnings]
-    rate, said = _rate(law, spec)
+    model, said = _model(law, spec)
     warnings += said
-    setting = Setting(params_before=spec.size, pruning_rate=rate, loss_before=spec.loss_before)
+    setting = Setting(params_before=spec.size, pruning_rate=model.pruning_rate, loss_before=spec.loss_before)
+    _refuse_unsupported(law, setting)
     curves = Curves(law, setting)
-    per_token = flops_per_token(
-        params_before=spec.size,
-        pruning_rate=rate,
-        method=law.method,
-        architecture=spec.architecture,
-        context=spec.context,
-    )
+    per_token = model.training_flops(spec.context, spec.teacher)
     gpu = find_gpu(spec.gpu)
     if isinstance(spec.criterion, Budget):
         hours = spec.criterion.gpu_hours
         if hours is None:
             hours = (spec.criterion.usd or 0.0) / (spec.price_usd_per_hour or np.nan)
-        tokens: float | None = hours * 3600.0 * gpu.peak_flops * spec.mfu / per_token.per_token
+        paid = hours * 3600.0 * gpu.peak_flops * spec.mfu / per_token.per_token
+        if paid < FEWEST:
+            raise InputError("the budget pays for less than one token", where="criterion", hint="give more")
+        tokens: float | None = paid
         low = high = tokens
     else:
         tokens, low, high, said = _solve(spec.criterion, curves, spec.level)
@@ -215,10 +237,11 @@ def plan(law: Law, spec: PlanSpec) -> Plan:
         cost_usd=cost_usd(hours, price_usd_per_hour=spec.price_usd_per_hour),
         gpu=gpu.name,
         mfu=spec.mfu,
+        mfu_how=spec.mfu_how or ("assumed" if spec.mfu == DEFAULT_MFU else "given"),
         level=spec.level,
-        params_before=spec.size,
-        params_after=spec.size * (1.0 - rate),
-        pruning_rate=rate,
+        params_before=model.params_before,
+        params_after=model.params_after,
+        pruning_rate=model.pruning_rate,
         loss_before=spec.loss_before,
         family=law.family,
         method=law.method,
@@ -229,26 +252,53 @@ def plan(law: Law, spec: PlanSpec) -> Plan:
     )
 
 
-def _rate(law: Law, spec: PlanSpec) -> tuple[float, list[str]]:
-    """The pruning rate asked for, or what N:M sparsity makes of this model."""
-    if spec.pruning_rate is not None:
-        return spec.pruning_rate, []
-    if not is_masked(law.method):
-        raise InputError(f"{law.method} pruning needs a pruning rate", hint="give the fraction of parameters removed")
-    kept, out_of = (float(part) for part in law.method.split(":"))
-    if spec.architecture is not None:
-        arch = spec.architecture
-        return (1.0 - kept / out_of) * arch.layers * arch.block_matrix_params / arch.params, []
-    low, high = law.ranges["pruning_rate"]
-    rate = 0.5 * (low + high)
-    return rate, [
-        f"the rate of {law.method} sparsity depends on the model's shape, which is not known: {rate:.3g} is assumed, "
-        f"the middle of the fitted {low:.3g} to {high:.3g}"
-    ]
+def _model(law: Law, spec: PlanSpec) -> tuple[PrunedModel, list[str]]:
+    """The model that pruning leaves, and what has to be said about its rate."""
+    rate, said = spec.pruning_rate, _says_other_family(law, spec)
+    if rate is None and spec.architecture is None and is_masked(law.method):
+        low, high = law.ranges["pruning_rate"]
+        rate = 0.5 * (low + high)
+        said.append(
+            f"the rate of {law.method} sparsity depends on the model's shape, which is not known: {rate:.3g} is "
+            f"assumed, the middle of the fitted {low:.3g} to {high:.3g}"
+        )
+    model = prune_model(
+        method=law.method, pruning_rate=rate, params_before=spec.params_before, architecture=spec.architecture
+    )
+    if rate is not None and is_masked(law.method) and abs(model.pruning_rate - rate) > _RATE_SLACK:
+        raise InputError(
+            f"pruning rate {rate:g}",
+            where=law.method,
+            hint=f"the pattern removes {model.pruning_rate:.3g} of this model: leave the rate out",
+        )
+    return model, said
+
+
+def _says_other_family(law: Law, spec: PlanSpec) -> list[str]:
+    """A warning where the law's family names one kind of model and the architecture is of another."""
+    told = [kind for kind in _KINDS if kind in law.family.lower()]
+    if spec.architecture is None or not told or any(kind in spec.architecture.model_type for kind in told):
+        return []
+    kind = spec.architecture.model_type
+    return [f"the law is of the family {law.family}, the model a {kind}: a law holds within its family"]
+
+
+def _refuse_unsupported(law: Law, setting: Setting) -> None:
+    """Raise `InputError` where the setting leaves the one value of an input that the law's runs show."""
+    beyond = law.extrapolates(tokens=law.ranges["tokens"][0], **vars(setting))
+    for name, why in law.unsupported.items():
+        if beyond.get(name, 1.0) > _UNSUPPORTED_BEYOND:
+            value, seen = getattr(setting, name), law.ranges[name][1]
+            wanted, fitted = (format_count(v) if name == "params_before" else f"{v:.3g}" for v in (value, seen))
+            raise InputError(
+                f"the law can't say what happens at a {_SPOKEN[name]} of {wanted}: {why}",
+                where=f"{law.family}, {law.method}",
+                hint=f"a run at another {_SPOKEN[name]} than {fitted}, best between it and {wanted}, would support it",
+            )
 
 
 def _solve(
-    criterion: Gain | Slope | Recovery | Target, curves: Curves, level: float
+    criterion: Criterion, curves: Curves, level: float
 ) -> tuple[float | None, float | None, float | None, list[str]]:
     """D*, its interval, and what has to be said about them."""
     said = []
@@ -264,7 +314,8 @@ def _solve(
     if never:
         said.append(f"in {never:.0%} of the law's draws the criterion is never met")
     # order statistics, not interpolation: a draw may be infinite
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
+    ordered = np.sort(draws)
+    low, high = (ordered[max(math.ceil(share * len(draws)) - 1, 0)] for share in ((1 - level) / 2, (1 + level) / 2))
     return _known(tokens), _known(low), _known(high), said
 
 

@@ -12,14 +12,15 @@ FEWEST, MOST = 1.0, 1e16
 #: 16 points a decade; the search looks at every eighth first.
 _GRID = np.logspace(np.log10(FEWEST), np.log10(MOST), 16 * 16 + 1)
 _COARSE = 8
-_BISECTIONS = 50
+#: The cell of the grid with the fitted law's crossing is cut into this many parts, and again, down to rounding.
+_PARTS, _CUTS = 128, 7
 
 
 def optimal_tokens(criterion: Criterion, curves: Curves) -> np.ndarray:
     """D* [1 + draws]: the fewest tokens from which on `criterion` stays met.
 
     `FEWEST` where it is met already there, infinity where it is not met even at `MOST`. Draws are read off a grid of 16
-    points a decade, log-log between them (exact for a power law); the fitted law, first, is bisected to rounding.
+    points a decade, log-log between them (exact for a power law); the fitted law, first, is refined to rounding.
     Taking the last crossing and not the first matters for forms that start flat: there the first doubling buys little,
     too.
     """
@@ -36,7 +37,7 @@ def optimal_tokens(criterion: Criterion, curves: Curves) -> np.ndarray:
             grid = _GRID[inside]
             found = np.where(crossing, crossings(grid, criterion.measure(curves, grid), threshold), found)
         if crossing[0]:
-            found[0] = _bisect(criterion, curves.point(), found[0])
+            found[0] = _refine(criterion, curves.point(), found[0])
     return found
 
 
@@ -65,15 +66,15 @@ def _last_unmet(measure: np.ndarray, threshold: np.ndarray) -> np.ndarray:
     return np.where(unmet.any(axis=1), unmet.shape[1] - 1 - unmet[:, ::-1].argmax(axis=1), -1)
 
 
-def _bisect(criterion: Criterion, curve: Curves, guess: float) -> float:
-    """The crossing of one curve, to rounding, in the cell of the grid around `guess`."""
+def _refine(criterion: Criterion, curve: Curves, guess: float) -> float:
+    """The last crossing of one curve, to rounding, in the cell of the grid around `guess`."""
     right = int(np.clip(np.searchsorted(_GRID, guess), 1, len(_GRID) - 1))
     low, high = np.log(_GRID[right - 1]), np.log(_GRID[right])
-    threshold = float(np.asarray(criterion.threshold(curve)).reshape(-1)[0])
-    for _ in range(_BISECTIONS):
-        middle = 0.5 * (low + high)
-        if criterion.measure(curve, np.array([np.exp(middle)]))[0, 0] <= threshold:
-            high = middle
-        else:
-            low = middle
+    threshold = np.asarray(criterion.threshold(curve), dtype=float).reshape(-1)
+    for _ in range(_CUTS):
+        # the law is evaluated at all cuts in one call: halving would take seven calls for each of these
+        cuts = np.linspace(low, high, _PARTS + 1)
+        last = _last_unmet(criterion.measure(curve, np.exp(cuts)), threshold)[0]
+        at = int(np.clip(last, 0, _PARTS - 1))
+        low, high = cuts[at], cuts[at + 1]
     return float(np.exp(high))

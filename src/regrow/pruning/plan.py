@@ -11,8 +11,9 @@ from typing import Any
 
 from regrow.arch import Architecture
 from regrow.errors import InputError
-from regrow.pruning.shapes import layers_for_rate, shape_for_rate
-from regrow.pruning.spec import DEPTH, PruneSpec, parse_pattern
+from regrow.methods import DEPTH, parse_pattern
+from regrow.pruning.spec import PruneSpec
+from regrow.shapes import layers_for_rate, shape_for_rate
 
 __all__ = ["PrunePlan", "outline", "shape_for_rate"]
 

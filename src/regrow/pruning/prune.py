@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from regrow.data.blocks import Blocks
 from regrow.errors import InputError, RegrowError
+from regrow.methods import DEPTH, WIDTH
 from regrow.models.layout import block_weights, is_tied
 from regrow.models.load import architecture_of, has_tokenizer, load_model, load_tokenizer, quiet
 from regrow.models.masks import check_pattern
@@ -22,7 +23,7 @@ from regrow.pruning.calibration import Scores, calibrate, check_scores, choose_b
 from regrow.pruning.depth import drop_blocks, drop_config_blocks, least_important
 from regrow.pruning.plan import PrunePlan, outline
 from regrow.pruning.semistructured import mask_state, sparse_masks
-from regrow.pruning.spec import DEPTH, WIDTH, PruneSpec
+from regrow.pruning.spec import PruneSpec
 from regrow.pruning.width import Kept, most_important, narrow_config, slice_state
 
 Progress = Callable[[str], None]

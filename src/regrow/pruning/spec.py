@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from regrow.errors import InputError, one_of
-
-DEPTH, WIDTH = "depth", "width"
+from regrow.methods import DEPTH, WIDTH, parse_pattern
 
 #: Methods as a message lists them; any other N:M is accepted as well.
 METHODS = (DEPTH, WIDTH, "2:4")
@@ -23,14 +21,6 @@ SCORERS: dict[str, tuple[str, ...]] = {
 
 #: Axes that width pruning can shrink, named as in `Architecture`.
 AXES = ("hidden", "intermediate", "kv_heads")
-
-_PATTERN = re.compile(r"(\d+):(\d+)")
-
-
-def parse_pattern(method: str) -> tuple[int, int] | None:
-    """`2:4` -> (2, 4): N kept of every M; None for a method that is not N:M."""
-    found = _PATTERN.fullmatch(str(method))
-    return (int(found[1]), int(found[2])) if found else None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,5 @@
-"""One HTML page from runs, laws and plans: self-contained, and honest about what was measured and what predicted."""
+"""A report from runs, laws and plans: one HTML page, Markdown or a picture, honest about measured and predicted."""
 
-from regrow.report.page import build_report, write_report
+from regrow.report.write import FORMATS, build_markdown, build_picture, build_report, format_of, write_report
 
-__all__ = ["build_report", "write_report"]
+__all__ = ["FORMATS", "build_markdown", "build_picture", "build_report", "format_of", "write_report"]

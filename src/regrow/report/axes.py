@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,6 +53,12 @@ def log_ticks(low: float, high: float, about: int = 5) -> list[float]:
     if len(best) > 2 * about:
         best = best[:: math.ceil(len(best) / about)]
     return best or [low]
+
+
+def same_decimals(ticks: Sequence[float]) -> list[str]:
+    """Ticks as text, all with as many decimals as the longest needs: 3.9, 4.0, 4.1."""
+    decimals = max((len(f"{tick:.6g}".partition(".")[2]) for tick in ticks if "e" not in f"{tick:.6g}"), default=0)
+    return [f"{tick:.{decimals}f}" if abs(tick) >= 1e-4 or not tick else f"{tick:g}" for tick in ticks]
 
 
 def padded(values: np.ndarray, share: float = 0.06) -> tuple[float, float]:

@@ -18,14 +18,18 @@ from regrow.runs.record import RunRecord
 LEVEL = 0.9
 #: Points of a drawn curve; a power law on log axes is smooth.
 _CURVE_POINTS = 40
+#: Checkpoints that are drawn and listed, of all runs together and of one: more would not be told apart, and each weighs
+#: about 600 bytes. The last is the least of one run.
+_DRAWN, _DRAWN_PER_RUN, _LEAST_PER_RUN = 4000, 40, 8
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RunFit:
     """One run against its law: measured and predicted losses (nats/token) at its tokens, each [n].
 
-    `held_out` is true for a run that the law was not fitted on. `share_inside` is the share of its checkpoints inside
-    the law's interval of coverage `LEVEL` for a new run.
+    `held_out` is true for a run that the law was not fitted on. `kept` [at most n] are the indices of the checkpoints
+    to draw: all, or of a long run an even choice. `share_inside` is the share of those inside the law's interval of
+    coverage `LEVEL` for a new run.
     """
 
     run: RunRecord
@@ -34,7 +38,13 @@ class RunFit:
     loss: np.ndarray
     loss_before: np.ndarray
     predicted: np.ndarray
+    kept: np.ndarray
     share_inside: float | None
+
+    @property
+    def drawn(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Tokens, measured and predicted losses of the checkpoints to draw."""
+        return self.tokens[self.kept], self.loss[self.kept], self.predicted[self.kept]
 
     @property
     def residual(self) -> np.ndarray:
@@ -71,12 +81,13 @@ def fits_of(law: Law, runs: Sequence[RunRecord], held_out: Sequence[RunRecord]) 
     for run in (*held_out, *runs):
         if run.family == law.family and run.method == law.method:
             seen.setdefault(run.run, run)
+    most = int(np.clip(_DRAWN // max(len(runs) + len(held_out), 1), _LEAST_PER_RUN, _DRAWN_PER_RUN))
     fits, notes = [], []
     for run in sorted(seen.values(), key=lambda r: (r.params_before, r.pruning_rate, r.run)):
         try:
             observed = observe([run, *controls], baseline=law.baseline)[0]
             notes += [f"{run.run}: {note}" for note in observed.notes]
-            fit = _fit(law, run, observed, held_out=run.run in kept_out or _outside(law, run))
+            fit = _fit(law, run, observed, most, held_out=run.run in kept_out or _outside(law, run))
         except InputError as error:
             notes.append(f"left out of the charts: {error}")
             continue
@@ -87,7 +98,7 @@ def fits_of(law: Law, runs: Sequence[RunRecord], held_out: Sequence[RunRecord]) 
     return fits, notes
 
 
-def _fit(law: Law, run: RunRecord, observed: Observations, *, held_out: bool) -> RunFit | None:
+def _fit(law: Law, run: RunRecord, observed: Observations, most: int, *, held_out: bool) -> RunFit | None:
     # at zero tokens several forms are infinite; the loss right after pruning stands in the table of runs
     observed = observed.keep(observed.tokens > 0)
     if not len(observed):
@@ -98,10 +109,11 @@ def _fit(law: Law, run: RunRecord, observed: Observations, *, held_out: bool) ->
         "tokens": observed.tokens,
         "loss_before": observed.loss_before,
     }
+    kept = _evenly(observed.tokens, most)
     inside = None
     if len(law.draws):
-        low, high = law.interval(**inputs, level=LEVEL)
-        inside = float(np.mean((observed.loss >= low) & (observed.loss <= high)))
+        low, high = law.interval(**{name: values[kept] for name, values in inputs.items()}, level=LEVEL)
+        inside = float(np.mean((observed.loss[kept] >= low) & (observed.loss[kept] <= high)))
     return RunFit(
         run=run,
         held_out=held_out,
@@ -109,8 +121,17 @@ def _fit(law: Law, run: RunRecord, observed: Observations, *, held_out: bool) ->
         loss=observed.loss,
         loss_before=observed.loss_before,
         predicted=law.loss(**inputs),
+        kept=kept,
         share_inside=inside,
     )
+
+
+def _evenly(tokens: np.ndarray, most: int) -> np.ndarray:
+    """Indices of at most `most` of the rising tokens [n], even on a log scale, the first and the last among them."""
+    if len(tokens) <= most:
+        return np.arange(len(tokens))
+    even = np.geomspace(tokens[0], tokens[-1], most)
+    return np.unique(np.searchsorted(tokens, even * (1 - 1e-9)))
 
 
 def _outside(law: Law, run: RunRecord) -> bool:

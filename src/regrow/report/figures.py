@@ -1,4 +1,4 @@
-"""The charts of the page: curves by size, residuals by run, the drift of controls, and a law's parameters."""
+"""The charts of a report: curves by size, residuals by run, the frontier, the drift of controls, and parameters."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import numpy as np
 from markupsafe import Markup
 
 from regrow.laws.law import Law
+from regrow.planning.cost import say_gpu_time
+from regrow.planning.frontier import Candidate, Comparison
 from regrow.report.curves import LEVEL, RunFit, drawn_curve
 from regrow.report.svg import Chart, Line, Marks, draw, legend_key
 from regrow.runs.record import RunRecord
@@ -53,9 +55,10 @@ def curve_panels(law: Law, fits: Sequence[RunFit], ident: str) -> tuple[list[Pan
                 lines[rate] = Line(x=tokens, y=loss, low=low, high=high, style=style[rate], name=name)
             tips = [
                 f"{fit.run.run}: {format_count(d)} tokens, measured {m:.4f}, predicted {p:.4f} nats"
-                for d, m, p in zip(fit.tokens, fit.loss, fit.predicted, strict=True)
+                for d, m, p in zip(*fit.drawn, strict=True)
             ]
-            marks.append(Marks(x=fit.tokens, y=fit.loss, style=style[rate], tips=tips, hollow=fit.held_out))
+            tokens, loss, _ = fit.drawn
+            marks.append(Marks(x=tokens, y=loss, style=style[rate], tips=tips, hollow=fit.held_out))
         before = sorted({round(fit.run.loss_before, 4) for fit in here})
         rules = [(before[0], f"before pruning {before[0]:.3f}")] if len(before) == 1 else []
         heading = f"{format_count(size)} parameters"
@@ -83,19 +86,13 @@ def residual_chart(law: Law, fits: Sequence[RunFit], ident: str) -> Markup:
     """Residuals of every checkpoint, in per cent of the predicted loss, one row per run, small models at the top."""
     if not fits:
         return Markup("")
-    marks = [
-        Marks(
-            x=100 * fit.residual,
-            y=np.full(len(fit.loss), float(len(fits) - row)),
-            style=1 if fit.held_out else 0,
-            tips=[
-                f"{fit.run.run}: {100 * r:+.2f}% at {format_count(d)} tokens"
-                for r, d in zip(fit.residual, fit.tokens, strict=True)
-            ],
-            hollow=fit.held_out,
-        )
-        for row, fit in enumerate(fits)
-    ]
+    marks = []
+    for row, fit in enumerate(fits):
+        tokens, loss, predicted = fit.drawn
+        off = 100 * (loss / predicted - 1)
+        tips = [f"{fit.run.run}: {r:+.2f}% at {format_count(d)} tokens" for r, d in zip(off, tokens, strict=True)]
+        height = np.full(len(off), float(len(fits) - row))
+        marks.append(Marks(x=off, y=height, style=1 if fit.held_out else 0, tips=tips, hollow=fit.held_out))
     names = {
         float(len(fits) - row): f"{format_count(fit.run.params_before)}, {_rate(fit)}" for row, fit in enumerate(fits)
     }
@@ -104,7 +101,7 @@ def residual_chart(law: Law, fits: Sequence[RunFit], ident: str) -> Markup:
         title=f"Residuals of {law.family}, {law.method}, by run",
         description="Measured over predicted loss minus one, in per cent, for every checkpoint; rows are the runs of "
         "the table below, in its order.",
-        x_label="measured above (+) or below (-) predicted, per cent",
+        x_label="measured minus predicted, per cent",
         y_label="size, rate",
         lines=[zero],
         marks=marks,
@@ -112,7 +109,7 @@ def residual_chart(law: Law, fits: Sequence[RunFit], ident: str) -> Markup:
         x_format="{:+g}".format,
         y_format=lambda value: names.get(value, ""),
         y_ticks=tuple(names),
-        left=92,
+        left=104,
         width=480,
         height=56 + 18 * len(fits),
     )
@@ -140,6 +137,7 @@ def drift_chart(controls: Sequence[RunRecord], ident: str) -> Markup:
         lines=lines,
         marks=marks,
         rules=[(0.0, "no drift")],
+        left=70,
         width=480,
         height=260,
     )
@@ -150,6 +148,59 @@ def control_keys(controls: Sequence[RunRecord]) -> list[Key]:
     """The legend of `drift_chart`."""
     shown = [(i, r) for i, r in enumerate(controls) if any(p.tokens > 0 for p in r.curve)]
     return [Key(svg=legend_key(i), text=f"{r.run}, {format_count(r.params_before)}") for i, r in shown]
+
+
+def frontier_chart(comparison: Comparison, ident: str) -> tuple[Markup, list[Key]]:
+    """Loss against parameters left, a mark per candidate and its legend; the larger a mark, the more it costs in all.
+
+    Full marks are on the frontier, hollow ones are beaten; whiskers are the loss a new run would measure.
+    """
+    shown = [row for row in comparison.candidates if row.plan.loss is not None]
+    methods = sorted({row.plan.method for row in shown})
+    hours = [row.total_gpu_hours or 0.0 for row in shown]
+    marks = []
+    for style, method in enumerate(methods):
+        for on_frontier in (False, True):
+            rows = [row for row in shown if row.plan.method == method and row.on_frontier == on_frontier]
+            if not rows:
+                continue
+            marks.append(
+                Marks(
+                    x=np.array([row.plan.params_after for row in rows]),
+                    y=np.array([row.plan.loss for row in rows], dtype=float),
+                    low=np.array([row.plan.loss_low for row in rows], dtype=float),
+                    high=np.array([row.plan.loss_high for row in rows], dtype=float),
+                    sizes=np.array([_area(row.total_gpu_hours or 0.0, max(hours)) for row in rows]),
+                    labels=[f"{row.plan.pruning_rate:.3g}{', take this' if row.chosen else ''}" for row in rows],
+                    style=style,
+                    shift=14.0 * (style - (len(methods) - 1) / 2),
+                    hollow=not on_frontier,
+                    tips=[_candidate_tip(row) for row in rows],
+                )
+            )
+    chart = Chart(
+        title=f"Methods and rates for {comparison.family}",
+        description="Expected loss against parameters left after pruning, a mark per method and rate, labelled by its "
+        "rate. Full marks are on the frontier, larger marks cost more. The numbers are in the table below.",
+        x_label="parameters left",
+        y_label="loss, nats/token",
+        marks=marks,
+        x_log=False,
+        left=70,
+        width=560,
+        height=320,
+    )
+    return draw(chart, ident), [Key(svg=legend_key(i, line=False), text=m) for i, m in enumerate(methods)]
+
+
+def _area(cost: float, most: float) -> float:
+    """Size of a mark: its area grows with the cost, and none is too small to see."""
+    return 0.8 + 1.4 * (cost / most) ** 0.5 if most > 0 else 1.2
+
+
+def _candidate_tip(row: Candidate) -> str:
+    cost = "" if row.total_gpu_hours is None else f", {say_gpu_time(row.total_gpu_hours)} in all"
+    return f"{row.name}: loss {row.plan.loss:.3f}, {format_count(row.plan.params_after)} parameters{cost}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,22 +1,36 @@
-"""What the page's planner needs to evaluate laws by itself: their numbers as JSON, and the table of GPUs."""
+"""What the page's planner needs to evaluate laws by itself: their numbers as JSON, GPUs, and the shapes of models."""
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
+import numpy as np
 from markupsafe import Markup
 
+from regrow.arch import Architecture, catalog
+from regrow.errors import InputError
 from regrow.laws.law import Law
-from regrow.planning.cost import DEFAULT_MFU, GPUS, is_masked
+from regrow.methods import is_masked
+from regrow.planning.cost import DEFAULT_MFU, GPUS
 from regrow.planning.plan import Plan
+from regrow.report.curves import LEVEL
+from regrow.shapes import prune_shape
 
-#: Forms that planner.js evaluates.
-EVALUATED = ("p2", "p2_odds", "p2_shifted", "p2_counts")
-#: Bootstrap draws that travel with the page; more would narrow nothing and weigh on it.
-_DRAWS = 400
+#: Forms that planner.js evaluates: all there are.
+EVALUATED = ("p2", "p2_odds", "p2_shifted", "p2_counts", "chinchilla", "compression", "sparse")
+#: Bootstrap draws that travel with the page, all laws together: with its noise each weighs about 300 bytes.
+_DRAWS = 4000
+#: A law keeps at least this many of its draws.
+_LEAST_DRAWS = 100
+#: Tokens of a training sequence, where a named model's attention is counted.
+CONTEXT = 4096
+#: Rates of width-pruned shapes of named models that the page knows: first, last, step.
+_WIDTH_RATES = (0.05, 0.5, 0.01)
 
 
 def can_evaluate(law: Law) -> bool:
@@ -25,56 +39,140 @@ def can_evaluate(law: Law) -> bool:
 
 
 def payload(laws: Sequence[Law], plans: Sequence[Plan]) -> dict[str, Any] | None:
-    """Laws, GPUs and the setting to begin with, as plain data; None if the page can evaluate none of the laws.
+    """Laws, GPUs, models and the setting to begin with, as plain data; None if the page can evaluate none of the laws.
 
-    It begins with the first plan of a law that it can evaluate, or in the middle of the first law's data.
+    It begins with the first plan of a law that it can evaluate, or in the middle of that law's data. A law that failed
+    travels as the reason why it is refused.
     """
-    usable = [law for law in laws if can_evaluate(law)]
+    usable = [i for i, law in enumerate(laws) if can_evaluate(law)]
     if not usable:
         return None
+    most = max(_LEAST_DRAWS, _DRAWS // len(usable))
+    methods = sorted({laws[i].method for i in usable})
     return {
-        "laws": [_law(law) for law in usable],
+        "laws": [_law(law, most) if can_evaluate(law) else _refused(law) for law in laws],
         "gpus": [{"name": g.name, "label": g.label, "peak": g.peak_flops} for g in GPUS.values()],
-        "start": _start(usable, plans),
+        "models": [_model(name, architecture, methods) for name, architecture in catalog().items()],
+        "context": CONTEXT,
+        "width_step": _WIDTH_RATES[2],
+        "level": LEVEL,
+        "start": _start(laws, usable, plans),
     }
 
 
 def as_script(data: dict[str, Any] | None) -> Markup:
     """JSON that may stand inside a script element: no `</` and no `<!--` can end or comment it out."""
-    text = json.dumps(data, allow_nan=False)
+    text = json.dumps(data, allow_nan=False, separators=(",", ":"))
     return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))
 
 
-def _law(law: Law) -> dict[str, Any]:
-    step = max(1, math.ceil(len(law.draws) / _DRAWS))
-    draws = [row for row in law.draws[::step].tolist() if all(math.isfinite(v) for v in row)]
+def _name(law: Law) -> str:
+    return f"{law.family}, {law.method} ({law.form})"
+
+
+def _refused(law: Law) -> dict[str, Any]:
+    why = "; ".join(law.warnings) or "no reason given"
     return {
-        "name": f"{law.family}, {law.method} ({law.form})",
-        "form": law.form,
-        "masked": is_masked(law.method),
-        "params": dict(law.params),
-        "draws": draws,
-        "ranges": {name: list(ends) for name, ends in law.ranges.items()},
-        "usesLoss": "loss_before" in law.formula.uses,
+        "name": f"{_name(law)}, failed",
+        "method": law.method,
+        "uses": list(law.formula.uses),
+        "ranges": {},
+        "refused": f"This law failed to fit ({why}). Add runs or choose another form before planning with it.",
     }
 
 
-def _start(laws: Sequence[Law], plans: Sequence[Plan]) -> dict[str, Any]:
-    start: dict[str, Any] = {"law": 0, "min_gain": 0.01, "gpu": "h100", "mfu": DEFAULT_MFU, "price": None}
+def _law(law: Law, most: int) -> dict[str, Any]:
+    # every n-th, so that all of them together stay a fair sample
+    step = max(1, math.ceil(len(law.draws) / most))
+    kept = np.flatnonzero(np.isfinite(law.draws).all(axis=1))[::step]
+    return {
+        "name": _name(law),
+        "form": law.form,
+        "method": law.method,
+        "masked": is_masked(law.method),
+        "refused": "",
+        "params": dict(law.params),
+        "draws": _packed(law.draws[kept], "<f8"),
+        "noise": _packed(law.noise_numbers[kept], "<f4"),
+        "luck": _packed(law.widening_numbers[kept], "<f8"),
+        "sizeSpread": law.size_spread,
+        "ranges": {name: list(ends) for name, ends in law.ranges.items()},
+        "uses": list(law.formula.uses),
+        "unsupported": law.unsupported,
+    }
+
+
+def _packed(values: np.ndarray, kind: str) -> str:
+    return base64.b64encode(np.ascontiguousarray(values, dtype=kind).tobytes()).decode("ascii")
+
+
+def _model(name: str, architecture: Architecture, methods: Sequence[str]) -> dict[str, Any]:
+    """A named model: its size, its dense FLOPs, and for each method the shapes that pruning can leave."""
+    shapes = {method: _shapes(architecture, method) for method in methods}
+    return {
+        "name": name,
+        "params": architecture.params,
+        "flops": _flops(architecture),
+        "half_block": 0.5 * architecture.block_params / architecture.params,
+        "shapes": {method: rows for method, rows in shapes.items() if rows},
+    }
+
+
+def _flops(architecture: Architecture) -> tuple[float, float]:
+    """FLOPs of a training token at no context, and what each token of context adds: the count is linear in it."""
+    fixed = architecture.training_flops_per_token(0)
+    return fixed, architecture.training_flops_per_token(1) - fixed
+
+
+@cache
+def _shapes(architecture: Architecture, method: str) -> list[tuple[float, float, float, float]]:
+    """Rate asked for, rate reached and FLOPs (`_flops`) of every shape the page offers, rates ascending."""
+    if is_masked(method):
+        asked = [0.5]  # the pattern decides, whatever rate is asked for
+    elif method == "depth":
+        asked = [k * architecture.block_params / architecture.params for k in range(1, architecture.layers)]
+    elif method == "width":
+        first, last, step = _WIDTH_RATES
+        asked = [round(first + i * step, 6) for i in range(round((last - first) / step) + 1)]
+    else:
+        return []
+    rows = []
+    for rate in asked:
+        try:
+            pruned = prune_shape(architecture, method, rate)
+        except InputError:
+            continue
+        if pruned is not None:
+            rows.append((rate, pruned.rate, *_flops(pruned.architecture)))
+    return rows
+
+
+def _start(laws: Sequence[Law], usable: Sequence[int], plans: Sequence[Plan]) -> dict[str, Any]:
+    """The setting to begin with; `tokens` are those that the threshold of its criterion is read off."""
+    start: dict[str, Any] = {"law": usable[0], "criterion": "gain", "tokens": None, "model": ""}
+    start |= {"gpu": "h100", "mfu": DEFAULT_MFU, "price": None}
+    names = {float(architecture.params): name for name, architecture in catalog().items()}
     for plan in plans:
-        for number, law in enumerate(laws):
-            if (plan.family, plan.method, plan.form) == (law.family, law.method, law.form):
-                return {
-                    **start,
-                    "law": number,
-                    "params_before": plan.params_before,
-                    "pruning_rate": plan.pruning_rate,
-                    "loss_before": plan.loss_before,
-                    "gpu": plan.gpu,
-                    "mfu": plan.mfu,
-                    "price": None if not plan.gpu_hours or plan.cost_usd is None else plan.cost_usd / plan.gpu_hours,
-                }
-    ranges = laws[0].ranges
+        for number in usable:
+            law = laws[number]
+            if (plan.family, plan.method, plan.form) != (law.family, law.method, law.form):
+                continue
+            # a named model only where its shape was counted: a size that merely equals its parameters was not
+            exact = plan.flops_how.startswith("exact")
+            return {
+                **start,
+                "law": number,
+                "criterion": plan.criterion,
+                "tokens": plan.tokens,
+                "model": names.get(plan.params_before, "") if exact else "",
+                "params_before": plan.params_before,
+                "pruning_rate": plan.pruning_rate,
+                "loss_before": plan.loss_before,
+                "gpu": plan.gpu,
+                "mfu": plan.mfu,
+                "price": None if not plan.gpu_hours or plan.cost_usd is None else plan.cost_usd / plan.gpu_hours,
+            }
+    ranges = laws[usable[0]].ranges
     return {
         **start,
         "params_before": ranges["params_before"][1],

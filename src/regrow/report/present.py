@@ -1,4 +1,4 @@
-"""The words and numbers of the page: dataclasses in, rows of text out. The template only lays them out."""
+"""The words and numbers of a report: dataclasses in, tables of text out. Page, Markdown and picture lay them out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from regrow.laws.law import Law
+from regrow.laws.trends import Trend
 from regrow.planning.cost import say_gpu_time, say_usd
+from regrow.planning.frontier import Candidate, Comparison
 from regrow.planning.plan import Plan
 from regrow.report.curves import RunFit
 from regrow.report.figures import ParameterRow
@@ -23,10 +25,35 @@ MISSING = "not known"
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One row of a table, already in words."""
+    """One row of a table, already in words; `held_out` and `strong` rows stand out."""
 
     cells: tuple[str, ...]
     held_out: bool = False
+    strong: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A table in words. `label` names it for screen readers; the last column is text if `wide_end`, else numbers."""
+
+    caption: str
+    head: tuple[str, ...]
+    rows: tuple[Row, ...]
+    label: str
+    wide_end: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """A plan in words: the number first, then why, then what it costs."""
+
+    heading: str
+    tokens: str
+    interval: str
+    reason: str
+    facts: tuple[tuple[str, str], ...]
+    warnings: tuple[str, ...]
+    sentence: str
 
 
 def number(value: Any, spec: str = ".4f") -> str:
@@ -48,35 +75,42 @@ def per_cent(value: Any) -> str:
     return number(value, ".2%")
 
 
-def plan_card(plan: Plan) -> dict[str, Any]:
-    """A plan as the template shows it."""
+def plan_card(plan: Plan) -> Card:
+    """A plan as a card."""
     facts = [("Loss there", number(plan.loss, ".3f"))]
     if plan.loss_low is not None and plan.loss_high is not None:
         facts.append((f"{plan.level:.0%} of runs", f"{plan.loss_low:.3f} to {plan.loss_high:.3f}"))
+    gain, hours = plan.next_doubling_gain, plan.gpu_hours
     facts += [
         ("Floor, with endless tokens", number(plan.floor, ".3f")),
-        ("Next doubling buys", f"{number(plan.next_doubling_gain)} nats" if plan.next_doubling_gain else MISSING),
-        ("Compute", f"{plan.flops:.2e} FLOPs" if plan.flops is not None else MISSING),
-        (
-            f"{plan.gpu.upper()} at MFU {plan.mfu:g}",
-            MISSING if plan.gpu_hours is None else say_gpu_time(plan.gpu_hours),
-        ),
-        ("Cost", say_usd(plan.cost_usd) if plan.cost_usd is not None else "no price given"),
+        ("Next doubling buys", MISSING if gain is None else f"{number(gain)} nats"),
+        ("Compute", MISSING if plan.flops is None else f"{plan.flops:.2e} FLOPs"),
+        (f"{plan.gpu.upper()}, MFU {plan.mfu:g}", MISSING if hours is None else say_gpu_time(hours)),
+        ("Cost", "no price given" if plan.cost_usd is None else say_usd(plan.cost_usd)),
     ]
     if plan.tokens is None:
         reason = f"No number of tokens is enough that {plan.because}."
     else:
         reason = f"From there {plan.because}."
     size = f"{count(plan.params_before)} parameters"
-    return {
-        "heading": f"{plan.family}, {size}, {plan.method} at rate {plan.pruning_rate:.3g}",
-        "tokens": count(plan.tokens) if plan.tokens is not None else "no number of",
-        "interval": _interval(plan),
-        "reason": reason,
-        "facts": facts,
-        "warnings": plan.warnings,
-        "sentence": plan.sentence(),
-    }
+    return Card(
+        heading=f"{plan.family}, {size}, {plan.method} at rate {plan.pruning_rate:.3g}",
+        tokens=count(plan.tokens) if plan.tokens is not None else "no number of",
+        interval=_interval(plan),
+        reason=reason,
+        facts=tuple(facts),
+        warnings=_own_warnings(plan),
+        sentence=plan.sentence(),
+    )
+
+
+def _own_warnings(plan: Plan) -> tuple[str, ...]:
+    """The plan's warnings; those of its law stand with the law, once, and are only counted here."""
+    own = [warning for warning in plan.warnings if not warning.startswith("the law: ")]
+    of_law = len(plan.warnings) - len(own)
+    if of_law:
+        own.append(f"the law carries {of_law} warning{'' if of_law == 1 else 's'} of its own: see the law")
+    return tuple(own)
 
 
 def _interval(plan: Plan) -> str:
@@ -85,7 +119,7 @@ def _interval(plan: Plan) -> str:
     if plan.tokens_low is None:
         return "no interval"
     high = "without upper end" if plan.tokens_high is None else f"to {count(plan.tokens_high)}"
-    return f"{count(plan.tokens_low)} {high}, {plan.level:.0%} of the law's bootstrap draws"
+    return f"{count(plan.tokens_low)} {high}, {plan.level:.0%} of the law's draws"
 
 
 def about_law(law: Law) -> str:
@@ -104,9 +138,9 @@ def about_law(law: Law) -> str:
     )
 
 
-def run_rows(fits: Sequence[RunFit]) -> list[Row]:
-    """The table of runs, in the order of the residual chart."""
-    return [
+def run_table(fits: Sequence[RunFit], label: str) -> Table:
+    """The runs of a law, in the order of the residual chart."""
+    rows = tuple(
         Row(
             cells=(
                 fit.run.run,
@@ -123,40 +157,122 @@ def run_rows(fits: Sequence[RunFit]) -> list[Row]:
             held_out=fit.held_out,
         )
         for fit in fits
-    ]
+    )
+    return Table(
+        caption="Runs of this law; errors of the predicted loss. Held-out runs were never fitted.",
+        head=("Run", "Size", "Rate", "Tokens", "Right after pruning", "Last loss", "Predicted last", "Mean error",
+              "Worst", "ASD"),
+        rows=rows,
+        label=f"{label}, runs",
+    )  # fmt: skip
 
 
-def point_rows(fits: Sequence[RunFit]) -> list[Row]:
-    """Every checkpoint: run, tokens, measured, predicted, error."""
-    return [
-        Row(cells=(fit.run.run, count(float(d)), number(m), number(p), f"{r:+.2%}"), held_out=fit.held_out)
+def point_table(fits: Sequence[RunFit], label: str) -> Table:
+    """The checkpoints behind the charts: run, tokens, measured, predicted, error."""
+    rows = tuple(
+        Row(cells=(fit.run.run, count(float(d)), number(m), number(p), f"{m / p - 1:+.2%}"), held_out=fit.held_out)
         for fit in fits
-        for d, m, p, r in zip(fit.tokens, fit.loss, fit.predicted, fit.residual, strict=True)
-    ]
+        for d, m, p in zip(*fit.drawn, strict=True)
+    )
+    thin = any(len(fit.kept) < len(fit.tokens) for fit in fits)
+    return Table(
+        caption="Every checkpoint behind the charts."
+        + (" Long runs are drawn, and listed, at evenly spaced checkpoints only; errors count all." if thin else ""),
+        head=("Run", "Tokens", "Measured", "Predicted", "Error"),
+        rows=rows,
+        label=f"{label}, checkpoints",
+    )
 
 
-def parameter_cells(rows: Iterable[ParameterRow]) -> list[Row]:
-    """The table of a law's parameters."""
-    return [
-        Row(cells=(r.name, number(r.value, ".4g"), number(r.low, ".4g"), number(r.high, ".4g"), r.meaning))
-        for r in rows
-    ]
+def parameter_table(rows: Iterable[ParameterRow], label: str) -> Table:
+    """A law's parameters."""
+    return Table(
+        caption="Fitted parameters in natural units (parameters, tokens, nats), with intervals from refits on "
+        "resampled runs.",
+        head=("Parameter", "Value", "Low", "High", "Meaning"),
+        rows=tuple(
+            Row(cells=(r.name, number(r.value, ".4g"), number(r.low, ".4g"), number(r.high, ".4g"), r.meaning))
+            for r in rows
+        ),
+        label=f"{label}, parameters",
+        wide_end=True,
+    )
 
 
-def trend_table(trends: Trends) -> dict[str, Any]:
+def check_table(checks: Sequence[Trend], label: str) -> Table:
+    """What a law of pruned models must show, and whether this one does."""
+    said = {True: "holds", False: "does not hold", None: "can't tell"}
+    return Table(
+        caption="What a law of pruned models must show, over the fitted range.",
+        head=("Trend", "This law", "Share of its draws"),
+        rows=tuple(
+            Row(cells=(t.name, said[t.holds], MISSING if t.share is None else f"{t.share:.0%}")) for t in checks
+        ),
+        label=f"{label}, trends",
+    )
+
+
+def trend_table(trends: Trends, label: str) -> Table:
     """D* by size and rate."""
-    rows = [
+    rows = tuple(
         Row(cells=(count(size), *(f"{count(c.tokens)}{'' if c.measured else ' *'}" for c in cells)))
         for size, cells in trends.rows
-    ]
+    )
     starred = any(not cell.measured for _, cells in trends.rows for cell in cells)
-    caption = f"Tokens from which on {trends.criterion}, by size and rate."
-    return {
-        "caption": caption + (" A star marks a size and rate without a run of its own." if starred else ""),
-        "head": ("Size", *(f"rate {rate:.3g}" for rate in trends.rates)),
-        "rows": rows,
-        "checks": [(check.name, check.explanation) for check in trends.checks],
-    }
+    return Table(
+        caption=f"D*, the tokens from which on {trends.criterion}, by size and rate."
+        + (" A star marks a size and rate without a run of its own." if starred else ""),
+        head=("Size", *(f"rate {rate:.3g}" for rate in trends.rates)),
+        rows=rows,
+        label=f"{label}, D*",
+    )
+
+
+def comparison_table(comparison: Comparison) -> Table:
+    """Methods and rates side by side, by rising loss."""
+    serves = comparison.spec.served_tokens is not None
+    priced = any(row.total_cost_usd is not None for row in comparison.candidates)
+    spent = [row.total_gpu_hours for row in comparison.candidates if row.total_gpu_hours is not None]
+    # toy models take less than a hundredth of an hour, and a column has one unit
+    unit, scale = ("GPU-hours", 1.0) if max(spent, default=1.0) >= 0.01 else ("GPU-seconds", 3600.0)
+
+    def cells(row: Candidate) -> tuple[str, ...]:
+        plan = row.plan
+        known = plan.loss_low is not None and plan.loss_high is not None
+        hours = [plan.gpu_hours, *([row.serving_gpu_hours, row.total_gpu_hours] if serves else [])]
+        money = [] if row.total_cost_usd is None else [say_usd(row.total_cost_usd).removesuffix(" USD")]
+        return (
+            row.name,
+            count(plan.params_after),
+            count(plan.tokens),
+            "fixed" if plan.criterion == "budget" else _between(plan),
+            number(plan.loss, ".3f"),
+            f"{plan.loss_low:.3f} to {plan.loss_high:.3f}" if known else MISSING,
+            *(MISSING if one is None else format_count(one * scale) for one in hours),
+            *(money or [MISSING] * priced),
+            "take this" if row.chosen else "on it" if row.on_frontier else "beaten" if plan.tokens else "no answer",
+        )
+
+    return Table(
+        caption=f"Methods and rates for {comparison.family} of {count(comparison.spec.base.size)}, by rising loss. "
+        f"D* by the criterion {comparison.spec.base.criterion.name}; training{', serving' if serves else ''} in "
+        f"{unit}. On the frontier: no other row is as good in loss, parameters and total cost, and better in one.",
+        head=(
+            *("Candidate", "Left", "D*", "Interval", "Loss", "Interval", "Training"),
+            *(("Serving", "Total") if serves else ()),
+            *(("USD",) if priced else ()),
+            "Frontier",
+        ),
+        rows=tuple(Row(cells=cells(row), strong=row.chosen) for row in comparison.candidates),
+        label=f"{comparison.family}, methods and rates",
+        wide_end=True,
+    )
+
+
+def _between(plan: Plan) -> str:
+    if plan.tokens_low is None:
+        return "no interval"
+    return f"{count(plan.tokens_low)} {'or more' if plan.tokens_high is None else 'to ' + count(plan.tokens_high)}"
 
 
 def held_out_row(law: Law, fits: Sequence[RunFit]) -> Row | None:
@@ -166,7 +282,7 @@ def held_out_row(law: Law, fits: Sequence[RunFit]) -> Row | None:
         return None
     errors = np.concatenate([np.abs(fit.predicted / fit.loss - 1) for fit in out])
     asds = [fit.asd for fit in out if fit.asd is not None]
-    inside = [(fit.share_inside, len(fit.loss)) for fit in out if fit.share_inside is not None]
+    inside = [(fit.share_inside, len(fit.kept)) for fit in out if fit.share_inside is not None]
     coverage = sum(s * n for s, n in inside) / sum(n for _, n in inside) if inside else None
     return Row(
         cells=(
@@ -179,6 +295,38 @@ def held_out_row(law: Law, fits: Sequence[RunFit]) -> Row | None:
             per_cent(coverage),
         ),
         held_out=True,
+    )
+
+
+def held_out_table(rows: Sequence[Row]) -> Table:
+    """The errors of laws on runs they were never fitted on."""
+    return Table(
+        caption="Runs that were never fitted, by law; errors of the predicted loss over their checkpoints.",
+        head=("Law", "Runs", "Checkpoints", "Mean error", "Worst", "ASD", "Inside the band"),
+        rows=tuple(rows),
+        label="Held-out runs",
+    )
+
+
+def validation_table(results: Sequence[Mapping[str, Any]]) -> Table:
+    """What `regrow validate` found."""
+    return Table(
+        caption="Validation: fitted without these, then compared. The last column is the mean error of simpler "
+        "guesses on the same points.",
+        head=("Law", "Form", "Held out", "Mean error", "Worst", "ASD", "Inside the band", "Simple guesses"),
+        rows=tuple(validation_row(row) for row in results),
+        label="Validation",
+        wide_end=True,
+    )
+
+
+def control_table(controls: Sequence[RunRecord]) -> Table:
+    """How far the unpruned controls moved."""
+    return Table(
+        caption="Loss of each control before and after, nats/token.",
+        head=("Control", "Size", "Tokens", "Before", "After", "Drift", "Largest drift"),
+        rows=tuple(control_row(run) for run in controls),
+        label="Controls",
     )
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from markupsafe import Markup, escape
 
-from regrow.report.axes import Axis, padded
+from regrow.report.axes import Axis, padded, same_decimals
 from regrow.units import format_count
 
 #: Series differ by colour (classes c0 to c6: Okabe-Ito), by mark and by dash, so that no one of them is needed.
@@ -36,13 +36,23 @@ class Line:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Marks:
-    """Points `x`, `y` [n] with a tooltip each. `hollow` for what was never fitted."""
+    """Points `x`, `y` [n] with a tooltip each. `hollow` for what was never fitted, or what something else beats.
+
+    They are drawn `shift` pixels to the right, so that series at one place stand side by side. Where given, `low` to
+    `high` [n] are drawn as whiskers, `sizes` [n] multiply the marks, and `labels` [n] stand
+    beside them as far as there is room.
+    """
 
     x: np.ndarray
     y: np.ndarray
     style: int
     tips: list[str]
     hollow: bool = False
+    shift: float = 0.0
+    low: np.ndarray | None = None
+    high: np.ndarray | None = None
+    sizes: np.ndarray | None = None
+    labels: list[str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -58,7 +68,8 @@ class Chart:
     rules: list[tuple[float, str]] = field(default_factory=list)
     x_log: bool = True
     x_format: Callable[[float], str] = format_count
-    y_format: Callable[[float], str] = "{:g}".format
+    #: None writes all ticks of the axis with as many decimals as they need
+    y_format: Callable[[float], str] | None = None
     #: where the ticks go, if not at round numbers, and the room for their labels
     y_ticks: tuple[float, ...] | None = None
     left: int = 52
@@ -93,7 +104,9 @@ def draw(chart: Chart, ident: str) -> Markup:
         *(_band(line, x, y) for line in chart.lines if line.low is not None and line.high is not None),
         *(_path(line, x, y) for line in chart.lines),
         "</g>",
+        *(whisker for marks in chart.marks for whisker in _whiskers(marks, x, y)),
         *(mark for marks in chart.marks for mark in _marks(marks, x, y)),
+        *_labels(chart.marks, x, y),
         "</svg>",
     ]
     return Markup("".join(parts))
@@ -102,6 +115,7 @@ def draw(chart: Chart, ident: str) -> Markup:
 def _heights(chart: Chart) -> np.ndarray:
     """Every y that must be seen. A band that is wide against the data is cut, so that the data stay readable."""
     shown = [*(marks.y for marks in chart.marks), *(line.y for line in chart.lines)]
+    shown += [end for marks in chart.marks for end in (marks.low, marks.high) if end is not None]
     seen = np.concatenate([*shown, np.array([value for value, _ in chart.rules])])
     seen = seen[np.isfinite(seen)]
     if not seen.size:
@@ -111,23 +125,24 @@ def _heights(chart: Chart) -> np.ndarray:
     return np.concatenate([seen, *(np.clip(band, seen.min() - room, seen.max() + room) for band in bands)])
 
 
-def legend_key(style: int, *, hollow: bool = False) -> Markup:
-    """A small sample of a series: its line, dash and mark."""
+def legend_key(style: int, *, hollow: bool = False, line: bool = True) -> Markup:
+    """A small sample of a series: its line and dash (if `line`) and its mark."""
     mark = _mark(style, 16.0, 7.0, hollow)
     dash = DASHES[style % len(DASHES)]
-    return Markup(
-        f'<svg class="key" viewBox="0 0 32 14" aria-hidden="true">'
-        f'<path class="line c{style % 7}" d="M1 7H31" stroke-dasharray="{dash}"/>{mark}</svg>'
-    )
+    path = f'<path class="line c{style % 7}" d="M1 7H31" stroke-dasharray="{dash}"/>' if line else ""
+    css, box = ("key", "0 0 32 14") if line else ("key bare", "8 0 16 14")
+    return Markup(f'<svg class="{css}" viewBox="{box}" aria-hidden="true">{path}{mark}</svg>')
 
 
 def _grid(chart: Chart, x: Axis, y: Axis, box: tuple[int, int, int, int]) -> Iterable[str]:
     left, right, top, bottom = box
     yield '<g class="axis" aria-hidden="true">'
-    for value in chart.y_ticks if chart.y_ticks is not None else y.ticks(5):
+    ticks = chart.y_ticks if chart.y_ticks is not None else y.ticks(5)
+    texts = map(chart.y_format, ticks) if chart.y_format is not None else same_decimals(ticks)
+    for value, text in zip(ticks, texts, strict=True):
         at = y(value)
         yield f'<path class="gridline" d="M{left} {at:.1f}H{right}"/>'
-        yield f'<text x="{left - 6}" y="{at + 3.5:.1f}" text-anchor="end">{escape(chart.y_format(value))}</text>'
+        yield f'<text x="{left - 6}" y="{at + 3.5:.1f}" text-anchor="end">{escape(text)}</text>'
     for value in x.ticks(5):
         at = x(value)
         yield f'<path class="tick" d="M{at:.1f} {bottom}v4"/>'
@@ -173,23 +188,61 @@ def _path(line: Line, x: Axis, y: Axis) -> str:
 
 
 def _marks(marks: Marks, x: Axis, y: Axis) -> Iterable[str]:
-    for a, b, tip in zip(marks.x, marks.y, marks.tips, strict=True):
+    for i, (a, b, tip) in enumerate(zip(marks.x, marks.y, marks.tips, strict=True)):
         if not np.isfinite(b):
             continue
-        shape = _mark(marks.style, x(float(a)), y(float(b)), marks.hollow)
+        size = 1.0 if marks.sizes is None else float(marks.sizes[i])
+        shape = _mark(marks.style, x(float(a)) + marks.shift, y(float(b)), marks.hollow, size)
         yield shape.replace("/>", f"><title>{escape(tip)}</title></path>", 1)
 
 
-def _mark(style: int, cx: float, cy: float, hollow: bool) -> str:
+def _whiskers(marks: Marks, x: Axis, y: Axis) -> Iterable[str]:
+    if marks.low is None or marks.high is None:
+        return
+    for a, low, high in zip(marks.x, marks.low, marks.high, strict=True):
+        if np.isfinite(low) and np.isfinite(high):
+            at = x(float(a)) + marks.shift
+            ends = f"M{at:.1f} {y(float(low)):.1f}V{y(float(high)):.1f}"
+            yield f'<path class="whisker c{marks.style % 7}" d="{ends}"/>'
+
+
+def _labels(groups: Iterable[Marks], x: Axis, y: Axis) -> Iterable[str]:
+    """Labels beside their marks, else above or below, else none: none covers another or a mark. Full marks first."""
+    groups = sorted((marks for marks in groups if marks.labels is not None), key=lambda marks: marks.hollow)
+    spots = [
+        (x(float(a)) + marks.shift, y(float(b)), 4.0 * (1.0 if marks.sizes is None else float(marks.sizes[i])), text)
+        for marks in groups
+        for i, (a, b, text) in enumerate(zip(marks.x, marks.y, marks.labels or (), strict=True))
+        if np.isfinite(b)
+    ]
+    taken = [(cx - r, cy - r, cx + r, cy + r) for cx, cy, r, _ in spots]
+    for cx, cy, r, text in spots:
+        wide = 6.4 * len(text)
+        places = (
+            (cx + r + 4, cy + 3.5, "start", (cx + r + 3, cy - 6, cx + r + 4 + wide, cy + 6)),
+            (cx - r - 4, cy + 3.5, "end", (cx - r - 4 - wide, cy - 6, cx - r - 3, cy + 6)),
+            (cx, cy - r - 5, "middle", (cx - wide / 2, cy - r - 16, cx + wide / 2, cy - r - 3)),
+            (cx, cy + r + 13, "middle", (cx - wide / 2, cy + r + 3, cx + wide / 2, cy + r + 16)),
+        )
+        for at_x, at_y, anchor, box in places:
+            clear = all(box[2] <= t[0] or t[2] <= box[0] or box[3] <= t[1] or t[3] <= box[1] for t in taken)
+            if clear and box[0] >= x.start and box[2] <= x.end + 8:
+                taken.append(box)
+                place = f'x="{at_x:.1f}" y="{at_y:.1f}" text-anchor="{anchor}"'
+                yield f'<text class="mark-label" {place}>{escape(text)}</text>'
+                break
+
+
+def _mark(style: int, cx: float, cy: float, hollow: bool, size: float = 1.0) -> str:
     css = f"mark c{style % 7}{' hollow' if hollow else ''}"
-    r = 3.4
+    r, q, e, h, w = (round(size * v, 2) for v in (3.4, 3.0, 4.2, 4.0, 7.0))
     shapes = {
-        "circle": f"M{cx - r:.1f} {cy:.1f}a{r} {r} 0 1 0 {2 * r} 0a{r} {r} 0 1 0 {-2 * r} 0Z",
-        "square": f"M{cx - 3:.1f} {cy - 3:.1f}h6v6h-6Z",
-        "diamond": f"M{cx:.1f} {cy - 4.2:.1f}l4.2 4.2l-4.2 4.2l-4.2 -4.2Z",
-        "up": f"M{cx:.1f} {cy - 4:.1f}l4 7h-8Z",
-        "down": f"M{cx:.1f} {cy + 4:.1f}l4 -7h-8Z",
-        "cross": f"M{cx - 3:.1f} {cy - 3:.1f}l6 6m0 -6l-6 6",
-        "plus": f"M{cx - 4:.1f} {cy:.1f}h8m-4 -4v8",
+        "circle": f"M{cx - r:.1f} {cy:.1f}a{r} {r} 0 1 0 {2 * r:g} 0a{r} {r} 0 1 0 {-2 * r:g} 0Z",
+        "square": f"M{cx - q:.1f} {cy - q:.1f}h{2 * q:g}v{2 * q:g}h{-2 * q:g}Z",
+        "diamond": f"M{cx:.1f} {cy - e:.1f}l{e} {e}l{-e} {e}l{-e} {-e}Z",
+        "up": f"M{cx:.1f} {cy - h:.1f}l{h} {w}h{-2 * h:g}Z",
+        "down": f"M{cx:.1f} {cy + h:.1f}l{h} {-w}h{-2 * h:g}Z",
+        "cross": f"M{cx - q:.1f} {cy - q:.1f}l{2 * q:g} {2 * q:g}m0 {-2 * q:g}l{-2 * q:g} {2 * q:g}",
+        "plus": f"M{cx - h:.1f} {cy:.1f}h{2 * h:g}m{-h} {-h}v{2 * h:g}",
     }
     return f'<path class="{css}" d="{shapes[MARKS[style % len(MARKS)]]}"/>'

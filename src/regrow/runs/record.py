@@ -19,11 +19,6 @@ from regrow.errors import InputError
 CONTROL = "none"
 
 
-def is_masked(method: str) -> bool:
-    """Whether a method zeroes weights in place (`2:4`), so that the matrices keep their shape."""
-    return ":" in method
-
-
 Status = Literal["running", "done", "failed", "imported"]
 
 

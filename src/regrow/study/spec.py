@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from regrow.errors import InputError, one_of
-from regrow.pruning.spec import WIDTH, PruneSpec
+from regrow.methods import WIDTH
+from regrow.pruning.spec import PruneSpec
 from regrow.runs import CONTROL, spec_hash
 from regrow.training.spec import TrainSpec
 

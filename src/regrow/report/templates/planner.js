@@ -1,75 +1,217 @@
 "use strict";
-/* The p2 family of laws in the page. The steps are those of regrow.planning (curves, criteria, solve), so that both
-   give the same numbers; tests hold them together to one part in a million. */
+/* Laws, criteria and the search for D* in the page. The steps are those of regrow.laws and regrow.planning (forms, law,
+   curves, criteria, solve, plan), so that both give the same numbers; tests hold them together to one part in a
+   million. No document here: planner_ui.js binds it to the form. */
 
-const FEWEST = 1, MOST = 1e16, PER_DECADE = 16;
-const GRID = Array.from({ length: 16 * PER_DECADE + 1 }, (_, i) => Math.pow(10, i / PER_DECADE));
+const FEWEST = 1, MOST = 1e16, COARSE = 8, BISECTIONS = 50, TINY = 2.2250738585072014e-308;
+const GRID = Array.from({ length: 16 * 16 + 1 }, (_, i) => Math.pow(10, i / 16));
+/* past a fitted range by less than this ratio still counts as inside; a range is at least this wide; the logarithm of
+   the largest factor that a size's luck may be */
+const INSIDE = 1.0005, LEAST_RANGE = 1.5, MOST_LUCK = 3;
 
-/* L(N0, rho, D, L0) in nats per token; p holds the parameters of the law in natural units. */
-function lossAt(form, p, s, tokens) {
-  const rate = form === "p2_odds" ? s.pruning_rate / (1 - s.pruning_rate) : s.pruning_rate;
-  const before = form === "p2_counts" ? p.E0 + p.A * Math.pow(s.params_before, -p.a) : s.loss_before;
-  const seen = form === "p2_shifted" ? tokens + p.D_s : tokens;
-  const scale = Math.pow(rate, -p.gamma) * Math.pow(s.params_before, -p.delta);
-  return before + scale * (p.N_C * Math.pow(s.params_before, -p.alpha) + p.D_C * Math.pow(seen, -p.beta) + p.E);
+/* Numbers that travel as base64 of little-endian arrays: exact, and a third of their text. */
+function unpack(text, Kind) {
+  const bytes = Uint8Array.from(atob(text), c => c.charCodeAt(0));
+  return new Kind(bytes.buffer);
 }
 
-function gainAt(form, p, s, tokens) {
-  return lossAt(form, p, s, tokens) - lossAt(form, p, s, 2 * tokens);
+/* A law as it works: its draws as rows [draws][parameters], the noise of a new run as rows [draws][n]. */
+function ready(law) {
+  const names = Object.keys(law.params), flat = unpack(law.draws, Float64Array), noise = unpack(law.noise, Float32Array);
+  const n = flat.length / names.length, each = n ? noise.length / n : 0;
+  return {
+    ...law,
+    luck: unpack(law.luck, Float64Array),
+    draws: Array.from({ length: n }, (_, k) => Object.fromEntries(names.map((name, i) => [name, flat[k * names.length + i]]))),
+    noise: Array.from({ length: n }, (_, k) => noise.subarray(k * each, (k + 1) * each)),
+  };
 }
 
-/* D*: the fewest tokens from which on the gain of a doubling stays at or under minGain. Infinity if never. */
-function optimalTokens(form, p, s, minGain, exact) {
-  const met = i => gainAt(form, p, s, GRID[i]) <= minGain;
-  let last = GRID.length - 1;
-  if (!met(last)) return Infinity;
-  while (last >= 0 && met(last)) last--;
-  if (last < 0) return FEWEST;
-  let low = Math.log(GRID[last]), high = Math.log(GRID[last + 1]);
-  if (!exact) {
-    const above = Math.log(gainAt(form, p, s, GRID[last]));
-    const below = Math.log(Math.max(gainAt(form, p, s, GRID[last + 1]), 1e-300));
-    return Math.exp(low + Math.min(Math.max((above - Math.log(minGain)) / (above - below), 0), 1) * (high - low));
-  }
-  for (let i = 0; i < 60; i++) {
+/* A curve of loss (nats/token) against tokens, and the loss above which pruning leaves its gap. */
+function falling(base, rest, size, power, shift) {
+  return { base: base, loss: tokens => base + rest + size * Math.exp(-power * Math.log(tokens + shift)) };
+}
+
+function p2Curve(p, s, rate, before, shift) {
+  const n = Math.log(s.params_before), scale = Math.exp(-p.gamma * Math.log(rate) - p.delta * n);
+  return falling(before, scale * (p.N_C * Math.exp(-p.alpha * n) + p.E), scale * p.D_C, p.beta, shift);
+}
+
+const FORMS = {
+  p2: (p, s) => p2Curve(p, s, s.pruning_rate, s.loss_before, 0),
+  p2_odds: (p, s) => p2Curve(p, s, s.pruning_rate / (1 - s.pruning_rate), s.loss_before, 0),
+  p2_shifted: (p, s) => p2Curve(p, s, s.pruning_rate, s.loss_before, p.D_s),
+  p2_counts: (p, s) => p2Curve(p, s, s.pruning_rate, p.E0 + p.A * Math.pow(s.params_before, -p.a), 0),
+  chinchilla: (p, s) => {
+    const after = s.params_before * (1 - s.pruning_rate);
+    return falling(0, p.E + p.A * Math.pow(after, -p.alpha), p.B, p.beta, 0);
+  },
+  sparse: (p, s) => {
+    const after = s.params_before * (1 - s.pruning_rate);
+    const bySize = (p.a_S * Math.pow(1 - s.pruning_rate, p.b_S) + p.c_S) * Math.pow(after, -p.b_N);
+    return falling(0, p.c + bySize, Math.pow(p.a_D, p.b_D), p.b_D, 0);
+  },
+  compression: (p, s) => {
+    const fixed = p.alpha * Math.log(s.loss_before) + p.beta * Math.log1p(s.pruning_rate);
+    return { base: 0, loss: tokens => Math.exp(fixed + p.gamma * Math.log1p(1 / (tokens + 1))) };
+  },
+};
+
+/* How far outside the fitted range, in widths of it, on a log scale. */
+function outside(law, name, value) {
+  const [low, high] = law.ranges[name];
+  if (!law.uses.includes(name) || !(low > 0)) return 0;
+  const ratio = Math.max(value / high, low / value);
+  return ratio > INSIDE ? Math.log(Math.max(ratio, 1)) / Math.log(Math.max(high / low, LEAST_RANGE)) : 0;
+}
+
+/* The fitted curve, and the curve of every draw with its luck of the size, which reaches further where the setting
+   leaves the fitted sizes and rates (Law.widening). */
+function curvesOf(law, s) {
+  const far = Math.hypot(1, outside(law, "params_before", s.params_before), outside(law, "pruning_rate", s.pruning_rate));
+  const drawn = law.draws.map((p, k) => {
+    const curve = FORMS[law.form](p, s);
+    if (law.sizeSpread === 0) return curve;
+    const luck = Math.min(Math.max(law.sizeSpread * law.luck[k] * far, -MOST_LUCK), MOST_LUCK), wider = Math.exp(luck);
+    return { base: curve.base, loss: tokens => curve.base + (curve.loss(tokens) - curve.base) * wider };
+  });
+  return { point: FORMS[law.form](law.params, s), draws: drawn };
+}
+
+/* A criterion: `on(curve)` gives what falls with tokens and the threshold at or under which it is met; `refuse` says
+   why a setting has no answer; `at` is the threshold that would stop at these tokens. */
+const CRITERIA = {
+  gain: {
+    option: "min_gain",
+    on: (curve, s) => [tokens => curve.loss(tokens) - curve.loss(2 * tokens), s.min_gain],
+    at: (curve, s, law, tokens) => curve.loss(tokens) - curve.loss(2 * tokens),
+    because: s => `doubling the tokens buys less than ${general(s.min_gain)} nats`,
+  },
+  slope: {
+    option: "max_slope",
+    on: (curve, s) => [tokens => slopeAt(curve, tokens), s.max_slope],
+    at: (curve, s, law, tokens) => slopeAt(curve, tokens),
+    because: s => `a million more tokens buy less than ${general(s.max_slope)} nats`,
+  },
+  recovery: {
+    option: "share",
+    on: (curve, s, law) => {
+      const floor = curve.loss(Infinity), gap = startOf(curve, s, law) - floor;
+      return [tokens => (gap > 0 ? (curve.loss(tokens) - floor) / gap : Infinity), 1 - s.share];
+    },
+    at: (curve, s, law, tokens) => {
+      const floor = curve.loss(Infinity);
+      return 1 - (curve.loss(tokens) - floor) / (startOf(curve, s, law) - floor);
+    },
+    refuse: (curve, s, law) => {
+      const floor = curve.loss(Infinity);
+      if (s.loss_pruned === null)
+        return law.ranges.tokens[0] > 0 ? "" :
+          "The law does not say from how many tokens on it was fitted: give the loss right after pruning.";
+      return s.loss_pruned > floor ? "" : `The loss after pruning, ${general(s.loss_pruned)}, is not above the law's ` +
+        `floor, ${floor.toFixed(4)}: there is nothing to recover. Check both losses.`;
+    },
+    because: (s, law) => {
+      const start = s.loss_pruned !== null ? `the loss after pruning, ${general(s.loss_pruned)}` :
+        `the law's loss at the fewest tokens fitted, ${short(law.ranges.tokens[0])}`;
+      return `${Math.round(100 * s.share)}% of the gap from ${start}, to the law's floor is closed`;
+    },
+  },
+  target: {
+    option: "target",
+    on: (curve, s) => {
+      const floor = curve.loss(Infinity);
+      return [tokens => curve.loss(tokens) - floor, s.target - floor];
+    },
+    at: (curve, s, law, tokens) => curve.loss(tokens),
+    refuse: (curve, s) => {
+      const floor = curve.loss(Infinity);
+      return s.target - floor > 0 ? "" : `A loss of ${general(s.target)} is unreachable: however many tokens, the ` +
+        `law's floor here is ${floor.toFixed(4)} nats. Ask for more than the floor, prune less, or start from a ` +
+        "larger model.";
+    },
+    because: s => `the loss is at most ${general(s.target)} nats`,
+  },
+  budget: { option: "budget_hours", because: s => `the budget of ${short(s.budget_hours)} GPU-hours is spent` },
+};
+
+/* -dL/dD in nats per million tokens, by a central difference in log D. */
+function slopeAt(curve, tokens) {
+  const step = 1e-3;
+  return (curve.loss(tokens * Math.exp(-step)) - curve.loss(tokens * Math.exp(step))) / (2 * step * tokens) * 1e6;
+}
+
+/* The loss at which the recoverable gap begins. */
+function startOf(curve, s, law) {
+  return s.loss_pruned !== null ? s.loss_pruned : curve.loss(law.ranges.tokens[0]);
+}
+
+/* Index of the last of `at` on the grid where the measure is above the threshold; -1 where there is none. */
+function lastUnmet(at, measure, threshold) {
+  let last = at.length - 1;
+  while (last >= 0 && measure(GRID[at[last]]) <= threshold) last--;
+  return last;
+}
+
+/* D* of every curve, the fitted one first: the fewest tokens from which on the criterion stays met. FEWEST where it is
+   met already there, Infinity where it is never. A coarse look brackets the last crossing; draws are read off the grid,
+   the fitted law is bisected. */
+function optimalTokens(criterion, curves, s, law) {
+  const rows = [curves.point, ...curves.draws].map(curve => criterion.on(curve, s, law));
+  const coarse = GRID.map((_, i) => i).filter(i => i % COARSE === 0);
+  const last = rows.map(([measure, threshold]) => lastUnmet(coarse, measure, threshold));
+  const crosses = last.map(i => i >= 0 && i < coarse.length - 1);
+  const inner = last.filter((_, k) => crosses[k]);
+  const from = COARSE * Math.min(...inner), to = COARSE * (Math.max(...inner) + 1);
+  const fine = inner.length ? Array.from({ length: to - from + 1 }, (_, i) => from + i) : [];
+  const found = rows.map(([measure, threshold], k) =>
+    crosses[k] ? crossing(fine, measure, threshold) : last[k] < 0 ? FEWEST : Infinity);
+  if (crosses[0]) found[0] = bisect(...rows[0], found[0]);
+  return found;
+}
+
+/* The last crossing on a part of the grid, log-log between its points. */
+function crossing(at, measure, threshold) {
+  const last = lastUnmet(at, measure, threshold);
+  if (last < 0) return GRID[at[0]];
+  if (last === at.length - 1) return Infinity;
+  const low = GRID[at[last]], high = GRID[at[last + 1]];
+  const above = Math.log(Math.max(measure(low), TINY)), below = Math.log(Math.max(measure(high), TINY));
+  const share = Math.min(Math.max((above - Math.log(Math.max(threshold, TINY))) / (above - below), 0), 1);
+  return Math.exp(Math.log(low) + share * (Math.log(high) - Math.log(low)));
+}
+
+function bisect(measure, threshold, guess) {
+  const right = Math.max(GRID.findIndex(tokens => tokens >= guess), 1);
+  let low = Math.log(GRID[right - 1]), high = Math.log(GRID[right]);
+  for (let i = 0; i < BISECTIONS; i++) {
     const middle = (low + high) / 2;
-    if (gainAt(form, p, s, Math.exp(middle)) <= minGain) high = middle; else low = middle;
+    if (measure(Math.exp(middle)) <= threshold) high = middle; else low = middle;
   }
   return Math.exp(high);
 }
 
-/* The smallest value that at least a share q of the values does not exceed. */
+/* The smallest value that at least a share q of the values does not exceed: an order statistic, as one may be
+   infinite. */
 function quantile(values, q) {
-  const sorted = [...values].sort((a, b) => (a < b ? -1 : a > b ? 1 : 0));
-  return sorted[Math.min(Math.max(Math.ceil(q * sorted.length - 1e-9) - 1, 0), sorted.length - 1)];
+  const sorted = Float64Array.from(values).sort(), at = values.length * q - 1, low = Math.floor(at);
+  return sorted[Math.min(Math.max(at === low ? low : low + 1, 0), values.length - 1)];
 }
 
-/* Everything the page says about one setting. */
-function planFor(data, s) {
-  const law = data.laws[s.law], names = Object.keys(law.params), form = law.form;
-  const gpu = data.gpus.find(g => g.name === s.gpu);
-  const tokens = optimalTokens(form, law.params, s, s.min_gain, true);
-  const drawn = law.draws.map(row => {
-    const p = {};
-    names.forEach((name, i) => { p[name] = row[i]; });
-    return optimalTokens(form, p, s, s.min_gain, false);
+/* Ends of the interval of the loss of a new run, or (`every` > 1) of a thinner sample of its noise, for drawing. */
+function lossInterval(law, curves, tokens, level, every) {
+  const all = [];
+  curves.draws.forEach((curve, k) => {
+    const log = Math.log(Math.max(curve.loss(tokens), 1e-12));
+    for (let j = 0; j < law.noise[k].length; j += every) all.push(log + law.noise[k][j]);
   });
-  const kept = law.masked ? 1 : 1 - s.pruning_rate;
-  const flops = tokens * 6 * s.params_before * kept;
-  const hours = flops / (gpu.peak * s.mfu) / 3600;
-  return {
-    tokens: tokens,
-    tokens_low: drawn.length ? quantile(drawn, 0.05) : null,
-    tokens_high: drawn.length ? quantile(drawn, 0.95) : null,
-    loss: lossAt(form, law.params, s, tokens),
-    floor: lossAt(form, law.params, s, Infinity),
-    flops: flops,
-    gpu_hours: hours,
-    cost_usd: s.price === null || Number.isNaN(s.price) ? null : hours * s.price,
-    trial_loss: s.trial > 0 ? lossAt(form, law.params, s, s.trial) : null,
-    trial_gain: s.trial > 0 ? gainAt(form, law.params, s, s.trial) : null,
-    extrapolates: extrapolates(law, s, tokens),
+  if (!all.length || all.some(Number.isNaN)) return [null, null];
+  const sorted = Float64Array.from(all).sort(), point = curves.point.loss(tokens);
+  const read = q => {
+    const at = (sorted.length - 1) * q, low = Math.floor(at), high = Math.min(low + 1, sorted.length - 1);
+    return Math.exp(sorted[low] + (at - low) * (sorted[high] - sorted[low]));
   };
+  return [Math.min(read((1 - level) / 2), point), Math.max(read(1 - (1 - level) / 2), point)];
 }
 
 /* Inputs outside the fitted data, by what factor. */
@@ -77,31 +219,9 @@ function extrapolates(law, s, tokens) {
   const out = {};
   for (const [name, [low, high]] of Object.entries(law.ranges)) {
     const value = name === "tokens" ? tokens : s[name];
-    if ((name === "loss_before" && !law.usesLoss) || !Number.isFinite(value)) continue;
-    if (value > high * 1.0005) out[name] = value / high;
-    else if (value * 1.0005 < low) out[name] = low / value;
+    if (!law.uses.includes(name) || !Number.isFinite(value)) continue;
+    if (value > high * INSIDE) out[name] = high > 0 ? value / high : Infinity;
+    else if (value * INSIDE < low) out[name] = low / value;
   }
   return out;
-}
-
-function short(value) {
-  if (value === null || value === undefined || Number.isNaN(value)) return "not known";
-  if (!Number.isFinite(value)) return "unbounded";
-  for (const [unit, size] of [["T", 1e12], ["B", 1e9], ["M", 1e6], ["k", 1e3]])
-    if (Math.abs(value) >= 0.9995 * size) return Number((value / size).toPrecision(3)) + unit;
-  return String(Number(value.toPrecision(3)));
-}
-
-function gpuTime(hours) {
-  return hours >= 0.01 ? short(hours) + " GPU-hours" : Number((hours * 3600).toPrecision(2)) + " GPU-seconds";
-}
-
-function usd(cost) {
-  return cost >= 0.01 || cost === 0 ? short(cost) + " USD" : "under 0.01 USD";
-}
-
-function parseCount(text) {
-  const found = /^\s*([0-9.]+(?:e[+-]?[0-9]+)?)\s*([kmbgt]?)\s*$/i.exec(text);
-  if (!found) return NaN;
-  return Number(found[1]) * { "": 1, k: 1e3, m: 1e6, b: 1e9, g: 1e9, t: 1e12 }[found[2].toLowerCase()];
 }

@@ -1,4 +1,4 @@
-"""From a pruning rate to a shape: pure searches over architectures. Light: no torch.
+"""From a pruning rate to the shape that pruning leaves: pure searches over architectures. Light: no torch.
 
 The rate of a shape is 1 - its parameters / the original's, totals with tied embeddings counted once.
 """
@@ -6,11 +6,13 @@ The rate of a shape is 1 - its parameters / the original's, totals with tied emb
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from regrow.arch import Architecture
 from regrow.errors import InputError
+from regrow.methods import DEPTH, WIDTH, parse_pattern
 
 #: How far the rate of a width-pruned shape may lie from the target.
 RATE_TOLERANCE = 0.005
@@ -20,6 +22,37 @@ EVEN_ENOUGH = 0.02
 
 #: Model types whose transformers config refuses a hidden size that the number of query heads does not divide.
 _HIDDEN_DIVIDES_BY_HEADS = ("llama",)
+
+
+class Pruned(NamedTuple):
+    """What pruning leaves: the shape that multiplies, the parameters that count (for N:M the non-zero ones), and the
+    pruning rate they make."""
+
+    architecture: Architecture
+    params: int
+    rate: float
+
+
+def prune_shape(before: Architecture, method: str, rate: float | None) -> Pruned | None:
+    """What `regrow prune` makes of an architecture; None for a method of no known shape (runs from elsewhere).
+
+    `rate` is the one asked for; the one reached is that of whole blocks (`depth`) or whole channels (`width`). For N:M
+    it follows from the pattern and `rate` is not looked at.
+
+    Raises `InputError` if no shape reaches the rate.
+    """
+    pattern = parse_pattern(method)
+    if pattern is not None:
+        n, m = pattern
+        params = before.params - before.layers * before.block_matrix_params // m * (m - n)
+        return Pruned(before, params, 1 - params / before.params)
+    search = {DEPTH: layers_for_rate, WIDTH: shape_for_rate}.get(method)
+    if search is None:
+        return None
+    if rate is None:
+        raise InputError(f"{method} pruning needs a pruning rate", hint="give the fraction of parameters removed")
+    after = search(before, rate)
+    return Pruned(after, after.params, rate_between(before, after))
 
 
 def rate_between(before: Architecture, after: Architecture) -> float:
@@ -66,16 +99,19 @@ def shape_for_rate(
     Raises `InputError` naming the nearest rates that exist if none is within the tolerance.
     """
     default = ("hidden", "intermediate")
-    tried: list[_Widths] = []
+    slack = tolerance * before.params + 1  # a parameter more than asked: the exact test is on the rate, below
+    least, most = (1 - rate) * before.params - slack, (1 - rate) * before.params + slack
+    tried: tuple[Sequence[str], int] = default, 2
     for allowed in (default, (*default, "kv_heads")) if axes is None else (axes,):
         step = intermediate_step(before)
         while step >= 2:
-            tried = list(_grid(before, allowed, step))
-            close = [widths for widths in tried if abs(_rate(before, widths) - rate) <= tolerance]
+            tried = allowed, step
+            grid = _grid(before, allowed, step, least, most)
+            close = [widths for widths in grid if abs(_rate(before, widths) - rate) <= tolerance]
             if close:
                 return _narrowed(before, _most_even(before, close, allowed, rate))
             step //= 2
-    raise _infeasible(rate, (_rate(before, widths) for widths in tried), where="width")
+    raise _infeasible(rate, (_rate(before, widths) for widths in _grid(before, *tried)), where="width")
 
 
 class _Widths(NamedTuple):
@@ -108,8 +144,14 @@ def _sizes(full: int, step: int, free: bool) -> list[int]:
     return [full, *range((full - 1) // step * step, 0, -step)] if free else [full]
 
 
-def _grid(before: Architecture, axes: Sequence[str], fine: int) -> Iterator[_Widths]:
-    """Every shape on the grid but the original; `fine` is the step of the feed-forward width."""
+def _grid(
+    before: Architecture, axes: Sequence[str], fine: int, least: float = 0.0, most: float = math.inf
+) -> Iterator[_Widths]:
+    """Every shape on the grid, but the original, of `least` to `most` parameters.
+
+    `fine` is the step of the feed-forward width.
+    """
+    widths = _sizes(before.intermediate, fine, "intermediate" in axes)
     for kv_heads in _sizes(before.kv_heads, kv_step(before), "kv_heads" in axes):
         heads = kv_heads * (before.heads // before.kv_heads)
         attention = before.with_shape(kv_heads=kv_heads, heads=heads)
@@ -121,10 +163,18 @@ def _grid(before: Architecture, axes: Sequence[str], fine: int) -> Iterator[_Wid
         for hidden in hiddens:
             # parameters are linear in the feed-forward width: two counts give all of them
             one, two = (attention.with_shape(hidden=hidden, intermediate=width).params for width in (1, 2))
-            for width in _sizes(before.intermediate, fine, "intermediate" in axes):
-                params = one + (width - 1) * (two - one)
+            per_neuron = two - one
+            for width in _between(widths, 1 + (least - one) / per_neuron, 1 + (most - one) / per_neuron):
+                params = one + (width - 1) * per_neuron
                 if params < before.params:
                     yield _Widths(params, hidden, width, kv_heads)
+
+
+def _between(widths: Sequence[int], low: float, high: float) -> Sequence[int]:
+    """The part of falling `widths` that lies in [low, high], or one more at either end."""
+    first = bisect_left(widths, -high, key=lambda width: -width)
+    last = bisect_right(widths, -low, key=lambda width: -width)
+    return widths[max(first - 1, 0) : last + 1]
 
 
 def _rate(before: Architecture, widths: _Widths) -> float:

@@ -1,0 +1,186 @@
+"""`regrow design`: which small runs tell the tokens of a large one best, for a budget."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from regrow.cli.options import AsJson, Family, number, print_json, print_table
+
+if TYPE_CHECKING:
+    from regrow.planning.study_design import DesignModel, StudyDesign
+
+
+def design(
+    law: Annotated[
+        str | None, typer.Argument(metavar="[law.json]", help="A pilot law; without one a stated prior stands in.")
+    ] = None,
+    target: Annotated[str | None, typer.Option(help="The large model: a catalogue name or a config.json.")] = None,
+    params_before: Annotated[str | None, typer.Option(help="Its parameters, where no model is named.")] = None,
+    rate: Annotated[float | None, typer.Option(help="Its pruning rate; not asked for N:M of a named model.")] = None,
+    method: Annotated[str | None, typer.Option(help="Pruning method. [the law's, or depth]")] = None,
+    family: Family = None,
+    candidate: Annotated[
+        list[str] | None,
+        typer.Option(help="Models or sizes to prune in the study; several with commas. `1B@2.4` gives the loss, too."),
+    ] = None,
+    rates: Annotated[str, typer.Option(help="Pruning rates to choose from.")] = "0.15,0.25,0.35",
+    tokens: Annotated[
+        str | None, typer.Option(help="Lengths of runs to choose from. [doublings from 0.2 per parameter]")
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Runs of one size and rate, at most.")] = 2,
+    budget_hours: Annotated[float | None, typer.Option(help="GPU-hours of the study, its controls included.")] = None,
+    budget_flops: Annotated[float | None, typer.Option(help="Or FLOPs.")] = None,
+    controls: Annotated[bool, typer.Option(help="Count an unpruned control of each size.")] = True,
+    runs: Annotated[
+        list[str] | None, typer.Option(help="Runs already made, those of the law: what they tell is counted.")
+    ] = None,
+    next_runs: Annotated[
+        int | None, typer.Option("--next", help="Only the next so many runs, in the order in which to make them.")
+    ] = None,
+    min_gain: Annotated[float, typer.Option(help="D* is where doubling the tokens buys less, nats.")] = 0.01,
+    doubt: Annotated[
+        float, typer.Option(help="How far the law may be from the truth; 0: it holds to the letter.")
+    ] = 1.0,
+    gpu: Annotated[str, typer.Option(help="Which GPU the hours are of.")] = "h100",
+    price: Annotated[float | None, typer.Option(help="USD per GPU-hour; without it there is no cost.")] = None,
+    mfu: Annotated[float | None, typer.Option(help="Share of the GPU's peak that training reaches. [0.4]")] = None,
+    context: Annotated[int, typer.Option(help="Tokens in a training sequence, for the cost of attention.")] = 4096,
+    level: Annotated[float, typer.Option(help="Of the intervals.")] = 0.9,
+    out: Annotated[Path | None, typer.Option("--out", help="Write study files, to be run with `regrow study`.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """The study that makes the interval of D* at a large model narrowest, and what it costs.
+
+    Example: `regrow design --target Qwen2.5-7B --rate 0.25 --candidate Qwen2.5-0.5B,Qwen2.5-1.5B,Qwen2.5-3B
+    --budget-hours 200`
+
+    Next run: `regrow design law.json --runs study --next 1 --target 8B --rate 0.25 --candidate 1B,3B --budget-hours 50`
+    """
+    from regrow.errors import InputError
+    from regrow.laws.files import load_laws
+    from regrow.laws.law import select_law
+    from regrow.planning.cost import DEFAULT_MFU
+    from regrow.planning.design import design as run
+    from regrow.planning.information import Doubt
+    from regrow.planning.study_design import DesignSpec
+    from regrow.pruning.spec import PruneSpec
+    from regrow.runs import read_runs
+
+    if (target is None) == (params_before is None):
+        raise InputError("--target or --params-before", hint="give one of them: the model whose tokens are asked for")
+    if not candidate:
+        raise InputError("--candidate is missing", hint="name the small models that could be run, e.g. 500M,1B,3B")
+    found = None if law is None else select_law(load_laws(law), family=family, method=method)
+    spec = DesignSpec(
+        target=_model(target or params_before or ""),
+        pruning_rate=rate,
+        candidates=tuple(_model(part) for text in candidate for part in _parts(text)),
+        method=method or (found.method if found else "depth"),
+        family=family,
+        rates=tuple(_number(part, "--rates") for part in _parts(rates)),
+        tokens=() if tokens is None else tuple(_count(part, "--tokens") for part in _parts(tokens)),
+        seeds=seeds,
+        budget_flops=budget_flops,
+        budget_gpu_hours=budget_hours,
+        controls=controls,
+        next=next_runs,
+        min_gain=min_gain,
+        doubt=Doubt().times(doubt),
+        gpu=gpu,
+        mfu=DEFAULT_MFU if mfu is None else mfu,
+        price_usd_per_hour=price,
+        context=context,
+        level=level,
+    )
+    masked = ":" in spec.method
+    PruneSpec(method=spec.method, rate=None if masked else rate)  # an unknown method is said before the search
+    answer = run(spec, found, None if not runs else read_runs(*runs))
+    written = [] if out is None else _write(answer.studies(), out)
+    if as_json:
+        print_json({**answer.to_dict(), "files": list(map(str, written))})
+    else:
+        _print(answer)
+        if written:
+            folder = out.with_suffix("") if out is not None else ""
+            typer.echo("\n".join(f"regrow study {path} --out {folder}" for path in written))
+    for warning in answer.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    blanks = sorted({m for study in answer.studies() for m in study["models"] if m.startswith("FILL-IN")})
+    if written and (blanks or answer.family == "FILL-IN"):
+        what = [*(["family"] if answer.family == "FILL-IN" else []), *blanks]
+        typer.echo(f"fill in before you run them: {', '.join(what)}", err=True)
+
+
+def _print(answer: StudyDesign) -> None:
+    from regrow.planning.cost import say_gpu_time
+    from regrow.units import format_count
+
+    ordered = answer.spec.next is not None
+    total = sum(run.flops for run in answer.runs) or 1.0
+    columns = ["model", "rate", "tokens", "runs", "FLOPs", "of the runs"] + ["then x/÷"] * ordered
+    rows = [
+        [run.model, number(run.pruning_rate), format_count(run.tokens), str(run.repeats), number(run.flops, ".3g"),
+         f"{run.flops / total:.0%}"] + [number(run.factor_after, ".3g")] * ordered
+        for run in answer.runs
+    ]  # fmt: skip
+    print_table("", columns, rows)
+    controls = answer.expected.flops - sum(run.flops for run in answer.runs)
+    if controls > 0:
+        share = controls / answer.expected.flops
+        typer.echo(f"and an unpruned control of each model, {say_gpu_time(share * answer.expected.gpu_hours)} in all")
+    typer.echo(answer.sentence())
+    typer.echo(f"From {answer.assumes}.")
+
+
+def _write(studies: list[dict[str, Any]], out: Path) -> list[Path]:
+    """One file, or several numbered ones, in the order in which to run them."""
+    import yaml
+
+    from regrow.errors import InputError
+
+    several = [out.with_name(f"{out.stem}-{i + 1}{out.suffix or '.yaml'}") for i in range(len(studies))]
+    paths = [out] if len(studies) == 1 else several
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        for path, study in zip(paths, studies, strict=True):
+            path.write_text(yaml.safe_dump(study, sort_keys=False))
+    except OSError as failed:
+        raise InputError(f"can't write here ({failed.strerror})", where=str(out), hint="choose another --out") from None
+    return paths
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _model(text: str) -> DesignModel:
+    """`1B`, `Llama-3.2-1B`, a ladder model or a config, each with `@` and its loss where that is known."""
+    import re
+
+    from regrow.arch import find_architecture
+    from regrow.ladder import find_model
+    from regrow.planning.study_design import DesignModel
+
+    name, _, loss = text.partition("@")
+    before = _number(loss, f"the loss of {name}") if loss else None
+    if re.match(r"[\d.]", name) and not Path(name).exists():
+        return DesignModel(params_before=_count(name, "model"), loss_before=before)
+    return DesignModel(architecture=find_architecture(find_model(name)), name=name, loss_before=before)
+
+
+def _count(text: str, what: str) -> float:
+    from regrow.units import parse_count
+
+    return float(parse_count(text, what=what))
+
+
+def _number(text: str, what: str) -> float:
+    from regrow.errors import InputError
+
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(f"{text!r} is not a number", where=what, hint="write it like 0.25") from None

@@ -1,0 +1,20 @@
+"""What a pruning method's name says. Methods are `depth`, `width`, N:M patterns such as `2:4`, or a user's own."""
+
+from __future__ import annotations
+
+import re
+
+DEPTH, WIDTH = "depth", "width"
+
+_PATTERN = re.compile(r"(\d+):(\d+)")
+
+
+def parse_pattern(method: str) -> tuple[int, int] | None:
+    """`2:4` -> (2, 4): N kept of every M; None for a method that is not N:M."""
+    found = _PATTERN.fullmatch(str(method))
+    return (int(found[1]), int(found[2])) if found else None
+
+
+def is_masked(method: str) -> bool:
+    """Whether a method zeroes weights in place (`2:4`), so that the matrices keep their shape."""
+    return parse_pattern(method) is not None

@@ -1,0 +1,320 @@
+"""What runs tell of D*: sensitivities, the variance of the fitted log D*, and the search for the runs to make.
+
+The log loss of a run's checkpoints is the law plus an offset that they share (standard deviation `run_spread`) plus
+noise of their own (`point_spread`). A fit counts every run once, so to first order its parameters are off by
+A^-1 sum_r J_r^T e_r / n_r with A = sum_r J_r^T J_r / n_r, J_r the derivatives of the log losses of run r and e_r what
+they are off by. Runs are independent, so what they add to A and to the variance of the sum are sums, too: their
+`moments`. The law is linearised at `B` parameter vectors, which stand for what is not known of it, and designs are
+judged by the mean over them of the log variance of log D*: a c-optimal design for the estimator in use, averaged over
+a prior (Chaloner & Verdinelli 1995, Statistical Science 10(3)).
+
+No law holds exactly, and a design that trusts one to the letter asks for runs so short that their gap is several nats.
+`Doubt` says by how much a law may be off: the whole gap of a run by a share of it, and each exponent by a share of it
+per e-fold of its input. For the latter there are three bends beside the parameters: the logarithm of an input is
+x + bend * x^2 / 2 with x = log(input / reference). A fit has no bends; what they do to its D* is a bias, and the
+variance here counts its expected square.
+
+Shapes: `B` vectors, `p` parameters, `q` = p + 3 with the bends, `n` checkpoints, `C` candidate runs. numpy only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from regrow.errors import InputError
+from regrow.laws.forms import Form, Inputs, Reference
+
+BENDS = ("tokens", "params_before", "rate")
+#: what is known of a parameter before any run, as a standard deviation: next to nothing; and how little it weighs
+_VAGUE, _LIGHT = 10.0, 1e-9
+#: natural logarithms of the tokens between which D* is looked for, and the steps of the search
+_LOG_TOKENS = np.linspace(0.0, np.log(1e18), 145)
+_BISECTIONS = 40
+#: half step of the central differences in the logarithm of an input
+_STEP = 1e-4
+#: sizes that a form needs to tell its size term from its floor
+_LEAST_SIZES = 3
+#: runs beyond one each for the level, the size and the rate: below it, fits borrow the spread between runs from others
+_LEAST_DOF = 3
+#: a run that narrows the interval by less than this share is not worth its place
+_LEAST_GAIN = 1e-4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doubt:
+    """How far a law may be from the truth, as standard deviations; all 0: the law holds to the letter.
+
+    Attributes:
+        gap: share by which the whole gap of a run is off.
+        tokens, params_before, rate: share by which the exponent of this input changes per e-fold of it.
+
+    The defaults are small on purpose: enough to keep a design from runs that are good only if the law is exact, and not
+    so much that it gives up narrow intervals where the law holds.
+    """
+
+    gap: float = 0.002
+    tokens: float = 0.002
+    params_before: float = 0.01
+    rate: float = 0.03
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not (np.isfinite(value) and value >= 0):
+                raise InputError(f"a doubt of {value:g} in {name}", hint="give a share, 0 or more")
+
+    def times(self, factor: float) -> Doubt:
+        """The same doubt, so many times as large."""
+        return Doubt(**{name: factor * value for name, value in vars(self).items()})
+
+    @property
+    def bends(self) -> np.ndarray:
+        """Standard deviations [3] of the bends."""
+        return np.array([getattr(self, name) for name in BENDS])
+
+
+EXACT = Doubt().times(0)
+#: a law that bends as much as `p2` and `p2_odds` differ: by 0.3 per e-fold of the rate, between rates of 0.15 and 0.35
+BENT = Doubt().times(10)
+
+
+def sensitivities(form: Form, theta: np.ndarray, x: Inputs) -> tuple[np.ndarray, np.ndarray]:
+    """Loss [B, n] in nats, and its derivatives [B, q, n] by the parameters `theta` [B, p] (scaled) and the bends."""
+    value, jacobian = form.value_and_jacobian(theta, x)
+    assert jacobian is not None
+    logs = {"tokens": x.log_tokens, "params_before": x.log_size, "rate": x.log_rate}
+    rows = [0.5 * _by_log(form, theta, x, name) * logs[name] ** 2 for name in BENDS]
+    return value, np.concatenate([jacobian, np.stack(rows, axis=1)], axis=1)
+
+
+def _by_log(form: Form, theta: np.ndarray, x: Inputs, name: str) -> np.ndarray:
+    if name == "tokens":
+        return form.slope(theta, x)
+    up, down = (replace(x, **{name: getattr(x, name) * np.exp(step)}) for step in (_STEP, -_STEP))
+    return (form.value(theta, up) - form.value(theta, down)) / (2 * _STEP)
+
+
+def run_moments(
+    form: Form, theta: np.ndarray, x: Inputs, *, run_spread: float, point_spread: float, gap_doubt: float = 0.0
+) -> np.ndarray:
+    """What one run with checkpoints `x` adds: [B, p, 2 p + 3], spreads in log loss.
+
+    J^T J / n, the variance of J^T e / n, and J^T K / n with K the derivatives by the bends, side by side.
+    """
+    value, rows = sensitivities(form, theta, x)
+    rows = rows / value[:, None, :]
+    p, n = theta.shape[1], rows.shape[2]
+    gram = rows[:, :p] @ rows.transpose(0, 2, 1) / n
+    shared = np.stack([np.full_like(value, run_spread), gap_doubt * (1 - x.loss_before / value)], axis=2)
+    along = rows[:, :p] @ shared / n
+    noise = point_spread**2 / n * gram[:, :, :p] + along @ along.transpose(0, 2, 1)
+    return np.concatenate([gram[:, :, :p], noise, gram[:, :, p:]], axis=2)
+
+
+def no_moments(vectors: int, parameters: int) -> np.ndarray:
+    """The moments [B, p, 2 p + 3] before any run: parameters are known to within `_VAGUE`, with hardly any weight."""
+    one = np.eye(parameters)
+    start = np.concatenate([_LIGHT * one, (_LIGHT * _VAGUE) ** 2 * one, np.zeros((parameters, len(BENDS)))], axis=1)
+    return np.broadcast_to(start, (vectors, *start.shape)).copy()
+
+
+def variance(moments: np.ndarray, gradient: np.ndarray, bends: np.ndarray) -> np.ndarray:
+    """Expected square of the error of log D* [..., B], from the sum of moments [..., B, p, 2 p + 3].
+
+    `gradient` [B, q] is that of log D* by parameters and bends, `bends` [3] the bends' standard deviations.
+    """
+    p = moments.shape[-2]
+    a, noise, along = np.split(moments, [p, 2 * p], axis=-1)
+    own = np.broadcast_to(gradient[:, :p, None], (*a.shape[:-1], 1))
+    weight = np.linalg.solve(a, own)
+    chance = weight.swapaxes(-1, -2) @ noise @ weight
+    bias = (weight.swapaxes(-1, -2) @ along)[..., 0, :] - gradient[:, p:]
+    return np.maximum(chance[..., 0, 0] + np.sum((bends * bias) ** 2, axis=-1), 1e-300)
+
+
+def log_optimal_tokens(form: Form, theta: np.ndarray, x: Inputs, *, min_gain: float) -> np.ndarray:
+    """ln D* [B] at the one setting `x` (its tokens are not read): the last D at which doubling gains `min_gain` nats.
+
+    Minus infinity where no doubling gains as much, infinity where one still does at 1e18 tokens.
+    """
+
+    def gain(log_tokens: np.ndarray) -> np.ndarray:  # [B] or [n] -> [B, n]
+        at = np.exp(log_tokens)
+        return form.value(theta, _at(x, at)) - form.value(theta, _at(x, 2 * at))
+
+    enough = gain(_LOG_TOKENS) >= min_gain
+    last = len(_LOG_TOKENS) - 1 - enough[:, ::-1].argmax(axis=1)
+    low = _LOG_TOKENS[np.minimum(last, len(_LOG_TOKENS) - 2)]
+    high = low + (_LOG_TOKENS[1] - _LOG_TOKENS[0])
+    rows = np.arange(len(theta))
+    for _ in range(_BISECTIONS):
+        middle = 0.5 * (low + high)
+        more = gain(middle)[rows, rows] >= min_gain
+        low, high = np.where(more, middle, low), np.where(more, high, middle)
+    found = np.where(enough[:, -1], np.inf, low)
+    return np.where(enough.any(axis=1), found, -np.inf)
+
+
+def gradient_of_log_tokens(form: Form, theta: np.ndarray, x: Inputs, log_tokens: np.ndarray) -> np.ndarray:
+    """d ln D* / d(parameters and bends), [B, q], at D* = exp(log_tokens) [B], by implicit differentiation.
+
+    With g = L(D) - L(2D): d ln D* = -(dg / d unknowns) / (dg / d ln D).
+    """
+    rows = np.arange(len(theta))
+    once, twice = (_at(x, factor * np.exp(log_tokens)) for factor in (1, 2))
+    by_unknown = sensitivities(form, theta, once)[1] - sensitivities(form, theta, twice)[1]
+    by_tokens = form.slope(theta, once) - form.slope(theta, twice)
+    return -by_unknown[rows, :, rows] / by_tokens[rows, rows][:, None]
+
+
+def _at(x: Inputs, tokens: np.ndarray) -> Inputs:
+    """The one setting `x` at these tokens."""
+    size, rate, before = (np.full(tokens.shape, v[0]) for v in (x.params_before, x.rate, x.loss_before))
+    return replace(x, params_before=size, rate=rate, tokens=tokens, loss_before=before)
+
+
+def not_told(
+    form: Form, sizes: np.ndarray, rates: np.ndarray, ref: Reference, *, runs: int, masked: bool
+) -> str | None:
+    """What so many `runs` of these sizes and rates cannot tell, in words; None where they can carry the form.
+
+    `masked`: N:M sparsity, whose rate goes with the size, so that its exponent is held anyway.
+    """
+    from regrow.laws.identify import design, distinct
+    from regrow.laws.observations import Observations
+
+    count, least = distinct(sizes).size, (2 if masked else 3) + _LEAST_DOF
+    if count < _LEAST_SIZES:
+        return f"{count} model size{'s' * (count != 1)}, and N_C and E take {_LEAST_SIZES} to be told apart"
+    if runs < least:
+        return f"{runs} run{'s' * (runs != 1)}, and it takes {least} to know how much runs differ"
+    if masked:
+        return None
+    # it is read from sizes and rates alone: the losses are not known, and checkpoints there always are enough
+    each = 8
+    tokens, none = np.arange(1.0, each * len(sizes) + 1), np.ones(each * len(sizes))
+    study = Observations(
+        family="design", method="", baseline="initial", runs=("all",), run=np.zeros(len(none), dtype=int),
+        params_before=np.repeat(sizes, each), pruning_rate=np.repeat(rates, each), tokens=tokens, loss=none,
+        loss_before=none,
+    )  # fmt: skip
+    plan = design(form, study, ref)
+    return "; ".join(plan.notes) if plan.flat else None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Candidates:
+    """Runs that could be made. `cell` [C] numbers their size and rate, `size` [C] their size.
+
+    `moments` is [C, B, p, 2 p + 3]; `flops` [C] the cost of the run; `control_flops` [C] what the unpruned control of
+    as many tokens costs, 0 without controls. Runs of one size share one control, as long as the longest of them.
+    """
+
+    moments: np.ndarray
+    flops: np.ndarray
+    control_flops: np.ndarray
+    size: np.ndarray
+    cell: np.ndarray
+
+    def cost(self, chosen: Sequence[int]) -> float:
+        """FLOPs of these runs and of their controls."""
+        runs = np.asarray(chosen, dtype=int)
+        longest = np.zeros(self.size.max() + 1)
+        np.maximum.at(longest, self.size[runs], self.control_flops[runs])
+        return float(self.flops[runs].sum() + longest.sum())
+
+    def more(self, chosen: Sequence[int]) -> np.ndarray:
+        """FLOPs [C] that each candidate would add to these runs."""
+        runs = np.asarray(chosen, dtype=int)
+        longest = np.zeros(self.size.max() + 1)
+        np.maximum.at(longest, self.size[runs], self.control_flops[runs])
+        return self.flops + np.maximum(self.control_flops - longest[self.size], 0.0)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Search:
+    """A search for the runs that make log D* best known.
+
+    Attributes:
+        base: [B, p, 2 p + 3] moments of the runs already made.
+        gradient: [B, q] of log D*.
+        bends: [3] standard deviations of the bends.
+        budget: FLOPs.
+        seeds: at most so many runs of one size and rate.
+        allowed: whether a set of runs can carry the form; sets that cannot are not returned.
+    """
+
+    candidates: Candidates
+    base: np.ndarray
+    gradient: np.ndarray
+    bends: np.ndarray
+    budget: float
+    seeds: int
+    allowed: Callable[[Sequence[int]], bool] = lambda chosen: True
+
+    def moments(self, chosen: Sequence[int]) -> np.ndarray:
+        """[B, p, 2 p + 3] after these runs."""
+        return self.base + self.candidates.moments[list(chosen)].sum(axis=0)
+
+    def judge(self, moments: np.ndarray) -> np.ndarray:
+        """Mean log variance of log D* [...] from moments [..., B, p, 2 p + 3]."""
+        return np.log(variance(moments, self.gradient, self.bends)).mean(axis=-1)
+
+    def value(self, chosen: Sequence[int]) -> float:
+        """Mean log variance of log D* after these runs; lower is better."""
+        return float(self.judge(self.moments(chosen)))
+
+    def affordable(self, chosen: Sequence[int], budget: float | None = None) -> np.ndarray:
+        """Indices of the candidates that can be added within the budget and the seeds."""
+        cells = self.candidates.cell
+        full = np.bincount(cells[list(chosen)], minlength=cells.max() + 1) >= self.seeds
+        left = (self.budget if budget is None else budget) - self.candidates.cost(chosen)
+        return np.flatnonzero((self.candidates.more(chosen) <= left * (1 + 1e-12)) & ~full[cells])
+
+    def gains(self, chosen: Sequence[int], new: np.ndarray) -> np.ndarray:
+        """By how much each of the candidates `new` would lower `value`."""
+        known = self.moments(chosen)
+        return self.judge(known) - self.judge(known + self.candidates.moments[new])
+
+    def greedy(self, start: Sequence[int], *, per_flop: bool) -> list[int]:
+        """Add the run that gains most, or most per FLOP, until nothing affordable is worth it."""
+        chosen = list(start)
+        while (new := self.affordable(chosen)).size:
+            gains = self.gains(chosen, new)
+            weight = self.candidates.more(chosen)[new] if per_flop else 1.0
+            if gains.max() < _LEAST_GAIN:
+                break
+            chosen.append(int(new[np.argmax(np.where(gains >= _LEAST_GAIN, gains / weight, 0.0))]))
+        return chosen
+
+    def exchange(self, start: Sequence[int], *, passes: int = 20) -> list[int]:
+        """Swap or drop one run while that helps, and spend what is left over, until nothing changes."""
+        chosen, best = list(start), self.value(start)
+        for _ in range(passes):
+            before = best
+            for run in list(chosen):
+                rest = list(chosen)
+                rest.remove(run)
+                alone = self.value(rest)
+                # a run that the law fits badly may do more harm than good: -1 stands for none in its place
+                new = np.concatenate([[-1], self.affordable(rest)]).astype(int)
+                values = np.concatenate([[alone], alone - self.gains(rest, new[1:])])
+                for at in np.argsort(values):
+                    if values[at] > best - _LEAST_GAIN:
+                        break
+                    swapped = rest if new[at] < 0 else [*rest, int(new[at])]
+                    if self.allowed(swapped):
+                        chosen, best = swapped, float(values[at])
+                        break
+            chosen = self.greedy(chosen, per_flop=False)
+            best = self.value(chosen)
+            if before - best < _LEAST_GAIN:
+                break
+        return chosen
+
+    def best(self, starts: Sequence[Sequence[int]], *, followed: int = 4) -> list[int]:
+        """The best set found by exchange from the most promising of these starts, all of them allowed."""
+        ranked = sorted(starts, key=self.value)[:followed]
+        return min((self.exchange(start) for start in ranked), key=self.value)

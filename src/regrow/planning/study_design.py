@@ -1,0 +1,335 @@
+"""What is asked of the design of a study, and what is answered: plain data that checks itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from regrow.arch import Architecture
+from regrow.errors import InputError
+from regrow.methods import is_masked
+from regrow.planning.cost import (
+    DEFAULT_MFU,
+    check_mfu,
+    cost_usd,
+    find_gpu,
+    flops_per_token,
+    say_gpu_time,
+    say_usd,
+)
+from regrow.planning.information import Doubt
+from regrow.units import format_count
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, kw_only=True)
+class DesignModel:
+    """A model to prune: its size or its architecture, its loss (nats/token) and name where known."""
+
+    params_before: float | None = None
+    architecture: Architecture | None = None
+    loss_before: float | None = None
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.params_before is None) == (self.architecture is None):
+            raise InputError("a candidate needs one size", hint="give either its parameters or its architecture")
+        if not (np.isfinite(self.size) and self.size >= 1):
+            raise InputError(f"a candidate of {self.size:g} parameters", hint="give a positive count, e.g. 1B")
+        if self.loss_before is not None and not (np.isfinite(self.loss_before) and self.loss_before > 0):
+            raise InputError(f"a candidate's loss of {self.loss_before:g}", hint="give nats per token")
+
+    @property
+    def size(self) -> float:
+        """Parameters before pruning."""
+        return float(self.architecture.params if self.architecture is not None else self.params_before or 0.0)
+
+    @property
+    def label(self) -> str:
+        return self.name or format_count(self.size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DesignSpec:
+    """What is to be known, from which runs, for how much.
+
+    Attributes:
+        target: the model whose D* (criterion `gain`) is wanted.
+        pruning_rate: its rate; None for N:M sparsity of a known architecture.
+        method: pruning method of target and runs.
+        candidates: models to prune in the study.
+        rates: pruning rates to choose from; not used for N:M.
+        tokens: lengths of runs to choose from; empty for doublings from 0.2 tokens per parameter on.
+        checkpoints: losses read in a run, spaced evenly in log tokens from 1/32 of its tokens.
+        seeds: at most so many runs of one size and rate.
+        budget_flops, budget_gpu_hours: exactly one; the controls are paid from it, too.
+        controls: whether each size has an unpruned control, as long as its longest run.
+        next: plan only so many runs, in the order in which to make them; None for a whole study.
+        family: name under which the runs will be fitted; None for the law's.
+        min_gain: nats that doubling D* must still buy.
+        run_spread, point_spread: of log loss; None for the law's, or the defaults.
+        doubt: how far the law may be from the truth.
+        gpu, mfu, price_usd_per_hour, context, level: as in `PlanSpec`.
+    """
+
+    target: DesignModel
+    candidates: tuple[DesignModel, ...]
+    method: str = "depth"
+    pruning_rate: float | None = None
+    rates: tuple[float, ...] = (0.15, 0.25, 0.35)
+    tokens: tuple[float, ...] = ()
+    checkpoints: int = 10
+    seeds: int = 2
+    budget_flops: float | None = None
+    budget_gpu_hours: float | None = None
+    controls: bool = True
+    next: int | None = None
+    family: str | None = None
+    min_gain: float = 0.01
+    run_spread: float | None = None
+    point_spread: float | None = None
+    doubt: Doubt = field(default_factory=Doubt)
+    gpu: str = "h100"
+    mfu: float = DEFAULT_MFU
+    price_usd_per_hour: float | None = None
+    context: int = 4096
+    level: float = 0.9
+
+    def __post_init__(self) -> None:
+        if not self.candidates:
+            raise InputError("no candidate models", where="design", hint="name at least one")
+        labels = [c.label for c in self.candidates]
+        twice = next((c for c in labels if labels.count(c) > 1), None)
+        if twice:
+            raise InputError(f"the candidate {twice} is given twice", where="design", hint="name each model once")
+        if (self.budget_flops is None) == (self.budget_gpu_hours is None):
+            raise InputError("a budget in FLOPs or in GPU-hours", where="design", hint="give exactly one of them")
+        if is_masked(self.method) and len(self.rates) > 1 and not all(c.architecture for c in self.candidates):
+            raise InputError(
+                f"the rate of {self.method} sparsity depends on the model's shape, and a candidate is only a size",
+                where="design",
+                hint="name models, or give the one rate they all have",
+            )
+        if self.pruning_rate is None and not (is_masked(self.method) and self.target.architecture):
+            raise InputError("the target's pruning rate is missing", where="design", hint="e.g. a rate of 0.25")
+        for rate in (*self.rates, *([] if self.pruning_rate is None else [self.pruning_rate])):
+            if not 0 < rate < 1:
+                raise InputError(f"a pruning rate of {rate:g}", where="design", hint="give a fraction between 0 and 1")
+        if not self.rates:
+            raise InputError("no pruning rates", where="design", hint="give at least one, e.g. 0.15, 0.25, 0.35")
+        for what, value in (
+            ("budget", self.budget_flops if self.budget_gpu_hours is None else self.budget_gpu_hours),
+            ("minimum gain", self.min_gain),
+            *(("number of tokens", t) for t in self.tokens),
+            *(("spread", s) for s in (self.point_spread, self.run_spread) if s is not None),
+        ):
+            if value is None or not (np.isfinite(value) and value > 0):
+                raise InputError(f"a {what} of {value:g}", where="design", hint="give a positive number")
+        for what, count, least in (
+            ("seeds", self.seeds, 1),
+            ("checkpoints", self.checkpoints, 3),
+            ("next runs", 1 if self.next is None else self.next, 1),
+            ("tokens of context", self.context, 1),
+        ):
+            if count < least:
+                raise InputError(f"{count} {what}", where="design", hint=f"give at least {least}")
+        if not 0 < self.level < 1:
+            raise InputError(f"level {self.level:g}", where="design", hint="it is a fraction between 0 and 1")
+        check_mfu(self.mfu)
+        find_gpu(self.gpu)
+        cost_usd(None, price_usd_per_hour=self.price_usd_per_hour)
+
+    @property
+    def budget(self) -> float:
+        """The budget in FLOPs."""
+        if self.budget_flops is not None:
+            return float(self.budget_flops)
+        return float(self.budget_gpu_hours or 0.0) * 3600.0 * find_gpu(self.gpu).peak_flops * self.mfu
+
+    def rate_of(self, model: DesignModel, rate: float | None) -> float:
+        """The rate asked for, or what N:M sparsity makes of this model."""
+        if is_masked(self.method) and model.architecture is not None:
+            from regrow.shapes import prune_shape
+
+            pruned = prune_shape(model.architecture, self.method, None)
+            if pruned is not None:
+                return pruned.rate
+        return float(self.rates[0] if rate is None else rate)
+
+    def flops(self, model: DesignModel, rate: float, tokens: float) -> float:
+        """FLOPs of training this model, pruned at `rate` (0: the unpruned control), on so many tokens."""
+        counted = flops_per_token(
+            params_before=model.size,
+            pruning_rate=rate,
+            method="none" if rate == 0 else self.method,
+            architecture=model.architecture,
+            context=self.context,
+        )
+        return tokens * counted.per_token
+
+
+@dataclass(frozen=True, kw_only=True)
+class DesignRun:
+    """One run of a design, made `repeats` times with other seeds; `flops` of all of them.
+
+    `factor_after` is the expected interval once it and the runs before it are made, where the order counts.
+    """
+
+    model: str
+    params_before: float
+    pruning_rate: float
+    tokens: float
+    repeats: int
+    flops: float
+    factor_after: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expected:
+    """How well a set of runs tells D*, and what it costs.
+
+    D* is known to within times or divided by `factor` at the design's level: the middle of what the law may be, with
+    10% and 90% quantiles `factor_low` and `factor_high`. `factor_exact` is the same if the law holds to the letter,
+    `factor_bent` if it bends ten times as much as is doubted by default (`regrow.planning.information.BENT`).
+    """
+
+    factor: float
+    factor_low: float
+    factor_high: float
+    factor_exact: float
+    factor_bent: float
+    n_runs: int
+    flops: float
+    gpu_hours: float
+    cost_usd: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyDesign:
+    """A proposed study. Tokens in tokens, rates in fractions, what is not known is None.
+
+    Attributes:
+        runs: what to run.
+        expected: what these runs (and those already made) are expected to tell, and their cost.
+        grid: the same for all sizes at all rates, once each and equally long (`grid_tokens`), at the same cost.
+        before: the factor before any of these runs; None where none have been made.
+        tokens, tokens_low, tokens_high: D* of the target: median, and the 5% to 95% quantiles of what the law may be.
+        target_flops, target_gpu_hours, target_cost_usd: of the target's own run, up to the median D*.
+        assumes: where the law of the search comes from.
+    """
+
+    spec: DesignSpec
+    family: str
+    runs: tuple[DesignRun, ...]
+    expected: Expected
+    grid: Expected
+    grid_tokens: float
+    before: float | None
+    tokens: float
+    tokens_low: float
+    tokens_high: float
+    target_flops: float
+    target_gpu_hours: float
+    target_cost_usd: float | None
+    assumes: str
+    warnings: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        own = {k: getattr(self, k) for k in ("grid_tokens", "before", "family", "assumes")}
+        return {
+            "runs": [vars(run) for run in self.runs],
+            **vars(self.expected),
+            "level": self.spec.level,
+            "grid": vars(self.grid),
+            **own,
+            "target": {
+                "params_before": self.spec.target.size,
+                "pruning_rate": self.spec.rate_of(self.spec.target, self.spec.pruning_rate),
+                "method": self.spec.method,
+                "tokens": self.tokens,
+                "tokens_low": self.tokens_low,
+                "tokens_high": self.tokens_high,
+                "flops": self.target_flops,
+                "gpu_hours": self.target_gpu_hours,
+                "cost_usd": self.target_cost_usd,
+            },
+            "gpu": self.spec.gpu,
+            "mfu": self.spec.mfu,
+            "studies": self.studies(),
+            "warnings": list(self.warnings),
+        }
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per run of the design."""
+        import pandas as pd
+
+        return pd.DataFrame([vars(run) for run in self.runs])
+
+    def sentence(self) -> str:
+        """The answer in a few short sentences."""
+        spec, e = self.spec, self.expected
+
+        def cost(hours: float, usd: float | None) -> str:
+            return say_gpu_time(hours) + (f", {say_usd(usd)}" if usd is not None else "")
+
+        was = "" if self.before is None else f" (now x/÷ {self.before:.3g})"
+        rate = spec.rate_of(spec.target, spec.pruning_rate)
+        return (
+            f"{e.n_runs} runs, {cost(e.gpu_hours, e.cost_usd)} ({spec.gpu}, MFU {spec.mfu:g}): D* of "
+            f"{spec.target.label}, {spec.method} pruned at {rate:.3g}, is then known to within x/÷ {e.factor:.3g} at "
+            f"{spec.level:.0%}{was}, or x/÷ {e.factor_bent:.3g} should the law bend. A grid of {self.grid.n_runs} "
+            f"equal runs of {format_count(self.grid_tokens)} tokens at the same cost: x/÷ {self.grid.factor:.3g}, or "
+            f"x/÷ {self.grid.factor_bent:.3g}. The target's own run to its D*, about {format_count(self.tokens)} "
+            f"tokens ({format_count(self.tokens_low)} to {format_count(self.tokens_high)}), takes "
+            f"{cost(self.target_gpu_hours, self.target_cost_usd)}."
+        )
+
+    def studies(self) -> list[dict[str, Any]]:
+        """The design as study files (`docs/study.md`), as few as it takes; all run into one folder.
+
+        A study gives every model the same rates and seeds, and each model one number of tokens. Models that are only
+        a size stand as `FILL-IN-<size>`. The controls, as long as the longest run of their model, come first.
+        """
+        names = {c.label: c.name or f"FILL-IN-{c.label}" for c in self.spec.candidates}
+        longest: dict[str, float] = {}
+        by_seed: dict[tuple[str, float, int], list[float]] = {}
+        for run in self.runs:
+            model = names[run.model]
+            longest[model] = max(longest.get(model, 0.0), run.tokens)
+            for seed in range(run.repeats):
+                by_seed.setdefault((model, run.tokens, seed), []).append(run.pruning_rate)
+        # runs of one model and length whose rates agree differ in their seed only
+        seeds: dict[tuple[str, float, tuple[float, ...]], list[int]] = {}
+        for (model, tokens, seed), each in by_seed.items():
+            seeds.setdefault((model, tokens, tuple(sorted(each))), []).append(seed)
+        files: list[tuple[tuple[float, ...], list[int], dict[str, float]]] = []
+        for (model, tokens, rates), numbers in seeds.items():
+            # of N:M sparsity each model has its own rate, which the study does not name
+            shared = () if is_masked(self.spec.method) else rates
+            mine = next((models for r, n, models in files if (r, n) == (shared, numbers) and model not in models), None)
+            if mine is None:
+                mine = dict[str, float]()
+                files.append((shared, numbers, mine))
+            mine[model] = tokens
+        out = [self._study(models, rates, numbers) for rates, numbers, models in files]
+        controls = {**self._study(longest, (), [0]), "methods": [], "controls": True}
+        return [controls, *out] if self.spec.controls else out
+
+    def _study(self, tokens: Mapping[str, float], rates: tuple[float, ...], seeds: list[int]) -> dict[str, Any]:
+        most = max(tokens.values())
+        return {
+            "family": self.family,
+            "models": list(tokens),
+            "methods": [self.spec.method],
+            **({"rates": list(rates)} if rates else {}),
+            "seeds": seeds,
+            "controls": False,
+            "train": {"tokens": round(most)},
+            "train_by_model": {m: {"tokens": round(t)} for m, t in tokens.items() if t != most},
+        }

@@ -1,0 +1,187 @@
+"""What a report says, gathered once: tables in words and charts. Page, Markdown and picture only lay it out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from markupsafe import Markup
+
+from regrow.laws.law import Law
+from regrow.planning.frontier import Comparison
+from regrow.planning.plan import Plan
+from regrow.report import present
+from regrow.report.curves import LEVEL, fits_of
+from regrow.report.figures import (
+    Key,
+    Panel,
+    control_keys,
+    curve_panels,
+    drift_chart,
+    frontier_chart,
+    parameter_rows,
+    residual_chart,
+)
+from regrow.report.trends import trends_of
+from regrow.runs.record import RunRecord
+
+
+@dataclass(frozen=True, kw_only=True)
+class LawSection:
+    """One law: where it comes from, its curves by size, residuals, runs, parameters and trends."""
+
+    ident: str
+    heading: str
+    about: str
+    warnings: tuple[str, ...]
+    panels: tuple[Panel, ...]
+    legend: tuple[Key, ...]
+    residuals: Markup
+    runs: present.Table
+    points: present.Table
+    parameters: present.Table
+    checks: present.Table | None
+    trends: present.Table | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparisonSection:
+    """Methods and rates side by side, what could not be planned, and the choice in a sentence."""
+
+    heading: str
+    sentence: str
+    chart: Markup
+    legend: tuple[Key, ...]
+    table: present.Table
+    refused: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControlSection:
+    """How far the unpruned controls moved."""
+
+    chart: Markup
+    legend: tuple[Key, ...]
+    table: present.Table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Content:
+    """All parts of a report; those without data are empty or None."""
+
+    title: str
+    summary: str
+    level: str
+    cards: tuple[present.Card, ...]
+    comparisons: tuple[ComparisonSection, ...]
+    notes: tuple[str, ...]
+    laws: tuple[LawSection, ...]
+    held_out: present.Table | None
+    validation: present.Table | None
+    controls: ControlSection | None
+    provenance: str
+
+
+def gather(
+    runs: Sequence[RunRecord],
+    laws: Sequence[Law],
+    plans: Sequence[Plan] = (),
+    *,
+    title: str = "Post-training after pruning",
+    held_out: Sequence[RunRecord] = (),
+    validation_rows: Sequence[Mapping[str, Any]] = (),
+    notes: Sequence[str] = (),
+    comparisons: Sequence[Comparison] = (),
+) -> Content:
+    """Gather a report's content; the arguments are those of `regrow.report.build_report` and `Parts`."""
+    everything = [*runs, *held_out]
+    sections, unseen, said = [], [], list(notes)
+    for i, law in enumerate(laws):
+        section, row, left_out = _law_section(law, runs, held_out, ident=f"law-{i}")
+        sections.append(section)
+        said += left_out
+        if row is not None:
+            unseen.append(row)
+    return Content(
+        title=title,
+        summary=_summary(everything, laws, plans),
+        level=f"{LEVEL:.0%}",
+        cards=tuple(present.plan_card(plan) for plan in plans),
+        comparisons=tuple(_comparison_section(one, f"frontier-{i}") for i, one in enumerate(comparisons)),
+        notes=tuple(dict.fromkeys(said)),
+        laws=tuple(sections),
+        held_out=present.held_out_table(unseen) if unseen else None,
+        validation=present.validation_table(validation_rows) if validation_rows else None,
+        controls=_control_section(everything),
+        provenance=_provenance(laws),
+    )
+
+
+def _law_section(
+    law: Law, runs: Sequence[RunRecord], held_out: Sequence[RunRecord], *, ident: str
+) -> tuple[LawSection, present.Row | None, list[str]]:
+    fits, left_out = fits_of(law, runs, held_out)
+    panels, keys = curve_panels(law, fits, ident)
+    trends = trends_of(law, fits)
+    heading = f"{law.family}, {law.method}"
+    section = LawSection(
+        ident=ident,
+        heading=heading,
+        about=present.about_law(law),
+        warnings=tuple(law.warnings),
+        panels=tuple(panels),
+        legend=tuple(keys),
+        residuals=residual_chart(law, fits, f"{ident}-residuals"),
+        runs=present.run_table(fits, heading),
+        points=present.point_table(fits, heading),
+        parameters=present.parameter_table(parameter_rows(law), heading),
+        checks=present.check_table(trends.checks, heading) if trends else None,
+        trends=present.trend_table(trends, heading) if trends else None,
+    )
+    return section, present.held_out_row(law, fits), left_out
+
+
+def _comparison_section(comparison: Comparison, ident: str) -> ComparisonSection:
+    chart, keys = frontier_chart(comparison, ident)
+    refused = tuple(
+        f"{one.method}{'' if one.pruning_rate is None else f' at {one.pruning_rate:.3g}'}: {one.why}"
+        for one in comparison.refused
+    )
+    return ComparisonSection(
+        heading=f"{comparison.family} of {present.count(comparison.spec.base.size)}",
+        sentence=comparison.sentence(),
+        chart=chart,
+        legend=tuple(keys),
+        table=present.comparison_table(comparison),
+        refused=refused,
+    )
+
+
+def _control_section(runs: Sequence[RunRecord]) -> ControlSection | None:
+    controls = sorted((r for r in runs if r.is_control), key=lambda r: (r.family, r.params_before, r.run))
+    if not controls:
+        return None
+    return ControlSection(
+        chart=drift_chart(controls, "controls-drift"),
+        legend=tuple(control_keys(controls)),
+        table=present.control_table(controls),
+    )
+
+
+def _summary(runs: Sequence[RunRecord], laws: Sequence[Law], plans: Sequence[Plan]) -> str:
+    def some(n: int, what: str) -> str:
+        return f"{n} {what}{'' if n == 1 else 's'}"
+
+    parts = (some(len(runs), "run"), some(len(laws), "fitted law"), some(len(plans), "plan"))
+    return f"How many tokens a pruned model needs to recover: {parts[0]}, {parts[1]}, {parts[2]}."
+
+
+def _provenance(laws: Sequence[Law]) -> str:
+    try:
+        made_by = f"regrow {version('regrow')}"
+    except PackageNotFoundError:
+        made_by = "regrow"
+    prints = ", ".join(f"{law.family}/{law.method} {law.fingerprint}" for law in laws if law.fingerprint)
+    return f"Made by {made_by}." + (f" Data fingerprints: {prints}." if prints else "")

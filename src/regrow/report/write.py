@@ -1,0 +1,113 @@
+"""The formats of a report and the file it goes to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypedDict, Unpack
+
+from regrow.errors import InputError, one_of
+from regrow.laws.law import Law
+from regrow.planning.frontier import Comparison
+from regrow.planning.plan import Plan
+from regrow.report.content import gather
+from regrow.report.markdown import render_markdown
+from regrow.report.page import render_page
+from regrow.report.picture import render_picture
+from regrow.runs.record import RunRecord
+
+#: Formats by the endings of file names; the first of each is its name.
+FORMATS: Mapping[str, tuple[str, ...]] = {"html": (".html", ".htm"), "md": (".md", ".markdown"), "png": (".png",)}
+
+
+def format_of(out: str | Path, given: str | None = None) -> str:
+    """The format asked for, or that of the file's ending. Raises `InputError` where neither says."""
+    if given is not None:
+        return one_of(given, FORMATS, what="format", where="report")
+    ending = Path(out).suffix.lower()
+    for name, endings in FORMATS.items():
+        if ending in endings:
+            return name
+    hint = f"give --format {', '.join(FORMATS)}, or a name that ends in one of them"
+    raise InputError(f"no format is known for the ending {ending!r}", where=str(out), hint=hint)
+
+
+class Parts(TypedDict, total=False):
+    """What a report may hold besides runs, laws and plans; all of it may be missing.
+
+    Attributes:
+        title: heading of the report.
+        held_out: runs that no law was fitted on; runs whose size or rate lies outside a law's data count as such, too.
+        validation_rows: results of `regrow validate`, with the keys of its `--json`.
+        notes: whatever else the reader must know, in plain words.
+        comparisons: methods and rates side by side (`regrow.planning.compare`), after the plans.
+    """
+
+    title: str
+    held_out: Sequence[RunRecord]
+    validation_rows: Sequence[Mapping[str, Any]]
+    notes: Sequence[str]
+    comparisons: Sequence[Comparison]
+
+
+def build_report(
+    runs: Sequence[RunRecord], laws: Sequence[Law], plans: Sequence[Plan] = (), **parts: Unpack[Parts]
+) -> str:
+    """One self-contained HTML page: no network, no trackers, no time stamp; equal inputs give equal pages.
+
+    Args:
+        runs: what was measured: fitted runs and unpruned controls.
+        laws: fitted laws, one section each.
+        plans: answers, shown first.
+        parts: see `Parts`.
+
+    Any of the sequences may be empty. All text that comes from outside is escaped.
+    """
+    return render_page(gather(runs, laws, plans, **parts), laws, plans)
+
+
+def build_markdown(
+    runs: Sequence[RunRecord], laws: Sequence[Law], plans: Sequence[Plan] = (), **parts: Unpack[Parts]
+) -> str:
+    """The report as GitHub-flavoured Markdown, for a pull request; arguments as for `build_report`."""
+    return render_markdown(gather(runs, laws, plans, **parts))
+
+
+def build_picture(
+    runs: Sequence[RunRecord], laws: Sequence[Law], plans: Sequence[Plan] = (), **parts: Unpack[Parts]
+) -> bytes:
+    """The answer and its curves as a PNG picture, for a slide; arguments as for `build_report`.
+
+    Raises `InputError` where the extra `png` or a font is missing.
+    """
+    return render_picture(gather(runs, laws, plans, **parts))
+
+
+def write_report(
+    runs: Sequence[RunRecord],
+    laws: Sequence[Law],
+    plans: Sequence[Plan] = (),
+    *,
+    out: str | Path,
+    form: str | None = None,
+    **parts: Unpack[Parts],
+) -> Path:
+    """Write a report to `out` and return its path; arguments as for `build_report`.
+
+    The format is `form` (`html`, `md` or `png`), else that of the file's ending. Raises `InputError` where neither
+    says, or where it can't be written.
+    """
+    kind = format_of(out, form)
+    if kind == "png":
+        report = build_picture(runs, laws, plans, **parts)
+    else:
+        report = (build_markdown if kind == "md" else build_report)(runs, laws, plans, **parts).encode("utf-8")
+    path = Path(out)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(report)
+    except OSError as error:
+        raise InputError(
+            f"can't write here ({error.strerror or error})", where=str(path), hint="choose another --out"
+        ) from None
+    return path

@@ -1,0 +1,176 @@
+"""`regrow plan` and `regrow plan --compare`: what they print, and what users do wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+ASK = ("--params-before", "4M", "--loss-before", "3.2")
+
+
+@pytest.fixture(scope="module")
+def laws_file(law_file, tmp_path_factory) -> Path:
+    """The law of the table as depth's, and a costlier one as 2:4's and width's."""
+    from regrow import load_laws, save_laws
+
+    (law,) = load_laws(law_file)
+    params = {**law.params, "D_C": 1.3 * law.params["D_C"]}
+    others = [replace(law, method=method, params=params, draws=law.draws * 1.01) for method in ("width", "2:4")]
+    path = tmp_path_factory.mktemp("laws") / "laws.json"
+    save_laws([law, *others], path)
+    return path
+
+
+def one_line_error(done, *says: str) -> None:
+    assert (done.code, done.out) == (2, "")
+    (line,) = [line for line in done.err.splitlines() if line.startswith("error: ")]
+    assert "Traceback" not in done.err
+    for text in says:
+        assert text in line
+
+
+def test_compare_prints_the_contracts_json(regrow, laws_file):
+    done = regrow("plan", laws_file, *ASK, "--compare", "--rates", "0.2,0.3", "--served-tokens", "1T", "--json")
+    assert done.code == 0
+    answer = done.json
+    assert {(r["method"], r["pruning_rate"]) for r in answer["candidates"]} >= {("depth", 0.2), ("width", 0.3)}
+    assert len(answer["candidates"]) == 5
+    assert answer["frontier"] == [r for r in answer["candidates"] if r["on_frontier"]]
+    assert answer["chosen"] in answer["frontier"]
+    assert (answer["served_tokens"], answer["sparse_speedup"], answer["serving_mfu"]) == (10**12, 1.0, 0.4)
+    for row in answer["candidates"]:
+        assert row["total_gpu_hours"] == pytest.approx(row["training_gpu_hours"] + row["serving_gpu_hours"])
+        assert row["total_cost_usd"] is None
+
+
+def test_compare_for_people_is_a_table_and_a_sentence(regrow, laws_file):
+    done = regrow("plan", laws_file, *ASK, "--compare", "--params-after", "3M", "--price", "2")
+    assert done.code == 0
+    lines = done.out.splitlines()
+    assert lines[0].split()[:5] == ["method", "rate", "left", "tokens", "loss"]
+    assert sum(line.startswith(">") for line in lines) == 1
+    assert "take" in lines[-1]
+    assert "Rule: the least loss" in lines[-1]
+
+
+def test_budgets_compare_what_they_pay_for(regrow, laws_file):
+    ask = ("plan", laws_file, *ASK, "--compare", "--rates", "0.2,0.3", "--method", "depth", "--json")
+    hours = regrow(*ask, "--budget-hours", "0.001").json
+    assert hours["criterion"] == "budget"
+    assert [row["training_gpu_hours"] for row in hours["candidates"]] == pytest.approx([0.001] * 2)
+    money = regrow(*ask, "--budget-usd", "0.002", "--price", "2").json
+    assert [r["tokens"] for r in money["candidates"]] == pytest.approx([r["tokens"] for r in hours["candidates"]])
+
+
+def test_a_model_of_the_catalogue_is_pruned_in_whole_blocks(regrow, laws_file):
+    ask = ("--model", "SmolLM2-135M", "--loss-before", "2.9", "--rate", "0.25", "--method", "depth")
+    answer = regrow("plan", laws_file, *ask, "--json").json
+    assert answer["params_after"] == 102_654_144
+    assert answer["pruning_rate"] == pytest.approx(1 - 102_654_144 / 134_515_008)
+    assert answer["flops_how"].startswith("exact for the pruned shape at context 4096")
+
+
+@pytest.mark.parametrize(("teacher", "size"), [("8B", 8e9), ("SmolLM2-360M", None)])
+def test_a_teacher_costs_its_forward_pass(regrow, laws_file, teacher, size):
+    ask = ("plan", laws_file, *ASK, "--method", "depth", "--rate", "0.25", "--json")
+    alone, taught = regrow(*ask).json, regrow(*ask, "--teacher", teacher).json
+    from regrow.arch import find_architecture
+
+    forward = 2 * size if size else find_architecture(teacher).forward_flops_per_token(4096)
+    assert taught["flops"] - alone["flops"] == pytest.approx(forward * alone["tokens"])
+    assert "teacher" in taught["flops_how"]
+
+
+def test_the_utilisation_is_measured_on_runs(regrow, laws_file, tmp_path):
+    from regrow.runs import CurvePoint, RunRecord, RunWriter
+
+    run = RunRecord(
+        run="a",
+        family="sim",
+        method="depth",
+        params_before=4_000_000,
+        params_after=3_000_000,
+        pruning_rate=0.25,
+        loss_before=3.2,
+        curve=tuple(CurvePoint(tokens=10**7 * i, loss=3.3, seconds=5.0 * i) for i in range(3)),
+        details={"device": "NVIDIA L4", "devices": 1},
+    )
+    RunWriter.store(tmp_path / "a", run)
+    ask = ("plan", laws_file, *ASK, "--method", "depth", "--rate", "0.25", "--mfu-from", tmp_path)
+    answer = regrow(*ask, "--gpu", "l4", "--json").json
+    assert answer["mfu"] == pytest.approx(2e6 * 6 * 3e6 / 121e12)
+    assert answer["mfu_how"] == "measured on 1 run (a)"
+    assert answer["gpu_hours"] == pytest.approx(answer["tokens"] / 2e6 / 3600)
+    one_line_error(regrow(*ask), "ran on NVIDIA L4, not on NVIDIA H100 SXM")
+    one_line_error(regrow(*ask, "--gpu", "l4", "--mfu", "0.3"), "--mfu and --mfu-from")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--rates", "0.2,high"), "'0.2,high' are not rates"),
+        (("--rates", "0.2,1.2"), "pruning rate 1.2"),
+        (("--rates", ","), "no pruning rates"),
+        (("--rates", "0.2", "--method", "depth"), "one candidate"),
+        (("--rate", "0.2"), "--rate with --compare"),
+        (("--served-tokens", "-5"), "not a positive number"),
+        (("--served-tokens", "0"), "not a positive number"),
+        (("--params-after", "5M"), "5M parameters after pruning a model of 4M"),
+        (("--sparse-speedup", "0.5"), "sparse speed-up"),
+        (("--serving-mfu", "2"), "MFU 2"),
+        (("--price", "-1"), "a price is not negative"),
+        (("--gpu", "h1000"), "did you mean 'h100'"),
+        (("--teacher", "Lama-3.1-8B"), "did you mean 'Llama-3.1-8B'"),
+        (("--budget-hours", "-1"), "positive number"),
+        (("--budget-usd", "5"), "needs the price"),
+        (("--budget-hours", "1", "--criterion", "gain"), "gpu_hours is not for the criterion 'gain'"),
+        (("--criterion", "target", "--target", "1.0"), "no candidate can be planned: depth"),
+        (("--method", "dept"), "did you mean 'depth'"),
+        (("--family", "llama"), "unknown family 'llama'"),
+        (("--mfu-from", "nowhere"), "no run folders here"),
+    ],
+)
+def test_bad_comparisons_are_one_line(regrow, laws_file, arguments, says):
+    one_line_error(regrow("plan", laws_file, *ASK, "--compare", *arguments), says)
+
+
+def test_options_of_compare_need_it(regrow, laws_file):
+    one_line_error(
+        regrow(
+            "plan", laws_file, *ASK, "--method", "depth", "--rate", "0.2", "--rates", "0.2", "--served-tokens", "1T"
+        ),
+        "--rates, --served-tokens without --compare",
+    )
+
+
+def test_laws_that_cannot_plan_are_one_line(regrow, law_file, tmp_path):
+    from regrow import load_laws, save_laws
+
+    (law,) = load_laws(law_file)
+    held = {"unsupported": {"pruning_rate": "the runs show one rate"}}
+    save_laws([replace(law, status="failed"), replace(law, family="qwen", diagnostics=held)], tmp_path / "laws.json")
+    ask = ("plan", tmp_path / "laws.json", *ASK)
+    one_line_error(regrow(*ask, "--rate", "0.2"), "2 laws fit", "give the family")
+    one_line_error(regrow(*ask, "--rate", "0.2", "--family", "sim"), "failed to fit")
+    one_line_error(regrow(*ask, "--rate", "0.2", "--family", "lama"), "unknown family")
+    one_line_error(regrow(*ask, "--rate", "0.6", "--family", "qwen"), "the runs show one rate", "would support it")
+    one_line_error(regrow(*ask, "--compare"), "laws of 2 families", "qwen, sim")
+
+
+def test_the_command_itself_starts_and_answers(law_file):
+    """In its own process, with what only the entry point does; bytecode off, as nothing may be written here."""
+    ask = ["plan", str(law_file), *ASK, "--rate", "0.25", "--json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "regrow.cli.main", *ask],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    assert json.loads(done.stdout)["tokens"] > 0

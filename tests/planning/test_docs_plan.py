@@ -1,0 +1,70 @@
+"""docs/plan.md does what it says: every command of its console blocks is run, and what it prints is compared.
+
+Words must be the same. Numbers may differ by a twentieth of themselves, as bootstrap refits depend on the machine in
+their last digits. `REGROW_UPDATE_DOCS=1 pytest tests/planning/test_docs_plan.py` writes what is printed into the page.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "plan.md"
+_NUMBER = re.compile(r"\d[\d,]*\.?\d*(?:e[+-]?\d+)?")
+_TOLERANCE = 0.05
+
+
+def blocks(page: str) -> list[tuple[str, str]]:
+    """(command as written, what it prints) of every console block; a command may go on over a final backslash."""
+    found = []
+    for block in re.findall(r"```console\n(.*?)```", page, re.DOTALL):
+        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            command = re.match(r"(?:.*\\\n)*.*\n", part)
+            assert command is not None
+            found.append((command[0].rstrip("\n"), part[command.end() :]))
+    return found
+
+
+def words(text: str) -> list[str]:
+    return _NUMBER.sub("#", text).split()
+
+
+def numbers(text: str) -> list[float]:
+    return [float(found.replace(",", "").rstrip(".")) for found in _NUMBER.findall(text)]
+
+
+def test_the_comparison_can_fail() -> None:
+    (block,) = blocks("```console\n$ regrow x \\\n  --y\nstop at 1.18M tokens (1,010 to 2e-3)\n```")
+    assert block == ("regrow x \\\n  --y", "stop at 1.18M tokens (1,010 to 2e-3)\n")
+    assert numbers(block[1]) == [1.18, 1010.0, 0.002]
+    assert words(block[1]) == ["stop", "at", "#M", "tokens", "(#", "to", "#)"]
+
+
+def test_every_command_of_the_page_prints_what_the_page_says(monkeypatch, capsys, tmp_path: Path) -> None:
+    from regrow.cli.main import main
+
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    (tmp_path / "src").symlink_to(ROOT / "src")
+    monkeypatch.chdir(tmp_path)
+    page = PAGE.read_text()
+    commands = blocks(page)
+    assert len(commands) >= 6
+    for command, said in commands:
+        monkeypatch.setattr("sys.argv", shlex.split(command.replace("\\\n", " ")))
+        with pytest.raises(SystemExit) as end:
+            main()
+        out, err = capsys.readouterr()
+        assert not end.value.code, f"{command}: {err}"
+        printed = "".join(f"{line.rstrip()}\n" for line in (out + err).splitlines())
+        if os.environ.get("REGROW_UPDATE_DOCS"):
+            page = page.replace(f"$ {command}\n{said}", f"$ {command}\n{printed}")
+            continue
+        assert words(printed) == words(said), command
+        assert numbers(printed) == pytest.approx(numbers(said), rel=_TOLERANCE), command
+    if page != PAGE.read_text():
+        PAGE.write_text(page)

@@ -1,0 +1,282 @@
+"""The page as a reader meets it: in Chromium, by mouse and keyboard, on a desk, a phone and paper."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from report_browser import Browser
+
+from regrow.arch import catalog
+from regrow.planning import PlanSpec, Target, plan
+from regrow.report import build_report
+
+EVIL = '</script><img src=x onerror="window.pwned=1"><script>window.pwned=1</script>\''
+
+
+@pytest.fixture(scope="module")
+def page(study, comparison, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    rows = [{"family": "tiny-llama", "method": "depth", "form": "p2", "hold_out": "size", "mape": 0.008}]
+    path.write_text(
+        build_report(
+            study.runs,
+            study.laws,
+            study.plans,
+            held_out=study.held_out,
+            validation_rows=rows,
+            comparisons=[comparison],
+        )
+    )
+    return path
+
+
+def shown(browser: Browser, name: str) -> float:
+    return float(browser.run(f"document.querySelector('[data-out={name}]').dataset.value"))
+
+
+def choose(browser: Browser, name: str, value: str) -> None:
+    browser.run(
+        f"(() => {{ const e = document.querySelector('#planner-form').elements['{name}']; e.value = '{value}';"
+        "e.dispatchEvent(new Event('input', { bubbles: true })); })()"
+    )
+
+
+def visible(browser: Browser, selector: str) -> bool:
+    return browser.run(f"document.querySelector('{selector}').checkVisibility()")
+
+
+def test_it_opens_without_an_error_or_a_request(browser: Browser, page: Path) -> None:
+    browser.look()
+    browser.open(page)
+    assert browser.said == []
+    assert [r for r in browser.requests if not r.startswith(("file:", "about:", "data:"))] == []
+    assert sum(r.startswith("file:") for r in browser.requests) == 1
+
+
+def test_it_opens_on_the_plan(browser: Browser, page: Path, study) -> None:
+    browser.look()
+    browser.open(page)
+    answer = study.plans[0]
+    for name in ("tokens", "loss", "floor", "gpu_hours", "cost_usd", "next_doubling_gain", "flops"):
+        assert shown(browser, name) == pytest.approx(getattr(answer, name), rel=1e-6), name
+    assert shown(browser, "interval") == pytest.approx(answer.tokens_low, rel=1e-6)
+    assert shown(browser, "loss_interval") == pytest.approx(answer.loss_low, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("slider", "moves", "rises"),
+    [
+        ("params_before", "tokens", False),
+        ("pruning_rate", "tokens", True),
+        ("loss_before", "loss", True),
+        ("min_gain", "tokens", False),
+        ("mfu", "gpu_hours", False),
+        ("price", "cost_usd", True),
+        ("trial", "trial_loss", False),
+    ],
+)
+def test_every_slider_moves_the_answer_by_keyboard(browser: Browser, page: Path, slider, moves, rises) -> None:
+    browser.look()
+    browser.open(page)
+    before, text = shown(browser, moves), browser.run(f"document.querySelector('[name={slider}]').value")
+    curve = browser.run("document.querySelector('svg.live .line').getAttribute('d')")
+    browser.press(f"[name={slider}_slider]", "ArrowRight", 39, times=40)
+    assert browser.run(f"document.querySelector('[name={slider}]').value") != text
+    assert (shown(browser, moves) > before) is rises
+    assert shown(browser, moves) != before
+    if moves in ("tokens", "loss"):
+        assert browser.run("document.querySelector('svg.live .line').getAttribute('d')") != curve
+    assert browser.said == []
+
+
+@pytest.mark.parametrize("criterion", ["slope", "recovery", "target", "budget"])
+def test_another_criterion_shows_its_own_threshold_and_begins_near(browser: Browser, page: Path, criterion) -> None:
+    option = {"slope": "max_slope", "recovery": "share", "target": "target", "budget": "budget_hours"}[criterion]
+    browser.look()
+    browser.open(page)
+    before = shown(browser, "tokens")
+    choose(browser, "criterion", criterion)
+    assert visible(browser, f"[data-field={option}]")
+    assert not visible(browser, "[data-field=min_gain]")
+    assert visible(browser, "[data-field=loss_pruned]") is (criterion == "recovery")
+    assert shown(browser, "tokens") == pytest.approx(before, rel=0.1)
+    browser.press(f"[name={option}_slider]", "ArrowRight", 39, times=5)
+    assert browser.said == []
+    assert visible(browser, ".problem") or shown(browser, "tokens") != pytest.approx(before, rel=1e-3)
+
+
+def test_a_typed_value_counts_and_a_wrong_one_is_said(browser: Browser, page: Path, study) -> None:
+    browser.look()
+    browser.open(page)
+    choose(browser, "params_before", "8B")
+    spec = PlanSpec(params_before=8e9, pruning_rate=0.25, loss_before=2.91)
+    assert shown(browser, "tokens") == pytest.approx(plan(study.laws[0], spec).tokens, rel=1e-6)
+    choose(browser, "params_before", "many")
+    assert "Model size" in browser.run("document.querySelector('.problem').textContent")
+    assert browser.run("document.querySelector('[name=params_before]').getAttribute('aria-invalid')") == "true"
+    assert not visible(browser, ".answer-now")
+    choose(browser, "params_before", "8B")
+    assert visible(browser, ".answer-now")
+    assert browser.run("document.querySelector('.problem').textContent") == ""
+
+
+def test_a_named_model_sets_its_size_and_counts_its_shape(browser: Browser, page: Path, study) -> None:
+    browser.look()
+    browser.open(page)
+    choose(browser, "model", "Llama-3.1-8B")
+    spec = PlanSpec(architecture=catalog()["Llama-3.1-8B"], pruning_rate=0.25, loss_before=2.91)
+    answer = plan(study.laws[0], spec)
+    assert shown(browser, "tokens") == pytest.approx(answer.tokens, rel=1e-6)
+    assert shown(browser, "flops") == pytest.approx(answer.flops, rel=1e-6)
+    browser.press("[name=params_before_slider]", "ArrowRight", 39)
+    assert browser.run("document.querySelector('[name=model]').value") == ""
+
+
+def test_the_address_carries_the_setting(browser: Browser, page: Path, study) -> None:
+    browser.look()
+    setting = "law=1&params_before=8e9&pruning_rate=0.31&loss_before=2.05&criterion=target&target=2.2&gpu=a100&mfu=0.35"
+    browser.open(page, f"#{setting}&price=1.75")
+    spec = PlanSpec(
+        params_before=8e9,
+        pruning_rate=0.31,
+        loss_before=2.05,
+        criterion=Target(loss=2.2),
+        gpu="a100",
+        mfu=0.35,
+        price_usd_per_hour=1.75,
+    )
+    answer = plan(study.laws[1], spec)
+    for name in ("tokens", "loss", "gpu_hours", "cost_usd"):
+        assert shown(browser, name) == pytest.approx(getattr(answer, name), rel=1e-6), name
+    assert "criterion=target" in browser.run("location.hash")
+
+
+@pytest.mark.parametrize("bad", ["#law=99", "#params_before=x&gpu=none&criterion=no&model=no", "#%%%", "#law=-1&mfu=9"])
+def test_a_mangled_address_is_harmless(browser: Browser, page: Path, bad: str) -> None:
+    browser.look()
+    browser.open(page, bad)
+    assert browser.said == []
+    assert visible(browser, "#planner-form")
+
+
+def test_a_plan_by_another_criterion_opens_on_it(browser: Browser, study, tmp_path: Path) -> None:
+    spec = PlanSpec(params_before=3e6, pruning_rate=0.25, loss_before=2.91, criterion=Target(loss=2.95))
+    answer = plan(study.laws[0], spec)
+    path = tmp_path / "report.html"
+    path.write_text(build_report([], study.laws, [answer]))
+    browser.look()
+    browser.open(path)
+    assert browser.run("document.querySelector('[name=criterion]').value") == "target"
+    assert shown(browser, "tokens") == pytest.approx(answer.tokens, rel=1e-6)
+
+
+def test_a_failed_law_is_refused_in_words(browser: Browser, study, make_law, tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    path.write_text(build_report([], [make_law(status="failed", warnings=("no start converged",)), study.laws[1]]))
+    browser.look()
+    browser.open(path)
+    assert browser.said == []
+    assert visible(browser, ".answer-now")  # it begins with the law that works
+    choose(browser, "law", "0")
+    assert "no start converged" in browser.run("document.querySelector('.problem').textContent")
+    assert not visible(browser, ".answer-now")
+    assert browser.said == []
+
+
+def test_names_from_runs_are_text(browser: Browser, make_law, make_run, tmp_path: Path) -> None:
+    law = make_law(family=EVIL, warnings=(EVIL,))
+    runs = [make_run(law, 300_000, rate, name=f"{EVIL}{rate}") for rate in (0.15, 0.35)]
+    answer = plan(law, PlanSpec(params_before=3e6, pruning_rate=0.25, loss_before=2.91))
+    path = tmp_path / "report.html"
+    path.write_text(build_report(runs, [law], [answer], title=EVIL, notes=[EVIL]))
+    browser.look()
+    browser.open(path)
+    assert browser.run("typeof window.pwned") == "undefined"
+    assert browser.run("document.images.length") == 0
+    assert browser.run("document.title") == EVIL
+    assert EVIL in browser.run("document.querySelector('[name=law]').textContent")
+    assert browser.said == []
+
+
+@pytest.mark.parametrize("width", [360, 390, 768, 1280])
+def test_nothing_overflows_the_screen(browser: Browser, page: Path, width: int) -> None:
+    browser.look(width=width)
+    browser.open(page)
+    assert browser.run("document.documentElement.scrollWidth") <= width
+    seen = "[...document.querySelectorAll('main *')].filter(e => e.checkVisibility())"
+    wide = f"""{seen}.filter(e => !e.closest('.scroll, svg, .visually-hidden')
+        && e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML.slice(0, 80))"""
+    assert browser.run(wide) == []
+    # fingers: every slider is at least 24 pixels high (WCAG 2.2, 2.5.8)
+    assert browser.run(f"{seen}.filter(e => e.type === 'range' && e.offsetHeight < 24).length") == 0
+
+
+def test_on_a_phone_the_answer_stays_in_sight_while_sliders_move(browser: Browser, page: Path) -> None:
+    browser.look(width=390, height=800)
+    browser.open(page)
+    for name in ("params_before", "mfu", "trial"):
+        browser.run(f"document.querySelector('[name={name}_slider]').scrollIntoView({{ block: 'center' }})")
+        top, bottom = browser.run(
+            "(b => [b.top, b.bottom])(document.querySelector('.answer-now').getBoundingClientRect())"
+        )
+        assert top >= -1, name
+        assert bottom <= 800, name
+
+
+def test_dark_mode_is_dark(browser: Browser, page: Path) -> None:
+    paper = "getComputedStyle(document.body).backgroundColor"
+    browser.look()
+    browser.open(page)
+    light = browser.run(paper)
+    browser.look(dark=True)
+    assert light == "rgb(255, 255, 255)"
+    assert browser.run(paper) == "rgb(13, 17, 23)"
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_on_paper_nothing_is_clipped_and_it_is_light(browser: Browser, page: Path, dark: bool) -> None:
+    browser.look(width=720, media="print", dark=dark)
+    browser.open(page)
+    assert browser.run("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    tables = "[...document.querySelectorAll('.scroll')].filter(e => e.checkVisibility())"
+    assert browser.run(f"{tables}.length") > 3
+    assert browser.run(f"{tables}.filter(e => e.scrollWidth > e.clientWidth + 1).length") == 0
+    assert not visible(browser, "nav")
+    assert not visible(browser, "[name=pruning_rate_slider]")
+    assert visible(browser, ".answer-now")
+    assert browser.print().startswith(b"%PDF")
+    browser.look()
+
+
+def test_a_screen_reader_finds_its_way(browser: Browser, page: Path) -> None:
+    browser.look()
+    browser.open(page)
+    browser.ask("Accessibility.enable")
+    nodes = [n for n in browser.ask("Accessibility.getFullAXTree")["nodes"] if not n.get("ignored")]
+
+    def of(*roles: str) -> list[dict[str, Any]]:
+        return [n for n in nodes if n["role"]["value"] in roles]
+
+    assert len(of("main")) == len(of("navigation")) == len(of("banner")) == len(of("contentinfo")) == 1
+    for node in of("slider", "textbox", "combobox", "image", "form", "region", "table"):
+        name = node.get("name", {}).get("value", "")
+        assert name, node
+    # a slider speaks its value and not its place on a scale of a thousand
+    spoken = browser.run("document.querySelector('[name=params_before_slider]').getAttribute('aria-valuetext')")
+    assert spoken == "3M"
+    assert browser.run("[...document.querySelectorAll('th')].every(e => e.scope)")
+
+
+def test_the_answer_is_announced_once_the_hand_rests(browser: Browser, page: Path) -> None:
+    browser.look()
+    browser.open(page)
+    browser.press("[name=pruning_rate_slider]", "ArrowRight", 39, times=10)
+    moving = browser.run("document.querySelector('.spoken').textContent")
+    rested = browser.run(
+        "new Promise(r => setTimeout(r, 1000)).then(() => document.querySelector('.spoken').textContent)"
+    )
+    big = browser.run("document.querySelector('[data-out=tokens]').textContent")
+    assert big not in moving
+    assert rested.startswith(f"Stop at {big} tokens")
