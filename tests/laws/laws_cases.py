@@ -1,7 +1,5 @@
 """A known law and its runs, shared by the tests of this folder."""
 
-from dataclasses import replace
-
 import numpy as np
 
 from regrow.laws.simulate import simulate
@@ -33,18 +31,6 @@ def runs(
         params, sizes=sizes, rates=rates, tokens=tokens, loss_before=loss_before, run_noise=run_noise,
         point_noise=point_noise, seed=seed, **more,
     )  # fmt: skip
-
-
-def with_luck(records: list[RunRecord], luck: dict[int, float]) -> list[RunRecord]:
-    """The runs with the gap of each size multiplied by exp(luck)."""
-
-    def moved(r: RunRecord) -> RunRecord:
-        factor = np.exp(luck[r.params_before])
-        return replace(
-            r, curve=tuple(replace(p, loss=r.loss_before + (p.loss - r.loss_before) * factor) for p in r.curve)
-        )
-
-    return [moved(r) for r in records]
 
 
 def control(size: float, losses: dict[int, float], family: str = "simulated") -> RunRecord:

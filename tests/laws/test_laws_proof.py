@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from laws_cases import RATES, TOKENS, TRUTH, loss_before, runs, with_luck
+from laws_cases import RATES, TOKENS, TRUTH, loss_before, runs
 
 from regrow.errors import InputError
 from regrow.laws import check_trends, fit, rank_forms, validate
@@ -118,8 +118,8 @@ def test_intervals_cover_new_sizes_where_sizes_have_luck() -> None:
     for seed in range(25):
         rng = np.random.default_rng(500 + seed)
         luck = {round(n): 0.05 * rng.standard_normal() for n in (*sizes, 5e9)}
-        law = fit(with_luck(runs(seed, sizes=sizes, tokens=TOKENS[::2]), luck), draws=100, seed=seed)[0]
-        for r in with_luck(runs(10_000 + seed, sizes=(5e9,)), luck):
+        law = fit(runs(seed, sizes=sizes, tokens=TOKENS[::2], size_luck=luck), draws=100, seed=seed)[0]
+        for r in runs(10_000 + seed, sizes=(5e9,), size_luck=luck):
             low, high = law.interval(
                 params_before=5e9, pruning_rate=r.pruning_rate, tokens=TOKENS, loss_before=r.loss_before
             )

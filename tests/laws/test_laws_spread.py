@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from laws_cases import loss_before, runs, with_luck
+from laws_cases import loss_before, runs
 
 from regrow.laws import find_form
 from regrow.laws.fitting import fit_point
@@ -63,7 +63,7 @@ def test_a_size_that_stands_out_is_luck_of_the_size_not_of_runs() -> None:
     luck = dict(zip(map(round, sizes), (0.1, -0.1, -0.1, 0.1, 0.1, -0.1), strict=True))
     by_size, by_run = (
         fit_point(find_form("p2"), observe(records)[0]).spread
-        for records in (with_luck(runs(sizes=sizes), luck), runs(sizes=sizes, run_noise=0.03))
+        for records in (runs(sizes=sizes, size_luck=luck), runs(sizes=sizes, run_noise=0.03))
     )
     assert by_size.size > 4 * by_size.between
     assert by_run.between > 0.8 * 0.03 / (loss_before(1e9) + 0.6)

@@ -21,6 +21,7 @@ def simulate(
     form: str = "p2",
     run_noise: float = 0.0,
     point_noise: float = 0.0,
+    size_luck: Mapping[int, float] | None = None,
     seed: int = 0,
     family: str = "simulated",
     method: str = "depth",
@@ -33,6 +34,7 @@ def simulate(
         loss_before: loss before pruning (nats/token) as a function of the parameters.
         run_noise: standard deviation of a run's offset, nats.
         point_noise: standard deviation of a checkpoint around its run, nats.
+        size_luck: by whole parameters, the log of the factor by which that size's gaps miss the law; 0 for others.
 
     Raises:
         InputError: a parameter of the form is missing.
@@ -55,7 +57,8 @@ def simulate(
                 loss_before=np.full(d.shape, before),
             )
             noise = run_noise * rng.standard_normal() + point_noise * rng.standard_normal(d.shape)
-            loss = formula.value(theta, x)[0] + noise
+            value, base = formula.value(theta, x)[0], formula.baseline(theta, x)[0]
+            loss = base + (value - base) * np.exp((size_luck or {}).get(size, 0.0)) + noise
             runs.append(
                 RunRecord(
                     run=f"{size}-{rate:g}",
