@@ -30,6 +30,20 @@ def test_fit_for_people(regrow, table):
     assert "sim, depth" in done.out
 
 
+def test_fit_shows_both_baselines_where_the_controls_moved(regrow, table, tmp_path):
+    seen = pd.read_csv(table)
+    moved = tmp_path / "moved.csv"
+    drift = 0.05 * (seen.tokens / seen.tokens.max()) * (seen.method == "none")
+    seen.assign(loss=seen.loss + drift).to_csv(moved, index=False)
+    told = regrow("fit", moved, "--draws", 20, "--json").json
+    assert [law["baseline"] for law in (*told["laws"], *told["other_baseline"])] == ["initial", "control"]
+    said = regrow("fit", moved, "--draws", 20, "--out", tmp_path / "law.json")
+    rows = [line.split() for line in said.out.splitlines() if line.startswith("sim, depth")]
+    assert [row[3] for row in rows] == ["initial", "control"]
+    assert "controls moved" in said.err
+    assert [law["baseline"] for law in json.loads((tmp_path / "law.json").read_text())["laws"]] == ["initial"]
+
+
 def test_predict_is_near_the_truth_and_says_when_it_extrapolates(regrow, law_file):
     done = regrow("predict", law_file, *ASK, "--tokens", "100k", "--json")
     assert done.code == 0

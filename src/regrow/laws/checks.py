@@ -124,6 +124,6 @@ def few_runs(seen: Observations, spread: Spread) -> str | None:
     if spread.known:
         return None
     return (
-        f"{len(seen.runs)} run{'s' if len(seen.runs) > 1 else ''} leave nothing to estimate the spread between runs "
+        f"{len(seen.runs)} {'runs leave' if len(seen.runs) > 1 else 'run leaves'} nothing to estimate the spread between runs "
         "from: the spread within runs stands in for it, and intervals are a lower limit"
     )
