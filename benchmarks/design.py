@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from multiprocessing import Pool
 
 import numpy as np
-from laws_recovery import LARGER, LAWS, MIN_GAIN, RATES, SIZES, loss_before, natural
+from laws_recovery import LARGER, LAWS, MIN_GAIN, RATES, loss_before, natural
 
 from regrow.laws.fitting import fit
 from regrow.laws.law import Law
@@ -31,6 +31,7 @@ from regrow.laws.simulate import simulate
 from regrow.planning.design import FIRST_CHECKPOINT, DesignModel, DesignSpec, Doubt, StudyDesign, design
 from regrow.runs.record import RunRecord
 
+SIZES = (0.5e9, 1e9, 2e9)
 RATE, LEVEL = 0.25, 0.9
 RUN_NOISE, POINT_NOISE = 0.004, 0.002
 #: size, rate, tokens of a run

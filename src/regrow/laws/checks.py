@@ -123,7 +123,8 @@ def few_runs(seen: Observations, spread: Spread) -> str | None:
     """No degrees of freedom left for the spread between runs."""
     if spread.known:
         return None
+    who = "1 run leaves" if len(seen.runs) == 1 else f"{len(seen.runs)} runs leave"
     return (
-        f"{len(seen.runs)} {'runs leave' if len(seen.runs) > 1 else 'run leaves'} nothing to estimate the spread between runs "
-        "from: the spread within runs stands in for it, and intervals are a lower limit"
+        f"{who} nothing to estimate the spread between runs from: the spread within runs stands in for it, and "
+        "intervals are a lower limit"
     )
