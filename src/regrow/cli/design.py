@@ -62,6 +62,7 @@ def design(
     from regrow.errors import InputError
     from regrow.laws.files import load_laws
     from regrow.laws.law import select_law
+    from regrow.methods import is_masked
     from regrow.planning.cost import DEFAULT_MFU
     from regrow.planning.design import design as run
     from regrow.planning.information import Doubt
@@ -95,8 +96,8 @@ def design(
         context=context,
         level=level,
     )
-    masked = ":" in spec.method
-    PruneSpec(method=spec.method, rate=None if masked else rate)  # an unknown method is said before the search
+    # an unknown method is said before the search
+    PruneSpec(method=spec.method, rate=None if is_masked(spec.method) else rate)
     answer = run(spec, found, None if not runs else read_runs(*runs))
     written = [] if out is None else _write(answer.studies(), out)
     if as_json:

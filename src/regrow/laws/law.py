@@ -21,8 +21,9 @@ Status = Literal["ok", "bound", "flat", "failed"]
 _INSIDE = 1.0005
 #: a fitted range narrower than this ratio counts as this wide when distances outside it are measured
 _LEAST_RANGE = 1.5
-#: the logarithm of the largest factor that a size's luck may be: the t has long tails
-MOST_LUCK = 3.0
+#: the logarithm of the largest factor by which a size's gap is taken to miss the law: fourfold, which is a judgement;
+#: from few sizes the t has tails without limit
+MOST_LUCK = math.log(4.0)
 #: noise values per bootstrap draw; with the draws they make the quantiles of a new run
 _NOISE_PER_DRAW = 40
 

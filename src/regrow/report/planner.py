@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from regrow.arch import Architecture, catalog
 from regrow.errors import InputError
-from regrow.laws.law import Law
+from regrow.laws.law import MOST_LUCK, Law
 from regrow.methods import is_masked
 from regrow.planning.cost import DEFAULT_MFU, GPUS
 from regrow.planning.plan import Plan
@@ -96,6 +96,7 @@ def _law(law: Law, most: int) -> dict[str, Any]:
         "noise": _packed(law.noise_numbers[kept], "<f4"),
         "luck": _packed(law.widening_numbers[kept], "<f8"),
         "sizeSpread": law.size_spread,
+        "mostLuck": MOST_LUCK,
         "ranges": {name: list(ends) for name, ends in law.ranges.items()},
         "uses": list(law.formula.uses),
         "unsupported": law.unsupported,

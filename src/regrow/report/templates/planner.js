@@ -5,9 +5,8 @@
 
 const FEWEST = 1, MOST = 1e16, COARSE = 8, BISECTIONS = 50, TINY = 2.2250738585072014e-308;
 const GRID = Array.from({ length: 16 * 16 + 1 }, (_, i) => Math.pow(10, i / 16));
-/* past a fitted range by less than this ratio still counts as inside; a range is at least this wide; the logarithm of
-   the largest factor that a size's luck may be */
-const INSIDE = 1.0005, LEAST_RANGE = 1.5, MOST_LUCK = 3;
+/* past a fitted range by less than this ratio still counts as inside; a range is at least this wide */
+const INSIDE = 1.0005, LEAST_RANGE = 1.5;
 
 /* Numbers that travel as base64 of little-endian arrays: exact, and a third of their text. */
 function unpack(text, Kind) {
@@ -72,7 +71,7 @@ function curvesOf(law, s) {
   const drawn = law.draws.map((p, k) => {
     const curve = FORMS[law.form](p, s);
     if (law.sizeSpread === 0) return curve;
-    const luck = Math.min(Math.max(law.sizeSpread * law.luck[k] * far, -MOST_LUCK), MOST_LUCK), wider = Math.exp(luck);
+    const luck = Math.min(Math.max(law.sizeSpread * law.luck[k] * far, -law.mostLuck), law.mostLuck), wider = Math.exp(luck);
     return { base: curve.base, loss: tokens => curve.base + (curve.loss(tokens) - curve.base) * wider };
   });
   return { point: FORMS[law.form](law.params, s), draws: drawn };
