@@ -15,6 +15,7 @@ from regrow.ladder import FAMILY, RUNGS
 from regrow.laws import HoldOutResult, Law, check_trends, fit, save_laws, validate
 from regrow.planning import Gain, Plan, PlanSpec, plan
 from regrow.report import write_report
+from regrow.report.answers import answer
 from regrow.runs import RunRecord, read_runs
 from regrow.runs.store import write_json
 from regrow.study.run import RUNS, StudyResult
@@ -138,6 +139,7 @@ def run_demo(
         out=out / REPORT_FILE,
         held_out=unseen,
         validation_rows=[asdict(m.held_out) for m in methods],
+        comparisons=answer(laws, runs).comparisons,
         title="regrow demo: what small models say of a larger one",
     )
     return result

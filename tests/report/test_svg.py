@@ -104,6 +104,16 @@ def test_whiskers_are_seen_and_missing_ones_are_not_drawn() -> None:
     assert "nan" not in svg
 
 
+def test_whiskers_longer_than_most_are_cut_so_that_the_marks_stay_apart() -> None:
+    x, y = np.arange(1.0, 6.0), np.array([2.0, 2.1, 2.2, 2.3, 2.4])
+    high = np.array([2.5, 2.5, 2.5, 90.0, 90.0])
+    marks = Marks(x=x, y=y, style=0, tips=[""] * 5, low=y - 0.1, high=high)
+    root = ElementTree.fromstring(draw(chart(lines=[], marks=[marks], x_log=False), "c"))
+    heights = [float(p.get("d").split()[1].split("a")[0]) for p in root.iter("path") if "mark" in p.get("class", "")]
+    assert max(heights) - min(heights) > 100
+    assert any(g.get("clip-path") and len(g.findall("path[@class='whisker c0']")) == 5 for g in root.iter("g"))
+
+
 def test_ticks_of_one_axis_have_the_same_decimals() -> None:
     assert same_decimals([3.9, 4.0, 4.1]) == ["3.9", "4.0", "4.1"]
     assert same_decimals([0.0, 50.0]) == ["0", "50"]

@@ -16,6 +16,9 @@ from regrow.report.svg import Chart, Line, Marks, draw, legend_key
 from regrow.runs.record import RunRecord
 from regrow.units import format_count
 
+#: Rates this near, as a ratio, may be what one rate asked for came to at different sizes.
+_SAME_RATE = 1.1
+
 
 @dataclass(frozen=True, kw_only=True)
 class Panel:
@@ -37,10 +40,10 @@ class Key:
 def curve_panels(law: Law, fits: Sequence[RunFit], ident: str) -> tuple[list[Panel], list[Key]]:
     """A panel per size, small to large, measured marks over predicted lines, and the legend they share.
 
-    Runs of one rate (to three digits) look alike in every panel; runs that differ only by their seed share a line.
+    Runs of about one rate look alike in every panel (`rate_groups`); runs that differ only by their seed share a line.
     """
-    rates = sorted({_rate(fit) for fit in fits})
-    style = {rate: i for i, rate in enumerate(rates)}
+    groups = rate_groups(fits)
+    style = {rate: i for i, group in enumerate(groups) for rate in group}
     panels = []
     for number, size in enumerate(sorted({fit.run.params_before for fit in fits})):
         here = [fit for fit in fits if fit.run.params_before == size]
@@ -74,8 +77,30 @@ def curve_panels(law: Law, fits: Sequence[RunFit], ident: str) -> tuple[list[Pan
             rules=rules,
         )
         panels.append(Panel(heading=heading, held_out=held_out, svg=draw(chart, f"{ident}-{number}")))
-    keys = [Key(svg=legend_key(style[rate]), text=f"rate {rate}") for rate in rates]
+    keys = [
+        Key(svg=legend_key(i), text=f"rate {group[0]}{f' to {group[-1]}' if len(group) > 1 else ''}")
+        for i, group in enumerate(groups)
+    ]
     return panels, keys
+
+
+def rate_groups(fits: Sequence[RunFit]) -> list[list[str]]:
+    """Rates (to three digits) that stand for one: whole blocks and channels miss the rate asked for, by size.
+
+    Rising; a rate joins those up to a tenth below it, unless one of its sizes is among theirs.
+    """
+    sizes: dict[str, set[int]] = {}
+    for fit in fits:
+        sizes.setdefault(_rate(fit), set()).add(fit.run.params_before)
+    groups: list[list[str]] = []
+    for rate in sorted(sizes, key=float):
+        last = groups[-1] if groups else []
+        taken = set().union(*(sizes[other] for other in last))
+        if last and float(rate) <= _SAME_RATE * float(last[0]) and not sizes[rate] & taken:
+            last.append(rate)
+        else:
+            groups.append([rate])
+    return groups
 
 
 def _rate(fit: RunFit) -> str:

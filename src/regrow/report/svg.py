@@ -103,8 +103,8 @@ def draw(chart: Chart, ident: str) -> Markup:
         *(_rule(value, label, y, left, right) for value, label in chart.rules),
         *(_band(line, x, y) for line in chart.lines if line.low is not None and line.high is not None),
         *(_path(line, x, y) for line in chart.lines),
-        "</g>",
         *(whisker for marks in chart.marks for whisker in _whiskers(marks, x, y)),
+        "</g>",
         *(mark for marks in chart.marks for mark in _marks(marks, x, y)),
         *_labels(chart.marks, x, y),
         "</svg>",
@@ -113,9 +113,15 @@ def draw(chart: Chart, ident: str) -> Markup:
 
 
 def _heights(chart: Chart) -> np.ndarray:
-    """Every y that must be seen. A band that is wide against the data is cut, so that the data stay readable."""
+    """Every y that must be seen.
+
+    A band that is wide against the data is cut, and of whiskers the longer half, so that the data stay readable.
+    """
     shown = [*(marks.y for marks in chart.marks), *(line.y for line in chart.lines)]
-    shown += [end for marks in chart.marks for end in (marks.low, marks.high) if end is not None]
+    for ends in ([marks.low for marks in chart.marks], [marks.high for marks in chart.marks]):
+        known = [end[np.isfinite(end)] for end in ends if end is not None]
+        if known and (flat := np.concatenate(known)).size:
+            shown.append(np.array([np.median(flat)]))
     seen = np.concatenate([*shown, np.array([value for value, _ in chart.rules])])
     seen = seen[np.isfinite(seen)]
     if not seen.size:
