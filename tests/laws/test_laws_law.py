@@ -10,7 +10,7 @@ from laws_cases import loss_before, runs
 
 from regrow.errors import InputError
 from regrow.laws import fit, load_laws, save_laws, select_law
-from regrow.laws.law import Law
+from regrow.laws.law import Law, _quantiles
 
 INSIDE = {"params_before": 1e9, "pruning_rate": 0.25, "tokens": 1e9, "loss_before": loss_before(1e9)}
 OLD = Path(__file__).parent / "fixtures" / "law_format_1.json"
@@ -163,3 +163,12 @@ def test_select(law: Law) -> None:
         select_law(laws, method="wdth")
     with pytest.raises(InputError, match="no law"):
         select_law([])
+
+
+@pytest.mark.parametrize("n", [1, 2, 57, 200])
+def test_quantiles_are_those_of_numpy(n: int) -> None:
+    values = np.random.default_rng(n).standard_normal((n, 3))
+    for share, mine in zip((0.05, 0.5, 0.95), _quantiles(values, 0.05, 0.5, 0.95), strict=True):
+        assert mine == pytest.approx(np.quantile(values, share, axis=0), abs=1e-12)
+    endless = np.where(np.arange(n)[:, None] > 0, np.inf, values[:1])
+    assert not np.isnan(_quantiles(endless, 0.95)[0]).any()

@@ -231,7 +231,7 @@ class Law:
             log_loss = log_loss.reshape(-1, *log_loss.shape[2:])
         tail = (1 - level) / 2
         # a draw without limits may be past what a float can hold
-        low, high = np.exp(np.minimum(np.quantile(log_loss, [tail, 1 - tail], axis=0), 700))
+        low, high = (np.exp(np.minimum(end, 700)) for end in _quantiles(log_loss, tail, 1 - tail))
         point = self.loss(**inputs)  # the interval of a skewed bootstrap may miss its own point estimate
         return np.minimum(low, point), np.maximum(high, point)
 
@@ -335,6 +335,20 @@ class Law:
         lines.append(f"  {shown}; spread of log loss: runs {self.run_spread:.2g}, checkpoints {self.point_spread:.2g}")
         lines.extend(f"  ! {warning}" for warning in self.warnings)
         return "\n".join(lines)
+
+
+def _quantiles(values: np.ndarray, *shares: float) -> list[np.ndarray]:
+    """Quantiles over the first axis, linear between order statistics: `np.quantile` imports the whole of numpy.ma."""
+    ordered = np.sort(values, axis=0)
+    out = []
+    for share in shares:
+        at = share * (len(ordered) - 1)
+        below = int(at)
+        low, high = ordered[below], ordered[min(below + 1, len(ordered) - 1)]
+        # two infinite ones have no difference
+        step = np.subtract(high, low, out=np.zeros_like(low), where=high > low)
+        out.append(low + (at - below) * step)
+    return out
 
 
 def _check(name: str, values: np.ndarray, good: bool, hint: str) -> None:
