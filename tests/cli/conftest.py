@@ -31,6 +31,17 @@ class Result:
         return json.loads(self.out)
 
 
+def one_line_error(done: Result, *says: str) -> None:
+    """Exit 2, nothing on stdout, and on stderr one line `error: ...` that says these, without a traceback."""
+    assert done.code == 2
+    assert done.out == ""
+    lines = [line for line in done.err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    assert "Traceback" not in done.err
+    for text in says:
+        assert text in lines[0]
+
+
 @pytest.fixture
 def regrow(monkeypatch, capsys):
     """Run `regrow ...` in this process; what escapes `main` is a bug and fails the test."""

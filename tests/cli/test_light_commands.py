@@ -7,7 +7,7 @@ import os
 import pandas as pd
 import pytest
 
-from .conftest import true_loss
+from .conftest import one_line_error, true_loss
 
 ASK = ("--params-before", "4M", "--rate", "0.25", "--loss-before", "3.2")
 
@@ -131,16 +131,6 @@ def test_report_writes_one_file(regrow, table, law_file, tmp_path):
 def test_json_has_no_nan(regrow, table):
     text = regrow("fit", table, "--draws", 10, "--json").out
     json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} in JSON"))
-
-
-def one_line_error(done, *says: str) -> None:
-    assert done.code == 2
-    assert done.out == ""
-    lines = [line for line in done.err.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1
-    assert "Traceback" not in done.err
-    for text in says:
-        assert text in lines[0]
 
 
 def changed(table, tmp_path, change):

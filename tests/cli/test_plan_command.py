@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from .conftest import one_line_error
+
 ASK = ("--params-before", "4M", "--loss-before", "3.2")
 
 
@@ -25,14 +27,6 @@ def laws_file(law_file, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("laws") / "laws.json"
     save_laws([law, *others], path)
     return path
-
-
-def one_line_error(done, *says: str) -> None:
-    assert (done.code, done.out) == (2, "")
-    (line,) = [line for line in done.err.splitlines() if line.startswith("error: ")]
-    assert "Traceback" not in done.err
-    for text in says:
-        assert text in line
 
 
 def test_compare_prints_the_contracts_json(regrow, laws_file):

@@ -6,15 +6,7 @@ import json
 
 import pytest
 
-
-def one_line_error(done, *says: str) -> None:
-    assert done.code == 2
-    assert done.out == ""
-    lines = [line for line in done.err.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1
-    assert "Traceback" not in done.err
-    for text in says:
-        assert text in lines[0]
+from .conftest import one_line_error
 
 
 @pytest.mark.parametrize(("name", "begins"), [("r.html", b"<!doctype html>"), ("r.md", b"# "), ("r.png", b"\x89PNG")])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from regrow.cli.options import AsJson, Family, number, print_json, print_table
+from regrow.cli.options import AsJson, Family, number, parse_rates, print_json, print_table
 
 if TYPE_CHECKING:
     from regrow.planning.study_design import DesignModel, StudyDesign
@@ -81,7 +81,7 @@ def design(
         candidates=tuple(_model(part) for text in candidate for part in _parts(text)),
         method=method or (found.method if found else "depth"),
         family=family,
-        rates=tuple(_number(part, "--rates") for part in _parts(rates)),
+        rates=parse_rates(rates),
         tokens=() if tokens is None else tuple(_count(part, "--tokens") for part in _parts(tokens)),
         seeds=seeds,
         budget_flops=budget_flops,

@@ -75,3 +75,13 @@ def number(value: float | None, spec: str = ".3f") -> str:
 def percent(value: float | None) -> str:
     """A fraction as a percentage for people; a dash where it is missing."""
     return "-" if value is None or value != value else f"{100 * value:.2f}%"
+
+
+def parse_rates(text: str) -> tuple[float, ...]:
+    """The rates of `--rates`, as in `0.15,0.25,0.35`; raises `InputError` for what are no numbers."""
+    from regrow.errors import InputError
+
+    try:
+        return tuple(float(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise InputError(f"{text!r} are not rates", where="--rates", hint="write them like 0.15,0.25,0.35") from None

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from regrow.cli.options import AsJson, Family, LawFile, Method, number, print_json, print_table
+from regrow.cli.options import AsJson, Family, LawFile, Method, number, parse_rates, print_json, print_table
 
 if TYPE_CHECKING:
     from regrow.arch import Architecture
@@ -129,7 +129,7 @@ def plan(
 
     wanted = CompareSpec(
         base=spec,
-        rates=None if rates is None else _rates(rates),
+        rates=None if rates is None else parse_rates(rates),
         params_after=None if params_after is None else parse_count(params_after, what="--params-after"),
         served_tokens=None if served_tokens is None else parse_count(served_tokens, what="--served-tokens"),
         sparse_speedup=1.0 if sparse_speedup is None else sparse_speedup,
@@ -162,15 +162,6 @@ def _shape_or_params(text: str) -> "Architecture | float":
         return float(parse_count(text))
     except InputError:
         return _shape(text)
-
-
-def _rates(text: str) -> tuple[float, ...]:
-    from regrow.errors import InputError
-
-    try:
-        return tuple(float(part) for part in text.split(",") if part.strip())
-    except ValueError:
-        raise InputError(f"{text!r} are not rates", where="--rates", hint="write them like 0.15,0.25,0.35") from None
 
 
 def _print_comparison(comparison: "Comparison") -> None:

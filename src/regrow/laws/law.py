@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -128,7 +129,7 @@ class Law:
         factor = self.size_spread * self.widening_numbers.reshape(-1, *(1,) * reach.ndim) * reach
         return np.exp(np.clip(factor, -MOST_LUCK, MOST_LUCK))
 
-    @property
+    @cached_property
     def widening_numbers(self) -> np.ndarray:
         """A number per draw from Student's t, [draws], as the spread is known from few sizes; fixed, so that
         predictions repeat."""
@@ -136,7 +137,7 @@ class Law:
         dof = max(float(self.diagnostics.get("size_dof", 1.0)), 1.0)
         return rng.standard_normal(len(self.draws)) / np.sqrt(rng.chisquare(dof, len(self.draws)) / dof)
 
-    @property
+    @cached_property
     def noise_numbers(self) -> np.ndarray:
         """Log-loss noise of a new run's checkpoint, [draws, k]; fixed, so that predictions repeat."""
         rng = np.random.default_rng(0)

@@ -25,7 +25,7 @@ _BLOCK = 400_000
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Problem:
-    """What is fitted: `log_loss` is [n] or [B, n], `weights` [n] or [B, n]; `free` [p] says what may move.
+    """What is fitted: `log_loss` is [n] or [B, n], `weights` [n]; `free` [p] says what may move.
 
     `lower` and `upper`, [p], bound the scaled parameters.
     """
@@ -39,11 +39,9 @@ class Problem:
     upper: np.ndarray
     delta: float = HUBER_DELTA
 
-    def rows(self, block: slice) -> tuple[np.ndarray, np.ndarray]:
-        """Targets and weights of a block of candidates."""
-        y = self.log_loss if self.log_loss.ndim == 1 else self.log_loss[block]
-        w = self.weights if self.weights.ndim == 1 else self.weights[block]
-        return y, w
+    def targets(self, block: slice) -> np.ndarray:
+        """Targets of a block of candidates."""
+        return self.log_loss if self.log_loss.ndim == 1 else self.log_loss[block]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -60,7 +58,7 @@ class Solutions:
 
 
 def solve(problem: Problem, starts: np.ndarray, *, iterations: int = 60, tolerance: float = 1e-10) -> Solutions:
-    """Minimise from every start [B, p]; candidate b uses row b of the targets and weights where these are 2-D."""
+    """Minimise from every start [B, p]; candidate b uses row b of the targets where these are 2-D."""
     step = max(1, _BLOCK // max(1, starts.shape[1] * len(problem.x.tokens)))
     parts = [
         _solve_block(problem, starts[i : i + step], slice(i, i + step), iterations, tolerance)
@@ -73,26 +71,26 @@ def solve(problem: Problem, starts: np.ndarray, *, iterations: int = 60, toleran
     )
 
 
-def _objective(problem: Problem, theta: np.ndarray, y: np.ndarray, w: np.ndarray) -> np.ndarray:
+def _objective(problem: Problem, theta: np.ndarray, y: np.ndarray) -> np.ndarray:
     value = problem.form.value(theta, problem.x)
-    total = np.sum(w * huber(np.log(np.where(value > 0, value, np.nan)) - y, problem.delta), axis=1)
+    total = np.sum(problem.weights * huber(np.log(np.where(value > 0, value, np.nan)) - y, problem.delta), axis=1)
     return np.where(np.isfinite(total), total, np.inf)
 
 
 def _solve_block(problem: Problem, starts: np.ndarray, block: slice, iterations: int, tolerance: float) -> Solutions:
     with np.errstate(all="ignore"):  # a wild start may overflow; its objective is inf and it is never the best
         theta = np.clip(starts, problem.lower, problem.upper)
-        y, w = problem.rows(block)
+        y = problem.targets(block)
         damping = np.full(len(theta), 1.0)
-        objective = _objective(problem, theta, y, w)
+        objective = _objective(problem, theta, y)
         settled = ~np.isfinite(objective)
         for _ in range(iterations):
             active = np.flatnonzero(~settled)
             if not active.size:
                 break
-            y_a, w_a = (v if v.ndim == 1 else v[active] for v in (y, w))
-            proposal = _propose(problem, theta[active], y_a, w_a, damping[active])
-            reached = _objective(problem, proposal, y_a, w_a)
+            y_a = y if y.ndim == 1 else y[active]
+            proposal = _propose(problem, theta[active], y_a, damping[active])
+            reached = _objective(problem, proposal, y_a)
             better = reached < objective[active]
             # relative gain small, or nothing left to try
             small = better & (objective[active] - reached <= tolerance * objective[active])
@@ -104,7 +102,7 @@ def _solve_block(problem: Problem, starts: np.ndarray, block: slice, iterations:
     return Solutions(theta=theta, objective=objective, converged=settled & np.isfinite(objective))
 
 
-def _propose(problem: Problem, theta: np.ndarray, y: np.ndarray, w: np.ndarray, damping: np.ndarray) -> np.ndarray:
+def _propose(problem: Problem, theta: np.ndarray, y: np.ndarray, damping: np.ndarray) -> np.ndarray:
     """One damped step from every candidate [b, p], projected on the bounds."""
     value, jacobian = problem.form.value_and_jacobian(theta, problem.x)
     assert jacobian is not None
@@ -113,8 +111,8 @@ def _propose(problem: Problem, theta: np.ndarray, y: np.ndarray, w: np.ndarray, 
     rows = jacobian[:, moving, :] / value[:, None, :]
     residual = np.log(value) - y
     size = np.abs(residual)
-    irls = w * np.where(size <= problem.delta, 1.0, problem.delta / np.maximum(size, 1e-300))
-    inner = w * (size <= problem.delta)
+    irls = problem.weights * np.where(size <= problem.delta, 1.0, problem.delta / np.maximum(size, 1e-300))
+    inner = problem.weights * (size <= problem.delta)
     gradient = np.einsum("bpn,bn->bp", rows, irls * residual)
     wide = rows * irls[:, None, :]
     majoriser = wide @ rows.transpose(0, 2, 1)

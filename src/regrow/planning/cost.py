@@ -80,6 +80,13 @@ def check_mfu(mfu: float) -> float:
     return mfu
 
 
+def check_rate(rate: float, *, where: str | None = None) -> float:
+    """`rate` if it is a fraction in (0, 1), else `InputError`."""
+    if not 0 < rate < 1:
+        raise InputError(f"pruning rate {rate:g}", where=where, hint="it is a fraction between 0 and 1, both excluded")
+    return rate
+
+
 def gpu_hours(flops: float, *, gpu: Gpu, mfu: float = DEFAULT_MFU) -> float:
     """GPU-hours (of one GPU) that `flops` floating-point operations take at this utilisation of the peak."""
     return flops / (gpu.peak_flops * check_mfu(mfu)) / 3600.0

@@ -16,7 +16,16 @@ import numpy as np
 
 from regrow.errors import InputError
 from regrow.methods import is_masked, parse_pattern
-from regrow.planning.cost import check_mfu, cost_usd, find_gpu, gpu_hours, prune_model, say_gpu_time, say_usd
+from regrow.planning.cost import (
+    check_mfu,
+    check_rate,
+    cost_usd,
+    find_gpu,
+    gpu_hours,
+    prune_model,
+    say_gpu_time,
+    say_usd,
+)
 from regrow.planning.plan import Plan, PlanSpec, plan
 from regrow.units import format_count
 
@@ -67,9 +76,7 @@ class CompareSpec:
             if not self.rates:
                 raise InputError("no pruning rates", where=where, hint="give fractions such as 0.15,0.25,0.35")
         for rate in (*(self.rates or ()), *self.masked_rates.values()):
-            if not 0 < rate < 1:
-                hint = "it is a fraction between 0 and 1, both excluded"
-                raise InputError(f"pruning rate {rate:g}", where=where, hint=hint)
+            check_rate(rate, where=where)
         if self.params_after is not None and not 1 <= self.params_after < self.base.size:
             raise InputError(
                 f"{format_count(self.params_after)} parameters after pruning a model of {format_count(self.base.size)}",

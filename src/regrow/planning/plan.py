@@ -15,6 +15,7 @@ from regrow.planning.cost import (
     DEFAULT_MFU,
     PrunedModel,
     check_mfu,
+    check_rate,
     cost_usd,
     find_gpu,
     gpu_hours,
@@ -85,10 +86,8 @@ class PlanSpec:
             raise InputError("a plan needs one model", hint="give either its parameters or its architecture")
         if not (np.isfinite(self.size) and self.size >= 1):
             raise InputError(f"{self.size:g} parameters before pruning", hint="give a positive count, e.g. 8B")
-        if self.pruning_rate is not None and not 0 < self.pruning_rate < 1:
-            raise InputError(
-                f"pruning rate {self.pruning_rate:g}", hint="it is a fraction between 0 and 1, both excluded"
-            )
+        if self.pruning_rate is not None:
+            check_rate(self.pruning_rate)
         if not (np.isfinite(self.loss_before) and self.loss_before > 0):
             raise InputError(f"a loss before pruning of {self.loss_before:g}", hint="give nats per token")
         if not 0 < self.level < 1:

@@ -11,7 +11,7 @@ from regrow.arch import Architecture
 from regrow.errors import InputError, RegrowError
 from regrow.laws.law import Law
 from regrow.methods import is_masked
-from regrow.planning.cost import DEFAULT_MFU, check_mfu, cost_usd, find_gpu
+from regrow.planning.cost import DEFAULT_MFU, check_mfu, check_rate, cost_usd, find_gpu
 from regrow.planning.frontier import CompareSpec, Comparison, compare
 from regrow.planning.plan import Plan, PlanSpec, plan
 from regrow.runs.record import RunRecord
@@ -46,9 +46,7 @@ class Question:
         if self.params_before is not None and self.architecture is not None:
             raise InputError("a model by name and by size", where="report", hint="give one of them")
         for rate in self.pruning_rates:
-            if not 0 < rate < 1:
-                hint = "it is a fraction between 0 and 1, both excluded"
-                raise InputError(f"pruning rate {rate:g}", where="report", hint=hint)
+            check_rate(rate, where="report")
         find_gpu(self.gpu)
         check_mfu(self.mfu)
         cost_usd(None, price_usd_per_hour=self.price_usd_per_hour)
@@ -123,7 +121,7 @@ def _base(runs: Sequence[RunRecord], question: Question, family: str) -> PlanSpe
         size = float(max(run.params_before for run in runs))
     before = question.loss_before
     if before is None:
-        same = [run.loss_before for run in runs if size / _SAME_SIZE <= run.params_before <= size * _SAME_SIZE]
+        same = [run.loss_before for run in runs if _is_of_size(run, size)]
         if not same:
             hint = "give it with --loss-before, read on the same held-out text"
             raise InputError(f"no run tells the loss of the unpruned {format_count(size)}", where="report", hint=hint)
@@ -150,13 +148,16 @@ def _rates(law: Law, runs: Sequence[RunRecord], size: float, question: Question)
     return (None,) if is_masked(law.method) else (float(f"{np.mean(law.ranges['pruning_rate']):.3g}"),)
 
 
+def _is_of_size(run: RunRecord, size: float) -> bool:
+    return size / _SAME_SIZE <= run.params_before <= size * _SAME_SIZE
+
+
 def _rate_of_runs(law: Law, runs: Sequence[RunRecord], size: float) -> float | None:
     """The middle rate of the law's runs of this size; None without any."""
     here = sorted(
         run.pruning_rate
         for run in runs
-        if (run.family, run.method) == (law.family, law.method)
-        and size / _SAME_SIZE <= run.params_before <= size * _SAME_SIZE
+        if (run.family, run.method) == (law.family, law.method) and _is_of_size(run, size)
     )
     return here[len(here) // 2] if here else None
 

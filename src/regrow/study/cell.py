@@ -10,6 +10,7 @@ import torch
 from regrow.data import Blocks, read_documents, tokenize
 from regrow.evaluation import evaluate
 from regrow.ladder import find_corpus, find_model
+from regrow.methods import is_masked
 from regrow.models.load import count_params, load_model, load_tokenizer
 from regrow.models.masks import zero_masks
 from regrow.pruning.calibration import choose_blocks
@@ -42,7 +43,7 @@ def run_cell(cell: Cell, out: Path) -> RunRecord:
         )
         model, plan = prune_model(model, cell.prune, calibration)
         after, rate = plan.params_after, plan.pruning_rate
-        masks = zero_masks(model) if ":" in cell.method else {}
+        masks = zero_masks(model) if is_masked(cell.method) else {}
     record = RunRecord(
         run=cell.name,
         family=cell.family,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from regrow.errors import InputError, one_of
-from regrow.methods import WIDTH
+from regrow.methods import WIDTH, is_masked
 from regrow.pruning.spec import PruneSpec
 from regrow.runs import CONTROL, spec_hash
 from regrow.training.spec import TrainSpec
@@ -107,7 +107,7 @@ class StudySpec:
         for model in self.models:
             prunes: list[PruneSpec | None] = [None] if self.controls else []
             for method in self.methods:
-                for rate in (None,) if ":" in method else self.rates_by_method.get(method, self.rates):
+                for rate in (None,) if is_masked(method) else self.rates_by_method.get(method, self.rates):
                     axes = self.width_axes if method == WIDTH else None
                     scorer = self.scorers.get(method)
                     prunes.append(PruneSpec(method=method, rate=rate, scorer=scorer, axes=axes))

@@ -12,6 +12,7 @@ import torch
 from regrow.data import Blocks, read_documents, split_documents, tokenize
 from regrow.errors import InputError
 from regrow.evaluation import evaluate
+from regrow.methods import is_masked
 from regrow.models.load import count_nonzero, count_params, load_model, load_tokenizer
 from regrow.models.masks import zero_masks
 from regrow.models.save import PRUNE_RECORD
@@ -92,7 +93,7 @@ def post_train(
     if loss_before is None:
         loss_before = evaluate(reference, held).loss
     method = origin.method if origin else (CONTROL if is_control else "other")
-    sparse = ":" in method
+    sparse = is_masked(method)
     after = count_nonzero(network) if sparse else count_params(network)
     distilled = f"distillation:T={spec.distill_temperature:g},mix={spec.distill_mix:g}"
     asked: dict[str, Any] = {
