@@ -16,7 +16,14 @@ import huggingface_hub
 import torch
 import transformers.utils.logging as hf_logging
 from safetensors import safe_open
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from regrow.arch import Architecture
 from regrow.errors import InputError
@@ -38,13 +45,9 @@ def load_model(
     Raises `InputError` if there is no such model, its family is not supported, or its files are broken or incomplete.
     """
     where = str(_existing(path_or_name))
-    with _one_line_errors(where, "cannot read the model's config"):
-        # the raw file first: transformers fills a missing key with the 7B model's value and takes that for true
-        arch = Architecture.from_pretrained(where) if Path(where).is_dir() else None
-        config = AutoConfig.from_pretrained(where, trust_remote_code=False)
-        Architecture.from_config(config.to_dict(), where=where)
+    config, arch = read_config(where)
     with _one_line_errors(where, "cannot load the weights"):
-        _check_size(where, arch)
+        _check_size(where, arch if Path(where).is_dir() else None)
     with _one_line_errors(where, "cannot load the weights"), quiet():
         model, report = AutoModelForCausalLM.from_pretrained(
             where,
@@ -64,6 +67,32 @@ def load_model(
             hint="it is incomplete; fetch or save it again",
         )
     return model.eval()
+
+
+def read_config(path_or_name: str | Path) -> tuple[PretrainedConfig, Architecture]:
+    """A model's config and architecture, without its weights. Raises `InputError` as `load_model` does."""
+    where = str(_existing(path_or_name))
+    with _one_line_errors(where, "cannot read the model's config"):
+        # the raw file first: transformers fills a missing key with the 7B model's value and takes that for true
+        raw = Architecture.from_pretrained(where) if Path(where).is_dir() else None
+        config = AutoConfig.from_pretrained(where, trust_remote_code=False)
+        return config, raw or Architecture.from_config(config.to_dict(), where=where)
+
+
+def local_checkpoint(path_or_name: str | Path) -> Path:
+    """The folder of a checkpoint: the one given, or that of a Hub name, fetched into the Hub's cache if need be.
+
+    Raises `InputError` if there is no such model.
+    """
+    where = _existing(path_or_name)
+    if isinstance(where, Path):
+        return where
+    with _one_line_errors(where, "cannot fetch the model"), quiet():
+        return Path(
+            huggingface_hub.snapshot_download(
+                where, allow_patterns=["*.safetensors", "*.json", "*.jinja", "tokenizer.model", "*.txt"]
+            )
+        )
 
 
 def _check_size(where: str, arch: Architecture | None) -> None:

@@ -1,0 +1,304 @@
+"""A model one decoder block at a time: what lets calibration and pruning run in the memory of one block.
+
+`BlockStream` walks the blocks of a checkpoint folder (or of a model in memory) in order. Each block is transformers'
+own decoder layer with its weights loaded, and gets from transformers' own model class the rotary embeddings and the
+attention mask of its layer type; so a walk through all blocks is the forward pass, with never more than one of them in
+memory beside the hidden states.
+
+Shapes: tokens [samples, length], hidden states [samples, length, hidden].
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+
+from regrow.arch import Architecture
+from regrow.errors import InputError, RunFailed
+from regrow.models.layout import split_block_name
+from regrow.models.load import architecture_of, quiet, read_config
+from regrow.models.shards import ShardReader
+
+#: Tokens per forward pass: bounds the activations inside a block, whatever the model's context.
+BATCH_TOKENS = 4096
+
+#: Entries of the vocabulary whose logits are computed at a time.
+VOCABULARY_CHUNK = 16384
+
+EMBEDDING, FINAL_NORM, OUTPUT = "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"
+
+
+class Source(Protocol):
+    """Where a stream's parameters come from.
+
+    `config` is transformers' config of the model that they make; `layout` has each parameter's name, shape and type as
+    a tensor on the meta device, tied embeddings once; `read` gives some of them as they are stored, not to be changed.
+    """
+
+    config: PretrainedConfig
+    arch: Architecture
+    layout: Mapping[str, torch.Tensor]
+
+    def read(self, names: Iterable[str]) -> dict[str, torch.Tensor]: ...
+
+
+class FolderSource:
+    """The parameters of a checkpoint folder, read when asked for.
+
+    Raises `InputError` if it is not a whole checkpoint of a supported family.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.config, self.arch = read_config(folder)
+        self._reader = ShardReader(folder)
+        stored = self._reader.layout
+        if EMBEDDING not in stored and EMBEDDING.removeprefix("model.") in stored:
+            raise InputError(
+                "the checkpoint holds a base model without its output layer",
+                where=str(folder),
+                hint="save it as a causal language model first",
+            )
+        expected = {name: tensor.shape for name, tensor in skeleton_of(self.config).named_parameters()}
+        self.layout: Mapping[str, torch.Tensor] = {name: stored[name] for name in expected if name in stored}
+        absent = [name for name in expected if name not in stored]
+        if absent:
+            raise InputError(
+                f"the checkpoint lacks {len(absent)} tensors, first {absent[0]!r}",
+                where=str(folder),
+                hint="it is incomplete; fetch or save it again",
+            )
+        # a tied output layer that is stored all the same is the embedding once more
+        foreign = sorted(set(stored) - set(expected) - ({OUTPUT} if self.arch.tied else set()))
+        if foreign:
+            raise InputError(
+                f"parameter {foreign[0]!r} is not one of the Llama/Qwen kind",
+                where=str(folder),
+                hint="merge adapters into the model, or give a plain checkpoint",
+            )
+        for name, shape in expected.items():
+            if stored[name].shape != shape:
+                raise InputError(
+                    f"{name!r} has the shape {tuple(stored[name].shape)} where config.json makes {tuple(shape)}",
+                    where=str(folder),
+                    hint="its config is another model's",
+                )
+
+    def read(self, names: Iterable[str]) -> dict[str, torch.Tensor]:
+        return self._reader.read(names)
+
+
+class ModelSource:
+    """The parameters of a model in memory."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.config, self.arch = model.config, architecture_of(model)
+        self._parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
+        self.layout: Mapping[str, torch.Tensor] = {name: tensor.to("meta") for name, tensor in self._parameters.items()}
+
+    def read(self, names: Iterable[str]) -> dict[str, torch.Tensor]:
+        return {name: self._parameters[name] for name in names}
+
+
+def skeleton_of(config: PretrainedConfig) -> PreTrainedModel:
+    """The causal language model that a config makes, without any numbers (all on the meta device)."""
+    with quiet(), torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config, attn_implementation=config._attn_implementation)
+
+
+class BlockStream:
+    """A walk through a model's decoder blocks, one in memory at a time.
+
+    Args:
+        source: where the parameters come from; see `open_stream` for the usual two.
+        device: where blocks are run and hidden states lie.
+        dtype: what they are computed in; None: see `compute_dtype`.
+
+    Usage::
+
+        stream = open_stream("model-folder")
+        hidden = stream.embed(tokens)
+        for layer, block in stream.blocks():
+            hidden = stream.run(block, hidden)
+        loss = stream.loss(hidden, tokens)
+    """
+
+    def __init__(self, source: Source, *, device: str | torch.device = "cpu", dtype: torch.dtype | None = None) -> None:
+        self.source, self.config, self.arch = source, source.config, source.arch
+        self.device = torch.device(device)
+        self.dtype = dtype or compute_dtype(self.device, source.layout[EMBEDDING].dtype)
+        skeleton = skeleton_of(self.config)
+        self._block_class, self._norm_class = type(skeleton.model.layers[0]), type(skeleton.model.norm)
+        self._arguments = _LayerArguments(skeleton.model, self.device, self.dtype)
+
+    @property
+    def layers(self) -> int:
+        """Decoder blocks of the model."""
+        return self.arch.layers
+
+    def names(self, layer: int) -> list[str]:
+        """The parameters of a block, by their names in the checkpoint."""
+        return [name for name in self.source.layout if (place := split_block_name(name)) and place[0] == layer]
+
+    def block(self, layer: int) -> Any:
+        """One decoder block in the compute type: a copy of its own, free to be changed."""
+        with torch.device("meta"):
+            block = self._block_class(self.config, layer)
+        state = {}
+        for name, tensor in self.source.read(self.names(layer)).items():
+            place = split_block_name(name)
+            assert place is not None
+            state[place[1]] = tensor.to(self.device, self.dtype, copy=True)
+        block.load_state_dict(state, assign=True)
+        return block.requires_grad_(False).eval()
+
+    def blocks(self, layers: Iterable[int] | None = None) -> Iterator[tuple[int, Any]]:
+        """`(layer, block)` in order, or those of `layers`. A block is let go when the next is asked for."""
+        for layer in range(self.layers) if layers is None else layers:
+            block = self.block(layer)
+            yield layer, block
+            del block
+
+    def embed(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Hidden states [samples, length, hidden] before the first block; only the rows that occur are read.
+
+        Raises `InputError` for tokens that are not of this model's vocabulary.
+        """
+        check_tokens(tokens, self.arch)
+        table = self.source.read([EMBEDDING])[EMBEDDING]
+        return table[tokens.long().to(table.device)].to(self.device, self.dtype)
+
+    @torch.no_grad()
+    def run(self, block: nn.Module, hidden: torch.Tensor, *, out: torch.Tensor | None = None) -> torch.Tensor:
+        """Hidden states after a block, in batches of `BATCH_TOKENS`. `out` may be `hidden`: it is then overwritten."""
+        out = torch.empty_like(hidden) if out is None else out
+        arguments = self.arguments(block, hidden.shape[1])
+        for rows in batches(hidden):
+            out[rows] = block(hidden[rows], **arguments)
+        return out
+
+    def arguments(self, block: Any, length: int) -> dict[str, Any]:
+        """What transformers hands to this block beside the hidden states: rotary embeddings, mask, positions."""
+        return self._arguments(length)[block.self_attn.layer_idx]
+
+    @torch.no_grad()
+    def norm(self, hidden: torch.Tensor) -> torch.Tensor:
+        """The final norm of hidden states [..., hidden]: what the output layer reads."""
+        return self._final_norm()(hidden)
+
+    @torch.no_grad()
+    def loss(self, hidden: torch.Tensor, tokens: torch.Tensor) -> float:
+        """Mean cross-entropy in nats/token of each sample's tokens after the first, from the last hidden states.
+
+        The output layer runs in chunks of tokens and vocabulary, so that neither all logits nor the whole matrix in
+        the compute type is ever there. The sum is taken in float64. Raises `RunFailed` if the loss is not finite.
+        """
+        name = EMBEDDING if self.arch.tied else OUTPUT
+        matrix = self.source.read([name])[name]
+        norm = self._final_norm()
+        targets = tokens.long()[:, 1:].to(self.device)
+        logsum = torch.full(targets.shape, -math.inf, device=self.device)
+        picked = torch.zeros(targets.shape, device=self.device)
+        for start in range(0, matrix.shape[0], VOCABULARY_CHUNK):
+            entries = matrix[start : start + VOCABULARY_CHUNK].to(self.device, self.dtype)
+            for rows in batches(hidden, BATCH_TOKENS // 4):
+                logits = (norm(hidden[rows, :-1]) @ entries.T).float()
+                logsum[rows] = torch.logaddexp(logsum[rows], logits.logsumexp(-1))
+                place = targets[rows] - start
+                inside = (place >= 0) & (place < len(entries))
+                found = logits.gather(-1, place.clamp(0, len(entries) - 1)[..., None])[..., 0]
+                picked[rows] = torch.where(inside, found, picked[rows])
+        loss = (logsum - picked).double().mean().item()
+        if not math.isfinite(loss):
+            raise RunFailed("the loss is not finite", where="calibration", hint="the model's weights may be broken")
+        return loss
+
+    def _final_norm(self) -> nn.Module:
+        with torch.device("meta"):
+            norm = self._norm_class(self.arch.hidden, eps=self.config.rms_norm_eps)
+        weight = self.source.read([FINAL_NORM])[FINAL_NORM].to(self.device, self.dtype, copy=True)
+        norm.load_state_dict({"weight": weight}, assign=True)
+        return norm.requires_grad_(False)
+
+
+def open_stream(
+    model: str | Path | PreTrainedModel, *, device: str | torch.device | None = None, dtype: torch.dtype | None = None
+) -> BlockStream:
+    """A stream over a checkpoint folder or a model in memory. The device is the model's own, or the CPU.
+
+    Raises `InputError` if it is not a checkpoint of a supported family.
+    """
+    if isinstance(model, PreTrainedModel):
+        return BlockStream(ModelSource(model), device=model.device if device is None else device, dtype=dtype)
+    return BlockStream(FolderSource(model), device=device or "cpu", dtype=dtype)
+
+
+def compute_dtype(device: torch.device, stored: torch.dtype) -> torch.dtype:
+    """What to compute in: the stored type on an accelerator, float32 on a CPU.
+
+    Most CPUs emulate 16-bit arithmetic, hundreds of times slower than float32, and a block at a time costs little
+    memory.
+    """
+    return torch.float32 if device.type == "cpu" else stored
+
+
+def batches(hidden: torch.Tensor, tokens: int | None = None) -> list[slice]:
+    """Slices of the samples of hidden states [samples, length, ...] that hold `tokens` tokens, or one sample."""
+    size = max(1, (tokens or BATCH_TOKENS) // hidden.shape[1])
+    return [slice(start, start + size) for start in range(0, hidden.shape[0], size)]
+
+
+def check_tokens(tokens: torch.Tensor, arch: Architecture) -> None:
+    """Raise `InputError` unless these are calibration tokens [samples, length] of the model's vocabulary."""
+    if tokens.ndim != 2 or not tokens.numel() or tokens.is_floating_point():
+        raise InputError(
+            f"calibration tokens of shape {tuple(tokens.shape)} and type {tokens.dtype}",
+            where="calibration",
+            hint="give whole numbers in the shape [blocks, length]",
+        )
+    low, high = int(tokens.min()), int(tokens.max())
+    if low < 0 or high >= arch.vocab:
+        raise InputError(
+            f"token {high if high >= arch.vocab else low} is outside the model's vocabulary of {arch.vocab}",
+            where="calibration",
+            hint="tokenise the text with the model's own tokenizer",
+        )
+
+
+class _LayerArguments:
+    """The keyword arguments of every block, caught from transformers' own forward pass of the family.
+
+    The blocks of a skeleton are replaced by ones that note what they are given and hand the hidden states on. The
+    arguments depend on the length alone (samples are of one length, without padding), so one sample serves all.
+    """
+
+    def __init__(self, model: Any, device: torch.device, dtype: torch.dtype) -> None:
+        self._model, self._device, self._dtype = model, device, dtype
+        self._known: tuple[int, list[dict[str, Any]]] = (0, [])
+        # the frequencies are computed, not loaded; on the meta device they would be empty
+        with torch.device(device):
+            model.rotary_emb = type(model.rotary_emb)(config=model.config)
+        model.norm = nn.Identity()
+        model.layers = nn.ModuleList(_Catcher() for _ in model.layers)
+        model.eval()
+
+    def __call__(self, length: int) -> list[dict[str, Any]]:
+        if self._known[0] != length:
+            states = torch.zeros(1, length, self._model.config.hidden_size, device=self._device, dtype=self._dtype)
+            with torch.no_grad():
+                self._model(inputs_embeds=states, use_cache=False)
+            self._known = length, [layer.arguments for layer in self._model.layers]
+        return self._known[1]
+
+
+class _Catcher(nn.Module):
+    """Stands in a block's place and keeps its keyword arguments."""
+
+    def forward(self, hidden_states: torch.Tensor, **arguments: Any) -> torch.Tensor:
+        self.arguments = arguments
+        return hidden_states
