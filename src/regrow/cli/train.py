@@ -31,7 +31,7 @@ def train(
     micro_batch: Annotated[int | None, typer.Option(help="Blocks in one forward pass; the rest accumulates.")] = None,
     eval_at: Annotated[str, typer.Option(help="`log:10`, `linear:10`, or a list such as 10k,100k.")] = "log:10",
     held_out_blocks: Annotated[int, typer.Option(help="Held-out blocks in every evaluation.")] = 64,
-    precision: Annotated[str, typer.Option(help="`bf16` or `fp32`.")] = "bf16",
+    precision: Annotated[str, typer.Option(help="`bf16`, `fp32`, or `auto`: bf16 where it is fast.")] = "auto",
     seed: Annotated[int, typer.Option(help="Of the run's own data order.")] = 0,
     temperature: Annotated[float, typer.Option(help="Of the distillation.")] = 1.0,
     mix: Annotated[float, typer.Option(help="Share of the distillation in the loss; the rest is cross-entropy.")] = 1.0,

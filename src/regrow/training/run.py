@@ -20,8 +20,10 @@ from regrow.errors import InputError, RunFailed
 from regrow.evaluation import check_vocabulary
 from regrow.models.load import quiet
 from regrow.models.save import save_checkpoint
-from regrow.runs import RunRecord, RunWriter
+from regrow.runs import RunRecord, RunWriter, read_run
+from regrow.runs.store import RUN_FILE
 from regrow.training.callbacks import CurveCallback, MaskCallback, OnProgress
+from regrow.training.precision import resolve_precision
 from regrow.training.spec import TrainSpec
 from regrow.training.trainer import OrderedBlocks, PostTrainer
 
@@ -60,7 +62,7 @@ def train_model(
     """Post-train `model` in place and write the run folder `out`.
 
     Args:
-        model: a causal LM with fp32 weights, as it is trained (in bf16 autocast where the spec says so). Load it so:
+        model: a causal LM with fp32 weights, as it is trained (in bf16 autocast where asked). Load it so:
             `.to()` from bf16 would leave the rotary frequencies rounded.
         spec: what to train. `record.spec` must hold it, as it names the run.
         record: the run's identity: sizes, method, rate and loss before pruning.
@@ -89,9 +91,12 @@ def train_model(
     masks = masks or {}
     order = BlockOrder(blocks=len(train), seed=spec.seed)
     positions = spec.steps * spec.batch_blocks
+    unfinished = read_run(out).details if resume and (out / RUN_FILE).exists() else {}
+    precision = resolve_precision(spec.precision, model.device, recorded=unfinished.get("precision"))
     details = {
         **record.details,
         **hardware(),
+        "precision": precision,
         "batch_tokens": spec.batch_tokens,
         "sequence_length": spec.sequence_length,
         "train_fingerprint": train.fingerprint,
@@ -110,6 +115,7 @@ def train_model(
     use_cache = model.config.use_cache
     trainer = PostTrainer(
         spec=spec,
+        precision=precision,
         losses=losses,
         teacher=teacher,
         model=model,

@@ -10,7 +10,7 @@ from typing import Any
 from regrow.errors import InputError, one_of
 
 SCHEDULES = ("constant", "cosine")
-PRECISIONS = ("bf16", "fp32")
+PRECISIONS = ("auto", "bf16", "fp32")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,8 @@ class TrainSpec:
         eval_at: token counts at which the held-out loss is read; empty for `default_milestones`.
         held_out_blocks: blocks of held-out text in every evaluation.
         seed: of the run's own data order.
-        precision: `bf16` (autocast over fp32 weights) or `fp32`.
+        precision: `bf16` (autocast over fp32 weights), `fp32`, or `auto`: bf16 where the hardware multiplies in it
+            natively, else fp32; the run's record says which.
         micro_batch_blocks: blocks in one forward pass; the rest of a batch is accumulated. None: a whole batch.
         save_every_tokens: how often a checkpoint is written; 0 for the end only, None for every milestone.
         distill_temperature, distill_mix: used with a teacher: loss = mix * T^2 * KL(teacher || student at T) +
@@ -46,7 +47,7 @@ class TrainSpec:
     weight_decay: float = 0.0
     betas: tuple[float, float] = (0.9, 0.95)
     max_grad_norm: float = 1.0
-    precision: str = "bf16"
+    precision: str = "auto"
     micro_batch_blocks: int | None = None
     save_every_tokens: int | None = None
     distill_temperature: float = 1.0

@@ -43,9 +43,18 @@ def distillation_loss(student: torch.Tensor, teacher: torch.Tensor, *, temperatu
 class PostTrainer(Trainer):
     """Keeps the cross-entropy of every micro-batch in `losses`, so that training losses compare with held-out ones."""
 
-    def __init__(self, *, spec: TrainSpec, losses: list[torch.Tensor], teacher: PreTrainedModel | None, **rest: Any):
+    def __init__(
+        self,
+        *,
+        spec: TrainSpec,
+        precision: str,
+        losses: list[torch.Tensor],
+        teacher: PreTrainedModel | None,
+        **rest: Any,
+    ):
         super().__init__(**rest)
         self.spec = spec
+        self.bf16 = precision == "bf16"
         self.losses = losses
         self.teacher = teacher
         # the loss below is a mean over equal micro-batches: Trainer is to divide it by the accumulation steps
@@ -61,7 +70,7 @@ class PostTrainer(Trainer):
         ids = inputs["input_ids"]
         # autocast here and not by TrainingArguments.bf16, which would wrap the model's forward for good: held-out
         # losses are then read in bf16 too, and differ from those of the same weights on disk
-        with torch.autocast(ids.device.type, dtype=torch.bfloat16, enabled=self.spec.precision == "bf16"):
+        with torch.autocast(ids.device.type, dtype=torch.bfloat16, enabled=self.bf16):
             outputs = model(input_ids=ids, use_cache=False)
             if self.teacher is not None:
                 with torch.no_grad():
