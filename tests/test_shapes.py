@@ -75,9 +75,55 @@ def test_methods_from_elsewhere_have_no_known_shape() -> None:
 
 
 def test_rates_that_nothing_reaches_name_those_that_exist() -> None:
-    with pytest.raises(InputError, match=r"no shape of this model reaches rate 0\.95; nearest rates: 0\."):
+    with pytest.raises(InputError, match=r"no shape of this model reaches rate 0\.95 \(.*\); nearest rates: 0\."):
         shapes.prune_shape(TINY, "depth", 0.95)
     with pytest.raises(InputError, match=r"no shape of this model reaches rate 0\.99999"):
         shapes.prune_shape(TINY, "width", 0.99999)
     with pytest.raises(InputError, match="needs a pruning rate"):
         shapes.prune_shape(TINY, "width", None)
+
+
+def test_a_stated_multiple_is_kept_to() -> None:
+    before = catalog()["Llama-3.1-8B"]
+    for multiple in (64, 256):
+        after = shapes.shape_for_rate(before, 0.25, multiple_of=multiple)
+        assert after.hidden % multiple == after.intermediate % multiple == 0
+        assert abs(shapes.rate_between(before, after) - 0.25) <= shapes.RATE_TOLERANCE
+    # nine query heads: a hidden width that is a multiple of both 9 and 64 is the full one alone
+    smol = catalog()["SmolLM2-135M"]
+    assert shapes.shape_for_rate(smol, 0.2, multiple_of=64).hidden == smol.hidden
+    with pytest.raises(InputError, match=r"nearest rates: 0\.\d+ and 0\.\d+"):
+        shapes.shape_for_rate(TINY, 0.25, multiple_of=64)
+
+
+@pytest.mark.parametrize("name", ["Llama-3.1-8B", "Qwen2.5-7B", "SmolLM2-135M"])
+def test_candidate_shapes_differ_and_all_meet_the_rate(name: str) -> None:
+    before = catalog()[name]
+    found = shapes.shapes_for_rate(before, 0.25, 4)
+    assert found[0] == shapes.shape_for_rate(before, 0.25)
+    assert len({(shape.hidden, shape.kv_heads) for shape in found}) == len(found) == 4
+    assert all(abs(shapes.rate_between(before, shape) - 0.25) <= shapes.RATE_TOLERANCE for shape in found)
+    # one axis alone leaves nothing to choose
+    assert len(shapes.shapes_for_rate(before, 0.25, 4, axes=("intermediate",))) == 1
+
+
+def test_depth_within_a_tolerance_or_the_two_nearest() -> None:
+    block = TINY.block_params / TINY.params
+    assert shapes.layers_for_rate(TINY, block + 0.004, tolerance=0.005).layers == 2
+    assert shapes.layers_for_rate(TINY, block + 0.006).layers == 2
+    with pytest.raises(InputError, match=rf"nearest rates: {block:.4f} and {2 * block:.4f}"):
+        shapes.layers_for_rate(TINY, block + 0.006, tolerance=0.005)
+
+
+def test_explicit_shapes() -> None:
+    assert shapes.explicit_shape(TINY, {"layers": 1}) == TINY.with_shape(layers=1)
+    after = shapes.explicit_shape(TINY, {"hidden": 50, "kv_heads": 1})
+    assert (after.hidden, after.kv_heads, after.heads, after.intermediate) == (50, 1, 2, TINY.intermediate)
+    for sizes, says in (
+        ({"hidden": 50}, "nearest: 48 and 52"),
+        ({"hidden": 65}, "the model has 64"),
+        ({"layers": 3}, "the whole model"),
+        ({"layers": 0}, "give 1 to 3"),
+    ):
+        with pytest.raises(InputError, match=says):
+            shapes.explicit_shape(TINY, sizes)

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from regrow.arch import Architecture
 from regrow.errors import InputError
 from regrow.methods import DEPTH, WIDTH, parse_pattern
+from regrow.units import format_count
 
 #: How far the rate of a width-pruned shape may lie from the target.
 RATE_TOLERANCE = 0.005
@@ -46,12 +47,11 @@ def prune_shape(before: Architecture, method: str, rate: float | None) -> Pruned
         n, m = pattern
         params = before.params - before.layers * before.block_matrix_params // m * (m - n)
         return Pruned(before, params, 1 - params / before.params)
-    search = {DEPTH: layers_for_rate, WIDTH: shape_for_rate}.get(method)
-    if search is None:
+    if method not in (DEPTH, WIDTH):
         return None
     if rate is None:
         raise InputError(f"{method} pruning needs a pruning rate", hint="give the fraction of parameters removed")
-    after = search(before, rate)
+    after = layers_for_rate(before, rate) if method == DEPTH else shape_for_rate(before, rate)
     return Pruned(after, after.params, rate_between(before, after))
 
 
@@ -60,19 +60,22 @@ def rate_between(before: Architecture, after: Architecture) -> float:
     return 1 - after.params / before.params
 
 
-def layers_for_rate(before: Architecture, rate: float) -> Architecture:
+def layers_for_rate(before: Architecture, rate: float, *, tolerance: float | None = None) -> Architecture:
     """The architecture with as many blocks dropped as come nearest to the rate; at least one goes and one stays.
 
-    Raises `InputError` naming the nearest rates if the rate is more than half a block away from all of them.
+    Blocks are whole, so the nearest may be up to half a block away, 1.4 points of the rate for Llama-3.1-8B. Raises
+    `InputError` naming the nearest rates if it is further, or further than `tolerance` where one is given.
     """
     if before.layers < 2:
-        raise InputError("the model has one block", where="depth", hint="it cannot be pruned in depth")
+        raise InputError("the model has one block", where="depth", hint="it cannot be pruned in depth; prune its width")
     shapes = [before.with_shape(layers=layers) for layers in range(before.layers - 1, 0, -1)]
     nearest = min(shapes, key=lambda shape: abs(rate_between(before, shape) - rate))
-    half_a_block = 0.5 * before.block_params / before.params
+    allowed = 0.5 * before.block_params / before.params
+    if tolerance is not None:
+        allowed = min(allowed, tolerance)
     # the slack keeps a rate exactly half-way out of the hands of rounding
-    if abs(rate_between(before, nearest) - rate) > half_a_block * (1 + 1e-9):
-        raise _infeasible(rate, (rate_between(before, shape) for shape in shapes), where="depth")
+    if abs(rate_between(before, nearest) - rate) > allowed * (1 + 1e-9):
+        raise _infeasible(before, rate, (rate_between(before, shape) for shape in shapes), where="depth")
     return nearest
 
 
@@ -81,6 +84,7 @@ def shape_for_rate(
     rate: float,
     *,
     axes: Sequence[str] | None = None,
+    multiple_of: int | None = None,
     tolerance: float = RATE_TOLERANCE,
 ) -> Architecture:
     """The width-pruned architecture for a rate.
@@ -94,24 +98,47 @@ def shape_for_rate(
     hidden width by the largest not above a 16th, kept a multiple of the number of query heads where transformers
     demands it (Llama); KV groups, each with its query heads, by the largest not above an 8th, at least one. So 14336
     and 4096 move by 128, tiny widths of 112 and 48 by 2 and 4. Where no shape on it is within the tolerance, finer
-    feed-forward steps are tried, down to 2, and then, unless `axes` are given, fewer KV groups.
+    feed-forward steps are tried, down to 2, and then, unless `axes` are given, fewer KV groups. With `multiple_of`
+    both widths are multiples of it (and of the query heads, for Llama), and no finer step is tried.
 
     Raises `InputError` naming the nearest rates that exist if none is within the tolerance.
+    """
+    return shapes_for_rate(before, rate, 1, axes=axes, multiple_of=multiple_of, tolerance=tolerance)[0]
+
+
+def shapes_for_rate(
+    before: Architecture,
+    rate: float,
+    count: int,
+    *,
+    axes: Sequence[str] | None = None,
+    multiple_of: int | None = None,
+    tolerance: float = RATE_TOLERANCE,
+) -> list[Architecture]:
+    """Up to `count` width-pruned architectures for a rate that differ in the proportions of their axes.
+
+    The first is the one of `shape_for_rate`. The others, of the same grid and tolerance, spread evenly between the
+    two ends: the one that takes most from the hidden width and the one that takes least; no axis is cut to less
+    than half of what the even shape leaves of it. Raises as `shape_for_rate` does.
     """
     default = ("hidden", "intermediate")
     slack = tolerance * before.params + 1  # a parameter more than asked: the exact test is on the rate, below
     least, most = (1 - rate) * before.params - slack, (1 - rate) * before.params + slack
     tried: tuple[Sequence[str], int] = default, 2
     for allowed in (default, (*default, "kv_heads")) if axes is None else (axes,):
-        step = intermediate_step(before)
-        while step >= 2:
+        step = multiple_of or intermediate_step(before)
+        while step >= (multiple_of or 2):
             tried = allowed, step
-            grid = _grid(before, allowed, step, least, most)
+            grid = _grid(before, allowed, step, multiple_of, least, most)
             close = [widths for widths in grid if abs(_rate(before, widths) - rate) <= tolerance]
             if close:
-                return _narrowed(before, _most_even(before, close, allowed, rate))
+                even = _most_even(before, close, allowed, rate)
+                chosen = [even, *(_spread(close, even, count - 1, rate, before) if count > 1 else [])]
+                return [_narrowed(before, widths) for widths in chosen]
             step //= 2
-    raise _infeasible(rate, (_rate(before, widths) for widths in _grid(before, *tried)), where="width")
+    raise _infeasible(
+        before, rate, (_rate(before, widths) for widths in _grid(before, *tried, multiple_of)), where="width"
+    )
 
 
 class _Widths(NamedTuple):
@@ -123,10 +150,12 @@ class _Widths(NamedTuple):
 
 def hidden_step(arch: Architecture) -> int:
     """Channels the hidden width moves by; see `shape_for_rate`."""
-    unit = arch.heads if arch.model_type in _HIDDEN_DIVIDES_BY_HEADS else 1
-    powers = [2**k for k in range(7, 0, -1)]
-    steps = [math.lcm(unit, power) for power in powers]
+    steps = [math.lcm(_hidden_unit(arch), 2**k) for k in range(7, 0, -1)]
     return next((step for step in steps if step <= arch.hidden // 16), steps[-1])
+
+
+def _hidden_unit(arch: Architecture) -> int:
+    return arch.heads if arch.model_type in _HIDDEN_DIVIDES_BY_HEADS else 1
 
 
 def intermediate_step(arch: Architecture) -> int:
@@ -145,17 +174,22 @@ def _sizes(full: int, step: int, free: bool) -> list[int]:
 
 
 def _grid(
-    before: Architecture, axes: Sequence[str], fine: int, least: float = 0.0, most: float = math.inf
+    before: Architecture,
+    axes: Sequence[str],
+    fine: int,
+    multiple_of: int | None = None,
+    least: float = 0.0,
+    most: float = math.inf,
 ) -> Iterator[_Widths]:
     """Every shape on the grid, but the original, of `least` to `most` parameters.
 
-    `fine` is the step of the feed-forward width.
+    `fine` is the step of the feed-forward width, `multiple_of` that of the hidden width where it is not the rule's.
     """
     widths = _sizes(before.intermediate, fine, "intermediate" in axes)
     for kv_heads in _sizes(before.kv_heads, kv_step(before), "kv_heads" in axes):
         heads = kv_heads * (before.heads // before.kv_heads)
         attention = before.with_shape(kv_heads=kv_heads, heads=heads)
-        step = hidden_step(attention)
+        step = hidden_step(attention) if multiple_of is None else math.lcm(_hidden_unit(attention), multiple_of)
         hiddens = _sizes(before.hidden, step, "hidden" in axes)
         # with fewer heads the full width may itself be off the grid; it stays allowed where transformers takes it
         if before.model_type in _HIDDEN_DIVIDES_BY_HEADS:
@@ -202,14 +236,66 @@ def _narrowed(before: Architecture, widths: _Widths) -> Architecture:
     )
 
 
-def _infeasible(rate: float, feasible: Iterable[float], *, where: str) -> InputError:
+def _spread(close: Sequence[_Widths], even: _Widths, count: int, rate: float, before: Architecture) -> list[_Widths]:
+    """`count` of the shapes, without the even one, as different from it and each other as the grid allows."""
+    # one shape per pair of hidden width and KV heads: that with the feed-forward width that comes nearest to the rate
+    nearest: dict[tuple[int, int], _Widths] = {}
+    for widths in close:
+        if any(2 * getattr(widths, axis) < getattr(even, axis) for axis in ("hidden", "intermediate", "kv_heads")):
+            continue
+        place = widths.kv_heads, widths.hidden
+        best = nearest.get(place)
+        if best is None or abs(_rate(before, widths) - rate) < abs(_rate(before, best) - rate):
+            nearest[place] = widths
+    nearest.pop((even.kv_heads, even.hidden), None)
+    others = [nearest[place] for place in sorted(nearest)]
+    if len(others) <= count:
+        return others
+    if count == 1:
+        return [others[-1]]
+    return [others[round(k * (len(others) - 1) / (count - 1))] for k in range(count)]
+
+
+def explicit_shape(before: Architecture, sizes: Mapping[str, int]) -> Architecture:
+    """The architecture with the sizes asked for: `layers` alone, or any of `hidden`, `intermediate` and `kv_heads`.
+
+    Query heads follow their KV heads. Raises `InputError` for a size above the model's, for a shape that is the whole
+    model, and for a hidden width that transformers would refuse, naming the two nearest that it takes.
+    """
+    for axis, size in sizes.items():
+        full = getattr(before, axis)
+        if not 1 <= size <= full:
+            raise InputError(f"{axis}={size}: the model has {full}", where="shape", hint=f"give 1 to {full}")
+    after = before.with_shape(**sizes)
+    if "kv_heads" in sizes:
+        after = after.with_shape(heads=after.kv_heads * (before.heads // before.kv_heads))
+    if after == before:
+        raise InputError("this is the whole model's shape", where="shape", hint="make at least one size smaller")
+    unit = _hidden_unit(after)
+    if after.hidden % unit and after.model_type in _HIDDEN_DIVIDES_BY_HEADS:
+        below = after.hidden // unit * unit
+        near = [str(size) for size in (below, below + unit) if 0 < size <= before.hidden]
+        raise InputError(
+            f"hidden={after.hidden} does not divide over {unit} query heads, which transformers demands of "
+            f"{after.model_type}",
+            where="shape",
+            hint=f"nearest: {' and '.join(near)}",
+        )
+    return after
+
+
+def _infeasible(before: Architecture, rate: float, feasible: Iterable[float], *, where: str) -> InputError:
     rates = sorted(set(feasible))
-    below = [f"{r:.4f}" for r in rates if r < rate][-1:]
-    above = [f"{r:.4f}" for r in rates if r > rate][:1]
+    below, above = [r for r in rates if r < rate][-1:], [r for r in rates if r > rate][:1]
     # beyond an end, the two at that end are the nearest
-    named = below + above if below and above else [f"{r:.4f}" for r in (rates[:2] if above else rates[-2:])]
-    if not named:
-        return InputError(f"no shape of this model reaches rate {rate}", where=where, hint="allow other axes")
-    return InputError(
-        f"no shape of this model reaches rate {rate}", where=where, hint=f"nearest rates: {' and '.join(named)}"
-    )
+    nearest = below + above if below and above else (rates[:2] if above else rates[-2:])
+    what = f"no shape of this model reaches rate {rate:.6g} ({_left(before, rate)} parameters)"
+    if not nearest:
+        return InputError(what, where=where, hint="allow other axes")
+    named = " and ".join(f"{r:.4f}" for r in nearest)
+    left = " and ".join(_left(before, r) for r in nearest)
+    return InputError(what, where=where, hint=f"nearest rates: {named} ({left} parameters)")
+
+
+def _left(before: Architecture, rate: float) -> str:
+    return format_count((1 - rate) * before.params)

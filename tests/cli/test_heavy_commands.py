@@ -32,7 +32,45 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(regrow, tiny_model, tmp_pa
     done = regrow("prune", tiny_model, "--method", "2:4", "--dry-run", "--out", tmp_path / "out", "--json")
     assert done.code == 0
     assert done.json["params_after"] < done.json["params_before"]
+    assert done.json["non_embedding_after"] < done.json["params_after"]
     assert not (tmp_path / "out").exists()
+    done = regrow("prune", tiny_model, "--method", "depth", "--rate", "0.12", "--dry-run")
+    assert done.code == 0
+    for says in ("layers", "non-embedding", "asked 0.1200", "tied embeddings counted once"):
+        assert says in done.out
+    assert done.err.startswith("note: asked for rate 0.1200, nearest in whole blocks is")
+
+
+def test_targets_by_count_and_by_shape(regrow, tiny_model):
+    ask = ("prune", tiny_model, "--method", "width", "--dry-run", "--json")
+    count = regrow(*ask, "--params", "80k").json
+    assert abs(count["params_after"] - 80_000) <= 0.005 * count["params_before"]
+    shape = regrow(*ask, "--shape", "hidden=28,intermediate=40").json
+    assert shape["changes"] == {"hidden": [32, 28], "intermediate": [64, 40]}
+    axes = regrow(*ask, "--rate", "0.05", "--axes", "intermediate").json
+    assert set(axes["changes"]) == {"intermediate"}
+    assert regrow(*ask, "--rate", "0.2", "--multiple-of", "4").json["changes"]["intermediate"][1] % 4 == 0
+
+
+@pytest.mark.parametrize(
+    ("ask", "says"),
+    [
+        ("--method width", "no rate given"),
+        ("--rate 0.2", "--method: no method given"),
+        ("--method width --rate 0.2", "--out: no output folder"),
+        ("--method width --rate 0.2 --params 80k", "rate and params given together"),
+        ("--method width --params many --dry-run", "--params"),
+        ("--method width --params 9B --dry-run", "9B parameters asked of a model that has"),
+        ("--method width --params 1 --dry-run", "nearest rates: 0."),
+        ("--method width --rate 1e-7 --dry-run", "nearest rates: 0."),
+        ("--method depth --rate 0.12 --strict --dry-run", "nearest rates: 0."),
+        ("--method depth --rate 0.999 --dry-run", "nearest rates: 0."),
+        ("--method depth --shape layers=3 --dry-run", "the whole model"),
+        ("--method width --shape hidden=30 --dry-run", "nearest: 28 and 32"),
+    ],
+)
+def test_targets_that_cannot_be_are_one_line(regrow, tiny_model, ask, says):
+    one_line_error(regrow("prune", tiny_model, *ask.split()), says)
 
 
 @pytest.mark.parametrize(

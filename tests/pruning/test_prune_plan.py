@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from regrow.arch import Architecture, catalog
 from regrow.errors import InputError
-from regrow.pruning.plan import PrunePlan, from_ranges, outline, to_ranges
+from regrow.pruning.plan import PrunePlan, from_ranges, outline, read_plan, to_ranges
 from regrow.pruning.spec import PruneSpec
 from regrow.shapes import (
     EVEN_ENOUGH,
@@ -159,3 +159,65 @@ def test_plan_round_trips_through_json(spec):
     assert data["pruning_rate"] == 1 - data["params_after"] / data["params_before"]
     with pytest.raises(InputError, match="not a prune plan"):
         PrunePlan.from_dict({"method": "depth"})
+
+
+@pytest.mark.parametrize("name", ["Llama-3.1-8B", "Llama-3.2-1B", "Qwen2.5-0.5B", "SmolLM2-135M"])
+def test_a_parameter_count_is_met(name):
+    before = catalog()[name]
+    asked = round(0.8 * before.params)
+    for method, allowed in (("width", RATE_TOLERANCE), ("depth", 0.5 * before.block_params / before.params)):
+        plan = outline(before, PruneSpec(method=method, params=asked))
+        assert abs(plan.params_after - asked) / before.params <= allowed
+        assert (plan.target_params, plan.target_rate) == (asked, 1 - asked / before.params)
+    with pytest.raises(InputError, match="parameters asked of a model that has"):
+        outline(before, PruneSpec(method="width", params=before.params))
+
+
+def test_a_shape_is_taken_as_it_is():
+    plan = outline(TINY, PruneSpec(method="width", shape={"hidden": 44, "intermediate": 51}))
+    assert plan.changes == {"hidden": (48, 44), "intermediate": (112, 51)}
+    assert (plan.target_rate, plan.notes) == (None, ())
+    assert outline(TINY, PruneSpec(method="depth", shape={"layers": 1})).after.layers == 1
+
+
+def test_depth_that_misses_by_more_than_half_a_point_says_so():
+    block = TINY.block_params / TINY.params
+    near, far = (PruneSpec(method="depth", rate=2 * block + off) for off in (0.004, 0.01))
+    assert outline(TINY, near).notes == ()
+    (note,) = outline(TINY, far).notes
+    assert f"nearest in whole blocks is {2 * block:.4f} (-1.00 points" in note
+    assert outline(TINY, replace(near, strict=True)) == outline(TINY, near)
+    with pytest.raises(InputError, match="nearest rates"):
+        outline(TINY, replace(far, strict=True))
+
+
+def test_an_odd_feed_forward_width_is_said():
+    before = catalog()["SmolLM2-1.7B"]
+    (note,) = outline(before, PruneSpec(method="width", rate=0.05)).notes
+    assert "the feed-forward width 7616 is not a multiple of 128" in note
+    assert outline(before, PruneSpec(method="width", rate=0.25)).notes == ()
+
+
+def test_counts_without_the_embeddings():
+    for spec in (PruneSpec(method="depth", rate=0.2), PruneSpec(method="width", rate=0.2), PruneSpec(method="2:4")):
+        plan = outline(TINY, spec)
+        # tied: the embedding is counted once in the total
+        assert plan.params_after - plan.non_embedding_after == TINY.vocab * plan.after.hidden
+        assert plan.params_before - plan.non_embedding_before == TINY.vocab * TINY.hidden
+
+
+def test_plans_from_files(tmp_path):
+    outlined = outline(TINY, PruneSpec(method="depth", rate=0.2))
+    plan = replace(outlined, dropped_layers=tuple(range(8 - outlined.after.layers)))
+    assert (outlined.decided, plan.decided) == (False, True)
+    for name, content in (("plan", plan.to_dict()), ("record", {"plan": plan.to_dict()})):
+        (tmp_path / name).write_text(json.dumps(content))
+        assert read_plan(tmp_path / name) == plan
+    for change in ({"dropped_layers": [0]}, {"dropped_layers": [0, 99]}, {"kept_hidden": "0-3"}, {"before": None}):
+        (tmp_path / "bad").write_text(json.dumps(plan.to_dict() | change))
+        with pytest.raises(InputError, match="not a prune plan"):
+            read_plan(tmp_path / "bad")
+    (tmp_path / "bad").write_text("[]")
+    for path in (tmp_path / "bad", tmp_path / "absent", tmp_path):
+        with pytest.raises(InputError):
+            read_plan(path)

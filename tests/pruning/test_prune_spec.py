@@ -1,5 +1,6 @@
 """What a user may ask for, and how a wrong ask is answered."""
 
+import json
 import math
 import subprocess
 import sys
@@ -7,7 +8,7 @@ import sys
 import pytest
 
 from regrow.errors import InputError
-from regrow.pruning.spec import PruneSpec
+from regrow.pruning.spec import PruneSpec, parse_shape
 
 
 def test_defaults_per_method():
@@ -42,6 +43,18 @@ def test_a_rate_outside_0_and_1_is_refused(method, rate):
         ({"method": "width", "rate": 0.2, "axes": ("hiden",)}, "did you mean 'hidden'"),
         ({"method": "width", "rate": 0.2, "axes": ()}, "no axes"),
         ({"method": "depth", "rate": 0.2, "axes": ("hidden",)}, "only width"),
+        ({"method": "depth", "rate": 0.2, "params": 10}, "rate and params given together"),
+        ({"method": "2:4", "params": 10}, "the pattern sets it"),
+        ({"method": "depth", "params": 0}, "params"),
+        ({"method": "depth", "shape": {"hidden": 3}}, "depth pruning sets layers"),
+        ({"method": "width", "shape": {"heads": 3}}, "width pruning sets hidden, intermediate, kv_heads"),
+        ({"method": "width", "shape": {"hidden": 1.5}}, "not a whole number"),
+        ({"method": "width", "shape": {}}, "an empty shape"),
+        ({"method": "width", "shape": "hidden"}, "is not a shape"),
+        ({"method": "width", "shape": {"hidden": 3}, "axes": ("hidden",)}, "axes given with a shape"),
+        ({"method": "width", "shape": {"hidden": 3}, "multiple_of": 4}, "multiple_of given with a shape"),
+        ({"method": "width", "rate": 0.2, "multiple_of": 0}, "multiple_of"),
+        ({"method": "width", "rate": 0.2, "strict": True}, "only depth"),
         ({"method": "depth", "rate": 0.2, "calibration_blocks": 0}, "calibration_blocks"),
         ({"method": "depth", "rate": 0.2, "seed": -1}, "seed"),
     ],
@@ -57,10 +70,38 @@ def test_wrong_asks(asked, message):
         PruneSpec(method="depth", rate=0.25, seed=3),
         PruneSpec(method="width", rate=0.25, axes=("kv_heads", "hidden")),
         PruneSpec(method="2:4", scorer="magnitude"),
+        PruneSpec(method="depth", params=6_000_000_000, strict=True),
+        PruneSpec(method="width", shape={"intermediate": 2048, "hidden": 768}),
+        PruneSpec(method="width", rate=0.25, multiple_of=64),
     ],
 )
 def test_round_trip(spec):
-    assert PruneSpec.from_dict(spec.to_dict()) == spec
+    again = PruneSpec.from_dict(json.loads(json.dumps(spec.to_dict())))
+    assert again == spec
+    assert hash(again) == hash(spec)
+
+
+def test_a_spec_of_the_first_version_is_written_as_it_was():
+    # a study knows its runs by a hash of this
+    assert PruneSpec(method="width", rate=0.25, scorer="activation").to_dict() == {
+        "method": "width",
+        "rate": 0.25,
+        "scorer": "activation",
+        "axes": None,
+        "calibration_blocks": 32,
+        "calibration_length": 512,
+        "seed": 0,
+    }
+
+
+def test_shapes_as_people_write_them():
+    assert parse_shape("layers=24") == {"layers": 24}
+    assert parse_shape("hidden=1k, intermediate=2048") == {"hidden": 1000, "intermediate": 2048}
+    for text in ("24", "layers", "=3", "layers=1,layers=2", ""):
+        with pytest.raises(InputError, match="is not a shape"):
+            parse_shape(text)
+    with pytest.raises(InputError, match="shape, layers"):
+        parse_shape("layers=many")
 
 
 def test_from_dict_suggests():

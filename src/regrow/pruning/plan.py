@@ -1,21 +1,35 @@
 """What pruning will do, decided and written down before a weight is touched. Light: no torch.
 
 `outline` gives the counts from the architecture alone (what a dry run prints); scores then fill in the indices.
+
+Counts are of all parameters, tied embeddings once, because that is what has to fit and what the laws are fitted to;
+the count without the embeddings stands beside it, because pruning touches them little or not at all.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from regrow.arch import Architecture
 from regrow.errors import InputError
 from regrow.methods import DEPTH, parse_pattern
 from regrow.pruning.spec import PruneSpec
-from regrow.shapes import layers_for_rate, shape_for_rate
+from regrow.shapes import (
+    RATE_TOLERANCE,
+    explicit_shape,
+    intermediate_step,
+    layers_for_rate,
+    shape_for_rate,
+    shapes_for_rate,
+)
+from regrow.units import format_count
 
-__all__ = ["PrunePlan", "outline", "shape_for_rate"]
+__all__ = ["PrunePlan", "outline", "outlines", "read_plan", "shape_for_rate"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +39,8 @@ class PrunePlan:
     Attributes:
         method: `depth`, `width` or `N:M`.
         scorer: the measure that picked what goes.
-        target_rate: the rate asked for; None for N:M.
+        target_rate: the rate asked for, or that of the parameters asked for; None for N:M and for a target shape.
+        target_params: the parameters asked for, where they were.
         before, after: architectures; the same for N:M, whose zeros keep their place.
         dropped_layers: blocks that go (depth).
         kept_hidden: channels that stay (width), for the whole model.
@@ -44,6 +59,7 @@ class PrunePlan:
     kept_hidden: tuple[int, ...] | None = None
     kept_intermediate: tuple[tuple[int, ...], ...] | None = None
     kept_kv_heads: tuple[tuple[int, ...], ...] | None = None
+    target_params: int | None = None
 
     @property
     def pattern(self) -> tuple[int, int] | None:
@@ -58,10 +74,54 @@ class PrunePlan:
     @property
     def params_after(self) -> int:
         """Parameters after pruning (N1); for N:M those outside the zeros that pruning makes."""
+        return self.after.params - self._zeros
+
+    @property
+    def non_embedding_before(self) -> int:
+        """Parameters before pruning without the input and output embeddings."""
+        return self.before.non_embedding_params
+
+    @property
+    def non_embedding_after(self) -> int:
+        """Parameters after pruning without the input and output embeddings, counted as `params_after` is."""
+        return self.after.non_embedding_params - self._zeros
+
+    @property
+    def _zeros(self) -> int:
+        """Weights that N:M sparsity sets to zero; 0 for the other methods."""
         if self.pattern is None:
-            return self.after.params
+            return 0
         n, m = self.pattern
-        return self.before.params - self.before.layers * self.before.block_matrix_params // m * (m - n)
+        return self.before.layers * self.before.block_matrix_params // m * (m - n)
+
+    @property
+    def decided(self) -> bool:
+        """Whether the plan says exactly what goes. N:M always does: masks follow from the pattern and the scores."""
+        if self.pattern is not None:
+            return True
+        if self.method == DEPTH:
+            return self.dropped_layers is not None
+        kept = {"hidden": self.kept_hidden, "intermediate": self.kept_intermediate, "kv_heads": self.kept_kv_heads}
+        return all(indices is not None for axis, indices in kept.items() if axis in self.changes)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know about how well the plan meets the target; empty where it meets it plainly."""
+        notes = []
+        if self.target_rate is not None and abs(self.pruning_rate - self.target_rate) > RATE_TOLERANCE:
+            block = self.before.block_params / self.before.params
+            notes.append(
+                f"asked for rate {self.target_rate:.4f}, nearest in whole blocks is {self.pruning_rate:.4f} "
+                f"({100 * (self.pruning_rate - self.target_rate):+.2f} points; one block is {100 * block:.2f})"
+            )
+        if self.target_rate is not None and self.after.intermediate != self.before.intermediate:
+            step = intermediate_step(self.before)
+            if self.after.intermediate % step:
+                notes.append(
+                    f"no shape in steps of {step} is within {100 * RATE_TOLERANCE:g} points of the target: "
+                    f"the feed-forward width {self.after.intermediate} is not a multiple of {step}"
+                )
+        return tuple(notes)
 
     @property
     def pruning_rate(self) -> float:
@@ -80,9 +140,13 @@ class PrunePlan:
             "method": self.method,
             "scorer": self.scorer,
             "target_rate": self.target_rate,
+            "target_params": self.target_params,
             "pruning_rate": self.pruning_rate,
             "params_before": self.params_before,
             "params_after": self.params_after,
+            "non_embedding_before": self.non_embedding_before,
+            "non_embedding_after": self.non_embedding_after,
+            "notes": list(self.notes),
             "changes": {name: list(pair) for name, pair in self.changes.items()},
             "before": asdict(self.before),
             "after": asdict(self.after),
@@ -101,33 +165,93 @@ class PrunePlan:
                 method=data["method"],
                 scorer=data["scorer"],
                 target_rate=data["target_rate"],
+                target_params=data.get("target_params"),
                 before=Architecture(**data["before"]),
                 after=Architecture(**data["after"]),
                 dropped_layers=None if layers is None else tuple(layers),
                 kept_hidden=None if hidden is None else from_ranges(hidden),
                 kept_intermediate=_each(from_ranges, data["kept_intermediate"]),
                 kept_kv_heads=_each(from_ranges, data["kept_kv_heads"]),
-            )
-        except (KeyError, TypeError, ValueError) as error:
+            )._checked()
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(f"not a prune plan ({error})", where="plan", hint="give one that regrow wrote") from None
+
+    def _checked(self) -> PrunePlan:
+        """Itself, if its indices are of the model before and make the model after; a file may have been edited."""
+        gone = self.before.layers - self.after.layers
+        if self.dropped_layers is not None:
+            _check_indices("dropped_layers", self.dropped_layers, self.before.layers, gone)
+        if self.kept_hidden is not None:
+            _check_indices("kept_hidden", self.kept_hidden, self.before.hidden, self.after.hidden)
+        for axis, lists in (("intermediate", self.kept_intermediate), ("kv_heads", self.kept_kv_heads)):
+            if lists is not None and len(lists) != self.before.layers:
+                raise ValueError(f"kept_{axis} has {len(lists)} lists for {self.before.layers} blocks")
+            for indices in lists or ():
+                _check_indices(f"kept_{axis}", indices, getattr(self.before, axis), getattr(self.after, axis))
+        return self
+
+
+def _check_indices(name: str, indices: Sequence[int], size: int, count: int) -> None:
+    ascending = all(first < second for first, second in pairwise(indices))
+    if len(indices) != count or not ascending or (indices and not (indices[0] >= 0 and indices[-1] < size)):
+        raise ValueError(f"{name} does not name {count} of {size}, ascending")
+
+
+def read_plan(path: str | Path) -> PrunePlan:
+    """A plan from a file: what `regrow prune --dry-run --json` prints, or a pruned model's `regrow_prune.json`.
+
+    Raises `InputError` if the file is missing or holds no plan.
+    """
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"can't read it ({error.strerror})", where=str(path), hint="give a plan file") from None
+    except ValueError:
+        raise InputError("not a JSON file", where=str(path), hint="give what `--dry-run --json` printed") from None
+    if isinstance(data, Mapping) and isinstance(data.get("plan"), Mapping):
+        data = data["plan"]
+    try:
+        return PrunePlan.from_dict(data)
+    except InputError as error:
+        raise InputError(error.what, where=str(path), hint=error.hint) from None
 
 
 def outline(before: Architecture, spec: PruneSpec) -> PrunePlan:
     """The plan as far as the architecture and the spec decide it: shapes and counts, no indices yet.
 
-    Raises `InputError` if no shape reaches the rate, or if a matrix does not divide into groups of M.
+    Raises `InputError` if no shape reaches the target, or if a matrix does not divide into groups of M.
     """
+    return outlines(before, spec)[0]
+
+
+def outlines(before: Architecture, spec: PruneSpec) -> list[PrunePlan]:
+    """The plans that a spec with `search` chooses from, the rule's first; one plan without. Raises as `outline`."""
     assert spec.scorer is not None  # set by PruneSpec itself
+    plan = PrunePlan(method=spec.method, scorer=spec.scorer, target_rate=spec.rate, before=before, after=before)
     if spec.pattern is not None:
         _check_divisible(before, spec.pattern[1])
-        after = before
-    elif spec.method == DEPTH:
+        return [plan]
+    if spec.shape is not None:
+        return [replace(plan, after=explicit_shape(before, dict(spec.shape)))]
+    rate = _target_rate(before, spec)
+    plan = replace(plan, target_rate=rate, target_params=spec.params)
+    if spec.method == DEPTH:
+        return [replace(plan, after=layers_for_rate(before, rate, tolerance=RATE_TOLERANCE if spec.strict else None))]
+    shapes = shapes_for_rate(before, rate, 1, axes=spec.axes, multiple_of=spec.multiple_of)
+    return [replace(plan, after=after) for after in shapes]
+
+
+def _target_rate(before: Architecture, spec: PruneSpec) -> float:
+    if spec.params is None:
         assert spec.rate is not None
-        after = layers_for_rate(before, spec.rate)
-    else:
-        assert spec.rate is not None
-        after = shape_for_rate(before, spec.rate, axes=spec.axes)
-    return PrunePlan(method=spec.method, scorer=spec.scorer, target_rate=spec.rate, before=before, after=after)
+        return spec.rate
+    if spec.params >= before.params:
+        raise InputError(
+            f"{format_count(spec.params)} parameters asked of a model that has {format_count(before.params)}",
+            where="params",
+            hint="give fewer; the count is of all parameters, tied embeddings once",
+        )
+    return 1 - spec.params / before.params
 
 
 def _check_divisible(arch: Architecture, m: int) -> None:

@@ -19,22 +19,35 @@ SCORERS: dict[str, tuple[str, ...]] = {
     "N:M": ("wanda", "magnitude"),
 }
 
+#: Scorers that look at nothing but the weights, or at nothing at all; the others read text.
+_WITHOUT_TEXT = ("magnitude", "random")
+
 #: Axes that width pruning can shrink, named as in `Architecture`.
 AXES = ("hidden", "intermediate", "kv_heads")
+
+#: What a target shape may name, per method.
+SHAPE_AXES: dict[str, tuple[str, ...]] = {DEPTH: ("layers",), WIDTH: AXES}
 
 
 @dataclass(frozen=True, kw_only=True)
 class PruneSpec:
     """What to prune, how much, and by which measure.
 
+    Depth and width take one target: `rate`, `params` or `shape`. N:M takes none, the pattern sets it.
+
     Attributes:
         method: `depth` (drop blocks), `width` (drop neurons, KV groups, channels) or `N:M`, e.g. `2:4`: keep N
             weights of every M neighbours along the input dimension.
-        rate: fraction of all parameters to remove, in (0, 1), tied embeddings counted once; not given for N:M, where
-            it follows from the pattern.
+        rate: fraction of all parameters to remove, in (0, 1), tied embeddings counted once.
+        params: parameters to leave, counted the same way.
+        shape: sizes to leave, by the names of `SHAPE_AXES`: `{"layers": 24}` for depth, `{"hidden": 768,
+            "intermediate": 2048}` for width; what is not named stays whole. Held as sorted pairs.
         scorer: measure of importance; None takes the method's default (`SCORERS`).
         axes: what width pruning may shrink, of `AXES`; None takes `hidden` and `intermediate`, and KV groups only
-            where no other shape reaches the rate.
+            where no other shape reaches the target.
+        multiple_of: hidden and feed-forward widths are multiples of this; None takes the rule of
+            `regrow.shapes.shape_for_rate`.
+        strict: a depth plan that misses the target by more than `regrow.shapes.RATE_TOLERANCE` is an error, not a note.
         calibration_blocks: blocks of text the scores are measured on.
         calibration_length: tokens of each block that are used, at most.
         seed: picks the calibration blocks, and the order of the `random` scorer.
@@ -44,8 +57,12 @@ class PruneSpec:
 
     method: str
     rate: float | None = None
+    params: int | None = None
+    shape: Any = None
     scorer: str | None = None
     axes: tuple[str, ...] | None = None
+    multiple_of: int | None = None
+    strict: bool = False
     calibration_blocks: int = 32
     calibration_length: int = 512
     seed: int = 0
@@ -53,40 +70,83 @@ class PruneSpec:
     def __post_init__(self) -> None:
         if self.pattern is None:
             one_of(self.method, METHODS, what="method", where="prune")
-            self._check_rate()
         else:
             n, m = self.pattern
             if not 0 < n < m:
                 raise InputError(f"{self.method} keeps {n} of every {m}", where="method", hint="N is kept: 0 < N < M")
-            if self.rate is not None:
-                raise InputError(
-                    f"rate {self.rate} given with {self.method}", where="rate", hint="the pattern sets it; leave it out"
-                )
+        self._check_target()
         choices = SCORERS[self.kind]
         scorer = choices[0] if self.scorer is None else self.scorer
         object.__setattr__(self, "scorer", one_of(scorer, choices, what=f"scorer for {self.method}", where="scorer"))
         object.__setattr__(self, "axes", self._checked_axes())
         for name, least in (("calibration_blocks", 1), ("calibration_length", 2), ("seed", 0)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise InputError(f"{value!r} is not a whole number of at least {least}", where=name)
+            _check_whole(name, getattr(self, name), least)
+        self._check_options()
 
-    def _check_rate(self) -> None:
-        if self.rate is None:
-            raise InputError("no rate given", where="rate", hint=f"{self.method} pruning needs one, e.g. 0.25")
+    def _check_target(self) -> None:
+        given = {name: getattr(self, name) for name in ("rate", "params", "shape") if getattr(self, name) is not None}
+        if self.pattern is not None:
+            for name, value in given.items():
+                raise InputError(
+                    f"{name} {value} given with {self.method}", where=name, hint="the pattern sets it; leave it out"
+                )
+            return
+        if not given:
+            raise InputError(
+                "no rate given", where="rate", hint=f"{self.method} pruning needs one, e.g. 0.25, or params, or a shape"
+            )
+        if len(given) > 1:
+            raise InputError(f"{' and '.join(given)} given together", where="target", hint="give one of them")
+        if "params" in given:
+            _check_whole("params", self.params, 1)
+        if "shape" in given:
+            object.__setattr__(self, "shape", self._checked_shape())
         # written so that NaN fails too
-        if isinstance(self.rate, bool) or not isinstance(self.rate, int | float) or not 0 < self.rate < 1:
+        if "rate" in given and (
+            isinstance(self.rate, bool) or not isinstance(self.rate, int | float) or not 0 < self.rate < 1
+        ):
             raise InputError(f"rate {self.rate!r} is not between 0 and 1", where="rate", hint="0.25 removes a quarter")
+
+    def _checked_shape(self) -> tuple[tuple[str, int], ...]:
+        known = SHAPE_AXES[self.method]
+        hint = f"{self.method} pruning sets {', '.join(known)}, e.g. {known[0]}={24 if self.method == DEPTH else 768}"
+        try:
+            sizes = dict(self.shape)
+        except (TypeError, ValueError):
+            raise InputError(f"{self.shape!r} is not a shape", where="shape", hint=hint) from None
+        if not sizes:
+            raise InputError("an empty shape", where="shape", hint=hint)
+        for axis, size in sizes.items():
+            if axis not in known:
+                raise InputError(f"{axis!r} is not set by {self.method} pruning", where="shape", hint=hint)
+            _check_whole(f"shape, {axis}", size, 1)
+        return tuple(sorted(sizes.items()))
 
     def _checked_axes(self) -> tuple[str, ...] | None:
         if self.axes is None:
             return None
         if self.method != WIDTH:
             raise InputError(f"axes given with {self.method}", where="axes", hint="only width pruning has axes")
+        if self.shape is not None:
+            raise InputError(
+                "axes given with a shape", where="axes", hint="the shape says what shrinks; leave them out"
+            )
         if not self.axes:
             raise InputError("no axes given", where="axes", hint=f"choose from: {', '.join(AXES)}")
         chosen = {one_of(axis, AXES, what="axis", where="axes") for axis in self.axes}
         return tuple(axis for axis in AXES if axis in chosen)
+
+    def _check_options(self) -> None:
+        for name in ("multiple_of",):
+            if getattr(self, name) not in (None, 1) and (self.method != WIDTH or self.shape is not None):
+                what = "a shape" if self.method == WIDTH else self.method
+                raise InputError(f"{name} given with {what}", where=name, hint="only width by rate or params has it")
+        if self.multiple_of is not None:
+            _check_whole("multiple_of", self.multiple_of, 1)
+        if self.strict and self.method != DEPTH:
+            raise InputError(
+                f"strict given with {self.method}", where="strict", hint="only depth may miss its target; leave it out"
+            )
 
     @property
     def pattern(self) -> tuple[int, int] | None:
@@ -101,11 +161,17 @@ class PruneSpec:
     @property
     def needs_calibration(self) -> bool:
         """Whether the scorer looks at activations, and so needs text."""
-        return self.scorer in ("block-influence", "activation", "wanda")
+        return self.scorer not in _WITHOUT_TEXT
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data, for JSON."""
-        return asdict(self) | {"axes": None if self.axes is None else list(self.axes)}
+        data = asdict(self) | {
+            "axes": None if self.axes is None else list(self.axes),
+            "shape": None if self.shape is None else dict(self.shape),
+        }
+        # a study's cell is known by the hash of this: a spec that uses nothing newer is written as it always was, so
+        # that runs on disk are still found
+        return {name: value for name, value in data.items() if name not in _NEWER or value != _NEWER[name]}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> PruneSpec:
@@ -119,3 +185,33 @@ class PruneSpec:
         if axes is not None and not isinstance(axes, list | tuple):
             raise InputError(f"{axes!r} is not a list", where="axes", hint=f"choose from: {', '.join(AXES)}")
         return cls(**{**data, "axes": None if axes is None else tuple(axes)})
+
+
+#: Fields that `to_dict` leaves out at their default; those of the first version are always written.
+_NEWER = {
+    field.name: field.default
+    for field in fields(PruneSpec)
+    if field.name in ("params", "shape", "multiple_of", "strict")
+}
+
+
+def parse_shape(text: str) -> dict[str, int]:
+    """`hidden=768,intermediate=2048` -> {"hidden": 768, "intermediate": 2048}. Raises `InputError` for other text."""
+    from regrow.units import parse_count
+
+    sizes: dict[str, int] = {}
+    for part in text.split(","):
+        axis, equals, size = (piece.strip() for piece in part.partition("="))
+        if not equals or not axis or axis in sizes:
+            raise InputError(
+                f"{text!r} is not a shape",
+                where="shape",
+                hint="write it like layers=24 or hidden=768,intermediate=2048",
+            )
+        sizes[axis] = parse_count(size, what=f"shape, {axis}")
+    return sizes
+
+
+def _check_whole(name: str, value: object, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InputError(f"{value!r} is not a whole number of at least {least}", where=name)
