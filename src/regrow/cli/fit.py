@@ -25,9 +25,9 @@ def fit(
     """
     from regrow.laws import fit as run
     from regrow.laws.files import save_laws
-    from regrow.runs import read_runs
+    from regrow.runs import read_finished
 
-    laws = run(read_runs(*runs), form=form, baseline=baseline, draws=draws, seed=seed)
+    laws = run(read_finished(*runs), form=form, baseline=baseline, draws=draws, seed=seed)
     if out is not None:
         save_laws(laws, out)
     if as_json:

@@ -9,7 +9,7 @@ import typer
 
 from regrow.cli.options import AsJson, Out, number, print_json, print_table
 
-app = typer.Typer(help="List, show and export recorded runs; works while they run.", no_args_is_help=True)
+app = typer.Typer(help="List, show, export and check recorded runs; works while they run.", no_args_is_help=True)
 
 Path_ = Annotated[str, typer.Argument(metavar="PATH", help="A study folder, a run folder, or a table.")]
 
@@ -106,6 +106,36 @@ def export_runs(path: Path_, out: Out, as_json: AsJson = False) -> None:
         print_json({"out": str(out), "rows": len(table), "runs": int(table["run"].nunique())})
     else:
         typer.echo(f"{len(table)} checkpoints of {table['run'].nunique()} runs, written to {out}")
+
+
+@app.command("check")
+def check(path: Path_, as_json: AsJson = False) -> None:
+    """Prove every run of a folder whole, and name what is not; exits 1 if something is wrong.
+
+    Looked at: that each spec has the hash it is stored under, that DONE is of that spec, that tokens rise and the
+    curve holds what the spec asks for, that the weights are all there. Unfinished runs are no fault: the same command
+    goes on with them.
+
+    Example: `regrow runs check demo`
+    """
+    from collections import Counter
+
+    from regrow.errors import RunFailed
+    from regrow.runs.check import check_runs
+
+    found = check_runs(path)
+    states = Counter(one.state for one in found)
+    wrong = [one for one in found if one.problems]
+    if as_json:
+        print_json({"runs": [vars(one) for one in found], "states": dict(states), "whole": not wrong})
+    else:
+        for one in wrong:
+            for problem in one.problems:
+                typer.echo(f"{one.run}: {problem}")
+        counted = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+        typer.echo(f"{len(found)} runs: {counted}; {len(wrong)} with something wrong")
+    if wrong:
+        raise RunFailed(f"{len(wrong)} of {len(found)} runs are not whole", where=path)
 
 
 def _summary(run: Any) -> dict[str, Any]:

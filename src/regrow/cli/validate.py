@@ -25,9 +25,9 @@ def validate(
 
     from regrow.laws import rank_forms
     from regrow.laws import validate as run
-    from regrow.runs import read_runs
+    from regrow.runs import read_finished
 
-    results = run(read_runs(*runs), hold_out=hold_out, forms=form or None, baseline=baseline, seed=seed)
+    results = run(read_finished(*runs), hold_out=hold_out, forms=form or None, baseline=baseline, seed=seed)
     if as_json:
         print_json({"results": [asdict(result) for result in results], "skipped": list(results.skipped)})
         return

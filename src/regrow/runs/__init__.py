@@ -1,7 +1,7 @@
 """The hinge between the wings: run records on disk, and the tables that laws are fitted to."""
 
 from regrow.runs.record import CONTROL, CurvePoint, RunRecord, spec_hash
-from regrow.runs.store import RunWriter, read_run, read_runs
+from regrow.runs.store import RunWriter, read_finished, read_run, read_runs
 from regrow.runs.table import from_table, to_table
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "RunRecord",
     "RunWriter",
     "from_table",
+    "read_finished",
     "read_run",
     "read_runs",
     "spec_hash",

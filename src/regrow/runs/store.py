@@ -2,21 +2,20 @@
 
 `run.json` says what was asked and what is known, `curve.jsonl` holds one line per evaluation, `checkpoints/` the
 weights, and `DONE` is written last. Appends are flushed to the disk before the run goes on; a line torn by a crash is
-dropped and reported, never fatal, and never hides other runs.
+dropped and reported, never fatal, and never hides other runs. `regrow.runs.check` proves a folder whole.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
 from regrow.errors import InputError, RegrowError, RunFailed
+from regrow.runs.disk import append_line, make_folder, write_json, write_text
 from regrow.runs.record import CurvePoint, RunRecord
 
 RUN_FILE = "run.json"
@@ -26,35 +25,6 @@ DONE_FILE = "DONE"
 
 class RunWarning(UserWarning):
     """Something about a stored run that the reader should know and that does not stop the work."""
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write JSON whole or not at all: to a temporary file beside it, synced, then moved into place."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w") as stream:
-            json.dump(content, stream, indent=1, default=str)
-            stream.write("\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def make_folder(folder: Path) -> Path:
-    """Create a folder the user named, or raise `InputError` if it can't be written."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise InputError(
-            f"can't write here ({error.strerror or error})", where=str(folder), hint="choose another --out"
-        ) from None
-    return folder
 
 
 class RunWriter:
@@ -111,14 +81,7 @@ class RunWriter:
 
     def append(self, point: CurvePoint) -> None:
         """Add one evaluation; it is on the disk when this returns."""
-
-        def write() -> None:
-            with (self.folder / CURVE_FILE).open("a") as stream:
-                stream.write(_line(point))
-                stream.flush()
-                os.fsync(stream.fileno())
-
-        self._guard(write)
+        self._guard(lambda: append_line(self.folder / CURVE_FILE, _line(point)))
         self._record = replace(self._record, curve=(*self._record.curve, point))
 
     def rewind(self, tokens: int) -> None:
@@ -133,17 +96,11 @@ class RunWriter:
         return self._record
 
     def _mark_done(self) -> None:
-        self._guard(lambda: (self.folder / DONE_FILE).write_text(self._record.hash + "\n"))
+        self._guard(lambda: write_text(self.folder / DONE_FILE, self._record.hash + "\n"))
 
     def _rewrite_curve(self) -> None:
         text = "".join(_line(point) for point in self._record.curve)
-        temporary = self.folder / f".{CURVE_FILE}"
-
-        def write() -> None:
-            temporary.write_text(text)
-            os.replace(temporary, self.folder / CURVE_FILE)
-
-        self._guard(write)
+        self._guard(lambda: write_text(self.folder / CURVE_FILE, text))
 
     def _guard(self, write: Any) -> None:
         try:
@@ -214,6 +171,22 @@ def read_runs(*paths: str | Path) -> list[RunRecord]:
     if twice is not None:
         raise InputError(f"two runs are called {twice!r}", where=str(paths[-1]), hint="give each run its own name")
     return runs
+
+
+def read_finished(*paths: str | Path) -> list[RunRecord]:
+    """Read runs as `read_runs` does, without those that are still going: what a law is fitted to while a study runs.
+
+    A `RunWarning` says how many are left out. Raises `InputError` if no run has finished yet.
+    """
+    runs = read_runs(*paths)
+    going = [run.run for run in runs if run.status == "running"]
+    if len(going) == len(runs):
+        raise InputError(
+            f"none of the {len(runs)} runs has finished", where=str(paths[0]), hint="`regrow runs list` shows them"
+        )
+    if going:
+        warnings.warn(f"left out, not finished: {len(going)} of {len(runs)} runs", RunWarning, stacklevel=2)
+    return [run for run in runs if run.status != "running"]
 
 
 def _read_folder(folder: Path) -> list[RunRecord]:

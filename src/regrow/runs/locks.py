@@ -1,0 +1,67 @@
+"""A lock on a folder that dies with its process, so that a stale one never blocks.
+
+`flock` belongs to an open file: however its process ends, the kernel lets go. The file itself stays and means nothing.
+Where a file system has no locks, work goes on without one.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from regrow.errors import InputError
+
+try:
+    import fcntl
+except ImportError:  # no POSIX locks on this system
+    fcntl = None  # type: ignore[assignment]
+
+LOCK_FILE = ".lock"
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
+#: Seconds between two tries of a lock that is waited for.
+_POLL = 0.05
+
+
+def lock_file(handle: int, *, wait: bool = True) -> bool:
+    """Lock an open file until it is closed; whether it is ours now. True as well where there are no locks."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            return False
+        if error.errno not in _NO_LOCKS:
+            raise
+    return True
+
+
+@contextmanager
+def hold(path: Path, *, what: str, hint: str, wait: float | None = 0.0) -> Iterator[None]:
+    """Hold the lock file `path` inside the block; its folder must be there.
+
+    Args:
+        what: what the holder does, for the message: `another study is running here`.
+        hint: what the user can do.
+        wait: seconds to wait for it; None for as long as it takes.
+
+    Raises `InputError` if another process holds it, with that process's id and machine.
+    """
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        until = None if wait is None else time.monotonic() + wait
+        while not lock_file(handle, wait=wait is None):
+            if until is not None and time.monotonic() >= until:
+                holder = os.pread(handle, 200, 0).decode(errors="replace").strip() or "another process"
+                raise InputError(f"{what} ({holder})", where=str(path.parent), hint=hint)
+            time.sleep(_POLL)
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(handle)
