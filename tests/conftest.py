@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,9 @@ import pytest
 # before torch starts its pools: the suite runs beside other work, and tiny models gain nothing from threads
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# tokenised text is cached where nobody else looks, and gone with the session
+_CACHE = tempfile.TemporaryDirectory(prefix="regrow-test-cache-")
+os.environ["REGROW_CACHE"] = _CACHE.name
 
 
 @pytest.fixture(scope="session")

@@ -31,7 +31,7 @@ class Evaluation:
 
 def check_vocabulary(blocks: Blocks, model: PreTrainedModel, *, where: str) -> None:
     """Raise `InputError` if a token is outside the model's vocabulary: the tokenizer is another model's."""
-    largest, entries = int(blocks.tokens.max()), model.config.vocab_size
+    largest, entries = blocks.largest_token, model.config.vocab_size
     if largest >= entries:
         raise InputError(
             f"token {largest} is outside the model's {entries} entries",

@@ -114,7 +114,7 @@ def test_missing_folder(tmp_path):
 
 
 def test_missing_hub_name_fails_at_once_without_network(monkeypatch):
-    monkeypatch.setattr(load_module, "_hub_reachable", lambda: False)
+    monkeypatch.setattr(load_module, "hub_reachable", lambda: False)
     with pytest.raises(InputError, match="Hub cannot be reached") as error:
         load_model("nobody/nothing-here")
     _one_line(error)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from regrow.cli.options import AsJson, print_json
+from regrow.cli.options import AsJson, NoCache, print_json
 
 
 def evaluate(
@@ -15,6 +15,7 @@ def evaluate(
     sequence_length: Annotated[int, typer.Option(help="Tokens of context; losses at others do not compare.")] = 512,
     blocks: Annotated[int, typer.Option(help="At most this many blocks; 0 for all.")] = 0,
     precision: Annotated[str, typer.Option(help="`fp32`, or `bf16`: faster, and wrong by about 0.001 nats.")] = "fp32",
+    no_cache: NoCache = False,
     as_json: AsJson = False,
 ) -> None:
     """Held-out loss in nats per token, and how it was measured.
@@ -34,7 +35,9 @@ def evaluate(
     from regrow.models.load import load_model
 
     folder = find_model(model)
-    held_out = load_blocks(find_corpus(data, "held_out"), folder, sequence_length=sequence_length, limit=blocks or None)
+    held_out = load_blocks(
+        find_corpus(data, "held_out"), folder, sequence_length=sequence_length, limit=blocks or None, cache=not no_cache
+    )
     found = run(load_model(folder, dtype=torch.float32 if precision == "fp32" else torch.bfloat16), held_out)
     if as_json:
         print_json({"model": model, "data": data, **asdict(found)})

@@ -23,6 +23,9 @@ Method = Annotated[str | None, typer.Option(help="Pruning method of the law, whe
 Baseline = Annotated[
     str, typer.Option(help="Measure gaps from the `initial` loss or from the `control` at the same tokens.")
 ]
+NoCache = Annotated[
+    bool, typer.Option("--no-cache", help="Tokenise the text anew, and keep nothing ($REGROW_CACHE, ~/.cache/regrow).")
+]
 Out = Annotated[Path, typer.Option("--out", help="Where the result is written.")]
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from regrow.cli.options import AsJson, print_json, print_table
+from regrow.cli.options import AsJson, NoCache, print_json, print_table
 
 if TYPE_CHECKING:
     from regrow.data import Blocks
@@ -50,6 +50,7 @@ def prune(
         bool, typer.Option("--dry-run", help="Print the plan's shapes and counts; change nothing.")
     ] = False,
     seed: Annotated[int, typer.Option(help="Which blocks are drawn.")] = 0,
+    no_cache: NoCache = False,
     as_json: AsJson = False,
 ) -> None:
     """Prune a model by depth, by width or to N:M sparsity, and write a standard Hugging Face checkpoint.
@@ -84,14 +85,16 @@ def prune(
         return
     if out is None:
         raise InputError("no output folder given", where="--out", hint="name one, or ask for a --dry-run")
-    blocks = _calibration_blocks(model, folder, spec, calibration)
+    blocks = _calibration_blocks(model, folder, spec, calibration, cache=not no_cache)
     from regrow.pruning.prune import prune as run
 
     plan = run(folder, spec, calibration=blocks, out=Path(out))
     _print_plan(plan, model, as_json, out)
 
 
-def _calibration_blocks(model: str, folder: str, spec: PruneSpec, calibration: str | None) -> Blocks | None:
+def _calibration_blocks(
+    model: str, folder: str, spec: PruneSpec, calibration: str | None, *, cache: bool
+) -> Blocks | None:
     """The calibration text in the model's tokens; None if the scorer reads none."""
     from regrow.errors import InputError
     from regrow.ladder import find_corpus
@@ -108,7 +111,7 @@ def _calibration_blocks(model: str, folder: str, spec: PruneSpec, calibration: s
     from regrow.cli.loading import load_blocks
 
     text = find_corpus(calibration or "ladder", "post_train")
-    return load_blocks(text, folder, sequence_length=spec.calibration_length)
+    return load_blocks(text, folder, sequence_length=spec.calibration_length, cache=cache)
 
 
 def _print_plan(plan: PrunePlan, model: str, as_json: bool, out: Path | None = None) -> None:

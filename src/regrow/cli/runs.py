@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from regrow.cli.options import AsJson, Out, number, print_json, print_table
+
+if TYPE_CHECKING:
+    from regrow.runs import RunRecord
+
+#: documents of a run that are shown, where there may be millions
+_SHOWN = 20
 
 app = typer.Typer(help="List, show, export and check recorded runs; works while they run.", no_args_is_help=True)
 
@@ -54,15 +60,7 @@ def show_run(path: Path_, as_json: AsJson = False) -> None:
 
     Example: `regrow runs show demo/runs/tiny-llama-3m-control-1a2b3c`
     """
-    from regrow.errors import InputError
-    from regrow.runs import read_runs
-
-    runs = read_runs(path)
-    if len(runs) != 1:
-        raise InputError(
-            f"{len(runs)} runs here", where=path, hint="name one run folder; `regrow runs list` lists them"
-        )
-    run = runs[0]
+    run = _one_run(path)
     curve = [{k: v for k, v in vars(point).items() if v is not None} for point in run.curve]
     if as_json:
         print_json({**_summary(run), "spec": run.spec, "details": run.details, "curve": curve})
@@ -83,6 +81,56 @@ def show_run(path: Path_, as_json: AsJson = False) -> None:
             for p in run.curve
         ],
     )
+
+
+@app.command("documents")
+def run_documents(
+    path: Path_,
+    tokens: Annotated[str | None, typer.Option(help="By so many tokens; all that the run has seen by default.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Write the whole list as a CSV.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """The documents that a run has seen: computed from its seed and its data, exact to the token.
+
+    Example: `regrow runs documents run --tokens 100k`
+    """
+    from regrow.cli.loading import training_blocks
+    from regrow.data import documents_seen
+    from regrow.errors import InputError
+    from regrow.units import parse_count
+
+    run = _one_run(path)
+    if tokens is None and not run.curve:
+        raise InputError("the run has no evaluation yet", where=path, hint="give the count with --tokens")
+    asked = run.curve[-1].tokens if tokens is None else parse_count(tokens, what="--tokens")
+    blocks = training_blocks(run)
+    asked = -(-asked // blocks.sequence_length) * blocks.sequence_length
+    seen = documents_seen(blocks, seed=run.seed or 0, tokens=asked)
+    if out is not None:
+        _write_csv(out, ["document", "tokens", "tokens_seen"], [[d.name, d.tokens, d.tokens_seen] for d in seen])
+    answer = {
+        "run": run.run,
+        "tokens": asked,
+        "unique_tokens": min(asked, blocks.n_tokens),
+        "epochs": asked / blocks.n_tokens,
+        "documents": len(seen),
+        "documents_of": blocks.documents,
+    }
+    if as_json:
+        print_json({**answer, "seen": [vars(d) for d in seen], "out": None if out is None else str(out)})
+        return
+    typer.echo(
+        f"{run.run}: {len(seen):,} of {blocks.documents:,} documents by {asked:,} tokens "
+        f"({answer['unique_tokens']:,} unique, {answer['epochs']:.3g} passes)"
+    )
+    shown = seen[:_SHOWN]
+    print_table(
+        "", ["document", "tokens", "tokens seen"], [[d.name, f"{d.tokens:,}", f"{d.tokens_seen:,}"] for d in shown]
+    )
+    if out is not None:
+        typer.echo(f"all of them in {out}")
+    elif len(seen) > _SHOWN:
+        typer.echo(f"and {len(seen) - _SHOWN:,} more; --out FILE writes them all")
 
 
 @app.command("export")
@@ -136,6 +184,30 @@ def check(path: Path_, as_json: AsJson = False) -> None:
         typer.echo(f"{len(found)} runs: {counted}; {len(wrong)} with something wrong")
     if wrong:
         raise RunFailed(f"{len(wrong)} of {len(found)} runs are not whole", where=path)
+
+
+def _one_run(path: str) -> RunRecord:
+    from regrow.errors import InputError
+    from regrow.runs import read_runs
+
+    runs = read_runs(path)
+    if len(runs) != 1:
+        raise InputError(
+            f"{len(runs)} runs here", where=path, hint="name one run folder; `regrow runs list` lists them"
+        )
+    return runs[0]
+
+
+def _write_csv(path: Path, header: list[str], rows: list[list[object]]) -> None:
+    import csv
+
+    from regrow.errors import InputError
+
+    try:
+        with path.open("w", newline="", encoding="utf-8") as stream:
+            csv.writer(stream).writerows([header, *rows])
+    except OSError as error:
+        raise InputError(f"can't be written ({error.strerror or error})", where=str(path)) from None
 
 
 def _summary(run: Any) -> dict[str, Any]:

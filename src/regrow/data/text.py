@@ -1,50 +1,200 @@
-"""Documents from local files: text, JSON lines, CSV or Parquet, or a folder of them."""
+"""Documents from local files, one at a time: text, JSON lines, CSV or Parquet, or a folder of them."""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, NamedTuple
 
 from regrow.errors import InputError
 
 SUFFIXES = (".txt", ".md", ".jsonl", ".csv", ".parquet")
+#: what a text, JSON lines or CSV file may be compressed with, by its last suffix
+COMPRESSED = (".gz", ".zst", ".bz2")
+#: rows that are held at once
+_ROWS = 256
+
+
+class Document(NamedTuple):
+    """One document and where it stands: the file, and its row there from 1 on (0 where the file is one document)."""
+
+    text: str
+    file: str
+    row: int
+
+    @property
+    def name(self) -> str:
+        return document_name(self.file, self.row)
+
+
+def document_name(file: str, row: int) -> str:
+    """How a document is called: `corpus.jsonl:17`, or the file alone where it is one document."""
+    return f"{file}:{row}" if row else file
 
 
 def read_documents(path: str | Path, *, column: str = "text") -> list[str]:
+    """The text of every document of a file, or of all files of a folder in name order, in one list.
+
+    For data that fit in memory; `iter_documents` reads one document after the other.
+    """
+    return [document.text for document in iter_documents(path, column=column)]
+
+
+def iter_documents(path: str | Path, *, column: str = "text") -> Iterator[Document]:
     """Every document of a file, or of all files of a folder in name order.
 
-    A `.txt` or `.md` file is one document; the other formats hold one per row under `column`. Empty documents are
-    left out. Raises `InputError` for a missing path, an unknown format, a missing column, or no text at all.
+    A `.txt` or `.md` file is one document; the other formats hold one per row under `column`. All but Parquet may be
+    compressed (`.gz`, `.zst`, `.bz2`). Empty documents and rows without a value are left out.
+
+    Raises `InputError` for a missing path, an unknown format, a missing column, a broken file (with the line, where
+    the format has lines), or no text at all.
+    """
+    found = False
+    for file in text_files(path):
+        for document in _read_file(file, column):
+            if document.text.strip():
+                found = True
+                yield document
+    if not found:
+        raise InputError("no text in it", where=str(path), hint=f"give text data ({', '.join(SUFFIXES)})")
+
+
+def text_files(path: str | Path) -> list[Path]:
+    """The files of a path in the order in which they are read.
+
+    Raises `InputError` for a missing path, a file of an unknown format, or a folder without text files.
     """
     root = Path(path)
+    hint = f"give text data ({', '.join(SUFFIXES)})"
     if not root.exists():
-        raise InputError("no such file or folder", where=str(root), hint=f"give text data ({', '.join(SUFFIXES)})")
-    files = sorted(p for p in root.rglob("*") if p.suffix in SUFFIXES) if root.is_dir() else [root]
-    documents = [text for file in files for text in _read_file(file, column) if text.strip()]
-    if not documents:
-        raise InputError("no text in it", where=str(root), hint=f"give text data ({', '.join(SUFFIXES)})")
-    return documents
+        raise InputError("no such file or folder", where=str(root), hint=hint)
+    if not root.is_dir():
+        if _format(root) not in SUFFIXES:
+            known = f"known: {', '.join(SUFFIXES)}, and {', '.join(COMPRESSED)} of all but Parquet"
+            raise InputError(f"unknown format {''.join(root.suffixes[-2:])!r}", where=str(root), hint=known)
+        return [root]
+    files = sorted(p for p in root.rglob("*") if _format(p) in SUFFIXES and p.is_file())
+    if not files:
+        raise InputError("no text in it: the folder holds no text file", where=str(root), hint=hint)
+    return files
 
 
-def _read_file(path: Path, column: str) -> list[str]:
+def _format(path: Path) -> str:
+    """The suffix that says how to read a file, its compression left out."""
+    if path.suffix not in COMPRESSED:
+        return path.suffix
+    inner = Path(path.stem).suffix
+    return inner if inner != ".parquet" else path.suffix
+
+
+def _read_file(path: Path, column: str) -> Iterator[Document]:
+    read = {".jsonl": _json_lines, ".csv": _csv, ".parquet": _parquet}.get(_format(path))
     try:
-        if path.suffix in (".txt", ".md"):
-            return [path.read_text(encoding="utf-8")]
-        if path.suffix == ".jsonl":
-            rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-            return [row[column] for row in rows]
-        import pandas as pd
+        if read is not None:
+            yield from read(path, column)
+        else:
+            with _open_text(path) as stream:
+                yield Document(stream.read(), str(path), 0)
+    except (OSError, ValueError, EOFError, zlib.error) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(f"can't be read ({reason})", where=str(path), hint="mend or remove the file") from None
 
-        if path.suffix == ".parquet":
-            return pd.read_parquet(path, columns=[column])[column].dropna().tolist()
-        if path.suffix == ".csv":
-            return pd.read_csv(path, usecols=[column])[column].dropna().astype(str).tolist()
-    except KeyError:
-        raise InputError(f"no column {column!r}", where=str(path), hint="name the column that holds the text") from None
-    except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"can't be read ({str(error).splitlines()[0]})", where=str(path)) from None
-    raise InputError(f"unknown format {path.suffix!r}", where=str(path), hint=f"known: {', '.join(SUFFIXES)}")
+
+@contextmanager
+def _open_text(path: Path) -> Iterator[IO[str]]:
+    if path.suffix in COMPRESSED:
+        import pyarrow as pa
+
+        with pa.input_stream(str(path)) as packed:  # the suffix says how
+            yield io.TextIOWrapper(io.BufferedReader(packed), encoding="utf-8")
+        return
+    with path.open(encoding="utf-8") as stream:
+        yield stream
+
+
+def _json_lines(path: Path, column: str) -> Iterator[Document]:
+    with _open_text(path) as stream:
+        for number, line in enumerate(stream, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise InputError(
+                    f"can't be read: line {number} is not JSON ({error})", where=str(path), hint="mend or remove it"
+                ) from None
+            if not isinstance(row, dict):
+                raise InputError(
+                    f"line {number} is not an object", where=str(path), hint=f'write it like {{"{column}": "..."}}'
+                )
+            if column not in row:
+                raise _no_column(column, list(row), f"{path}, line {number}")
+            text = row[column]
+            if text is None:
+                continue
+            if not isinstance(text, str):
+                raise _not_text(column, type(text).__name__, f"{path}, line {number}")
+            if "\\u" in line:  # an escape may be half of a surrogate pair, which is no text that UTF-8 can hold
+                text = text.encode("utf-8", "replace").decode("utf-8")
+            yield Document(text, str(path), number)
+
+
+def _csv(path: Path, column: str) -> Iterator[Document]:
+    import pandas as pd
+
+    try:
+        names = pd.read_csv(path, nrows=0).columns.tolist()
+    except pd.errors.EmptyDataError:
+        return
+    if column not in names:
+        raise _no_column(column, names, str(path))
+    with pd.read_csv(path, usecols=[column], dtype=str, chunksize=_ROWS) as chunks:
+        for chunk in chunks:
+            for row, text in chunk[column].dropna().items():
+                yield Document(str(text), str(path), int(str(row)) + 1)
+
+
+def _parquet(path: Path, column: str) -> Iterator[Document]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        names = file.schema_arrow.names
+        if column not in names:
+            raise _no_column(column, names, str(path))
+        kind = file.schema_arrow.field(column).type
+        plain = kind.value_type if pa.types.is_dictionary(kind) else kind
+        if not (pa.types.is_string(plain) or pa.types.is_large_string(plain) or pa.types.is_null(plain)):
+            raise _not_text(column, str(kind), str(path))
+        row = 0
+        for batch in file.iter_batches(batch_size=_ROWS, columns=[column]):
+            for text in batch.column(0).to_pylist():
+                row += 1
+                if text is not None:
+                    yield Document(text, str(path), row)
+
+
+def _no_column(column: str, there: Iterable[object], where: str) -> InputError:
+    names = [str(name) for name in there]
+    return InputError(
+        f"no column {column!r} (there: {', '.join(names[:12]) or 'none'}{', ...' if len(names) > 12 else ''})",
+        where=where,
+        hint="name the column that holds the text, as in --data FILE,column=NAME",
+    )
+
+
+def _not_text(column: str, kind: str, where: str) -> InputError:
+    return InputError(f"column {column!r} holds {kind}, not text", where=where, hint="name a column of text")
+
+
+def is_held_out(text: str, share: float) -> bool:
+    """Whether a document belongs to the held-out `share`: a hash of its text decides, so copies fall on one side."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") < int(share * 2**32)
 
 
 def split_documents(documents: list[str], *, held_out_share: float) -> tuple[list[str], list[str]]:
@@ -52,15 +202,18 @@ def split_documents(documents: list[str], *, held_out_share: float) -> tuple[lis
 
     Raises `InputError` if either side is empty.
     """
-    limit = int(held_out_share * 2**32)
     train: list[str] = []
     held_out: list[str] = []
     for text in documents:
-        unit = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
-        (held_out if unit < limit else train).append(text)
+        (held_out if is_held_out(text, held_out_share) else train).append(text)
     if not train or not held_out:
-        raise InputError(
-            f"{len(documents)} documents can't be split at a held-out share of {held_out_share:g}",
-            hint="give more documents, or held-out text of its own with --held-out",
-        )
+        raise cannot_split(len(documents), held_out_share)
     return train, held_out
+
+
+def cannot_split(documents: int, share: float) -> InputError:
+    """What is said of documents that leave one side of the split empty."""
+    return InputError(
+        f"{documents} documents can't be split at a held-out share of {share:g}",
+        hint="give more documents, or held-out text of its own with --held-out",
+    )

@@ -5,12 +5,9 @@ from __future__ import annotations
 import json
 import math
 import re
-import socket
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urlparse
 
 import huggingface_hub
 import torch
@@ -26,6 +23,7 @@ from transformers import (
 )
 
 from regrow.arch import Architecture
+from regrow.data.source import hub_reachable
 from regrow.errors import InputError
 
 _HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
@@ -211,21 +209,10 @@ def _existing(path_or_name: str | Path) -> Path | str:
     name = str(path_or_name)
     if not _HUB_NAME.fullmatch(name):
         raise InputError("no such model folder", where=name, hint="give a checkpoint folder or a Hub name")
-    if not isinstance(huggingface_hub.try_to_load_from_cache(name, "config.json"), str) and not _hub_reachable():
+    if not isinstance(huggingface_hub.try_to_load_from_cache(name, "config.json"), str) and not hub_reachable():
         raise InputError(
             "no such model folder, and the Hugging Face Hub cannot be reached",
             where=name,
             hint="give a checkpoint folder",
         )
     return name
-
-
-def _hub_reachable() -> bool:
-    """Whether the Hub's address resolves: asked first, because its client retries for half a minute before it fails."""
-    if urllib.request.getproxies():
-        return True
-    try:
-        socket.getaddrinfo(urlparse(huggingface_hub.constants.ENDPOINT).hostname, 443)
-    except OSError:
-        return False
-    return True

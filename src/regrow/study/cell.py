@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from regrow.data import Blocks, read_documents, tokenize
+from regrow.data import Blocks, read_blocks
 from regrow.evaluation import evaluate
 from regrow.ladder import find_corpus, find_model
 from regrow.methods import is_masked
@@ -23,7 +23,7 @@ from regrow.training.run import train_model
 @lru_cache(maxsize=4)
 def blocks_of(data: str, tokenizer_folder: str, sequence_length: int, limit: int | None = None) -> Blocks:
     """Packed blocks of a text, tokenised once per process; the first `limit` of a fixed shuffle, or all."""
-    blocks = tokenize(read_documents(data), load_tokenizer(tokenizer_folder), sequence_length=sequence_length)
+    blocks = read_blocks(data, load_tokenizer(tokenizer_folder), sequence_length=sequence_length)
     return blocks if limit is None else blocks.sample(limit, seed=0)
 
 

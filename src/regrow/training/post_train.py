@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from regrow.data import Blocks, read_documents, split_documents, tokenize
+from regrow.data import Blocks, read_blocks, read_split
 from regrow.errors import InputError
 from regrow.evaluation import evaluate
 from regrow.methods import is_masked
@@ -60,6 +60,7 @@ def post_train(
     family: str | None = None,
     teacher: str | None = None,
     resume: bool = False,
+    cache: bool = True,
     on_progress: OnProgress | None = None,
 ) -> RunRecord:
     """Post-train the checkpoint `model` on `data` and record its curve in the run folder `out`.
@@ -70,13 +71,14 @@ def post_train(
         loss_before: L0 in nats/token on the same held-out text, if the unpruned model is not at hand.
         family: name under which runs are fitted together; the model type if None.
         teacher: a model to distil from.
+        cache: keep the tokenised text for the next run (`regrow.data`).
 
     Raises `InputError` where L0 can't be known or the data do not fit, `RunFailed` where training breaks.
     """
     folder = Path(model)
     origin = read_origin(folder)
     network, tokenizer = load_model(model, dtype=torch.float32), load_tokenizer(model)
-    train, held = _blocks(tokenizer, data, held_out, held_out_share, spec)
+    train, held = _blocks(tokenizer, data, held_out, held_out_share, spec, cache)
     original = original or (origin.model if origin and Path(origin.model).is_dir() else None)
     is_control = origin is None and original is None
     if loss_before is None and origin is not None and original is None:
@@ -140,12 +142,13 @@ def _saved_dtype(folder: Path) -> torch.dtype:
     return getattr(torch, str(config.get("dtype") or config.get("torch_dtype") or "float32"), torch.float32)
 
 
-def _blocks(tokenizer: Any, data: str, held_out: str | None, share: float, spec: TrainSpec) -> tuple[Blocks, Blocks]:
-    documents = read_documents(data)
-    if held_out is None:
-        documents, held = split_documents(documents, held_out_share=share)
-    else:
-        held = read_documents(held_out)
+def _blocks(
+    tokenizer: Any, data: str, held_out: str | None, share: float, spec: TrainSpec, cache: bool
+) -> tuple[Blocks, Blocks]:
     length = spec.sequence_length
-    train = tokenize(documents, tokenizer, sequence_length=length)
-    return train, tokenize(held, tokenizer, sequence_length=length).sample(spec.held_out_blocks, seed=0)
+    if held_out is None:
+        train, held = read_split(data, tokenizer, sequence_length=length, held_out_share=share, cache=cache)
+    else:
+        train = read_blocks(data, tokenizer, sequence_length=length, cache=cache)
+        held = read_blocks(held_out, tokenizer, sequence_length=length, cache=cache)
+    return train, held.sample(spec.held_out_blocks, seed=0)

@@ -1,0 +1,83 @@
+"""Where tokenised text is kept: one folder per data, tokenizer and split, whole or not there at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+CACHE_VARIABLE = "REGROW_CACHE"
+
+
+def cache_folder() -> Path:
+    """`$REGROW_CACHE`, or `regrow` in the user's cache folder (`$XDG_CACHE_HOME`, `~/.cache`)."""
+    chosen = os.environ.get(CACHE_VARIABLE)
+    if chosen:
+        return Path(chosen).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "regrow"
+
+
+def entry(key: str, build: Callable[[Path], None]) -> Path:
+    """The folder of `key`, filled by `build` if it is not there yet.
+
+    `build` fills a folder beside it that is then renamed, so that a reader sees all of an entry or nothing, whatever
+    kills the writer. Of several processes that want one entry, one builds and the others wait for it; where the file
+    system has no locks each builds its own, and the first to finish wins.
+
+    Raises `OSError` where the cache can't be written, and what `build` raises.
+    """
+    folder = cache_folder() / "tokens" / key
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(folder.with_name(f".{key}.lock")) as alone:
+        if folder.is_dir():
+            return folder
+        for dead in folder.parent.glob(f".{key}.*/") if alone else ():  # of a writer that was killed
+            shutil.rmtree(dead, ignore_errors=True)
+        building = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{key}."))
+        try:
+            build(building)
+            os.chmod(building, 0o755)
+            try:
+                os.rename(building, folder)
+            except OSError:
+                if not folder.is_dir():
+                    raise
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
+    return folder
+
+
+def write_small(path: Path, text: str) -> None:
+    """Write a small file whole or not at all; a cache that can't be written goes without."""
+    with suppress(OSError):
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "w") as stream:
+                stream.write(text)
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[bool]:
+    """Hold an exclusive lock, which goes with the process; False where the system has none."""
+    with path.open("a") as stream:
+        try:
+            import fcntl
+
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        except (ImportError, OSError):
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            # whoever waits holds the same file; who comes later makes a new one and finds the entry
+            path.unlink(missing_ok=True)
