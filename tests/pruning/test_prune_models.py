@@ -12,7 +12,8 @@ from regrow.models import architecture_of, count_nonzero, count_params, load_mod
 from regrow.models.layout import is_tied
 from regrow.pruning import PruneSpec, calibrate, prune_model
 from regrow.pruning.plan import outline
-from regrow.pruning.prune import apply_plan, decide
+from regrow.pruning.prune import apply_plan
+from regrow.pruning.scoring import decide
 
 SPECS = {
     "depth": PruneSpec(method="depth", rate=0.22),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from regrow.arch import Architecture, catalog
 from regrow.errors import InputError
-from regrow.pruning.plan import PrunePlan, from_ranges, outline, read_plan, to_ranges
+from regrow.pruning.plan import PrunePlan, from_ranges, outline, outlines, read_plan, to_ranges
 from regrow.pruning.spec import PruneSpec
 from regrow.shapes import (
     EVEN_ENOUGH,
@@ -204,6 +204,12 @@ def test_counts_without_the_embeddings():
         # tied: the embedding is counted once in the total
         assert plan.params_after - plan.non_embedding_after == TINY.vocab * plan.after.hidden
         assert plan.params_before - plan.non_embedding_before == TINY.vocab * TINY.hidden
+
+
+def test_a_search_has_several_outlines():
+    plans = outlines(TINY, PruneSpec(method="width", rate=0.25, search=3))
+    assert len({plan.after for plan in plans}) == 3
+    assert plans[0] == outline(TINY, PruneSpec(method="width", rate=0.25))
 
 
 def test_plans_from_files(tmp_path):

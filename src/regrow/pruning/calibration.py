@@ -237,12 +237,6 @@ class _Statistics:
         return Scores(**norms, tokens=tokens, fingerprint=fingerprint)
 
 
-def check_scores(scores: Scores, model: PreTrainedModel) -> None:
-    """Raises `InputError` if the scores were measured on other weights than this model's."""
-    if scores.fingerprint != weights_fingerprint(model):
-        raise InputError("the scores were measured on another model", where="scores", hint="measure them again")
-
-
 def layer_and_linear(weight_name: str) -> tuple[int, str]:
     """`model.layers.3.mlp.up_proj.weight` -> `(3, "mlp.up_proj")`."""
     place = split_block_name(weight_name)

@@ -237,7 +237,7 @@ def outlines(before: Architecture, spec: PruneSpec) -> list[PrunePlan]:
     plan = replace(plan, target_rate=rate, target_params=spec.params)
     if spec.method == DEPTH:
         return [replace(plan, after=layers_for_rate(before, rate, tolerance=RATE_TOLERANCE if spec.strict else None))]
-    shapes = shapes_for_rate(before, rate, 1, axes=spec.axes, multiple_of=spec.multiple_of)
+    shapes = shapes_for_rate(before, rate, spec.search, axes=spec.axes, multiple_of=spec.multiple_of)
     return [replace(plan, after=after) for after in shapes]
 
 

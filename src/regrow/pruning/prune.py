@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +12,19 @@ import transformers
 from transformers import PreTrainedModel
 
 from regrow.data.blocks import Blocks
-from regrow.errors import InputError, RegrowError
-from regrow.methods import DEPTH, WIDTH
+from regrow.errors import RegrowError
+from regrow.methods import DEPTH
 from regrow.models.layout import block_weights, is_tied
 from regrow.models.load import architecture_of, has_tokenizer, load_model, load_tokenizer, quiet
 from regrow.models.masks import check_pattern
 from regrow.models.save import PRUNE_RECORD, check_output, save_checkpoint
-from regrow.pruning.calibration import Scores, calibrate, check_scores, choose_blocks, random_scores
-from regrow.pruning.depth import drop_blocks, drop_config_blocks, least_important
+from regrow.pruning.calibration import Scores, choose_blocks, weights_fingerprint
+from regrow.pruning.depth import drop_blocks, drop_config_blocks
 from regrow.pruning.plan import PrunePlan, outline
+from regrow.pruning.scoring import AnyScores, check_scores, decide, measure
 from regrow.pruning.semistructured import mask_state, sparse_masks
 from regrow.pruning.spec import PruneSpec
-from regrow.pruning.width import Kept, most_important, narrow_config, slice_state
+from regrow.pruning.width import Kept, narrow_config, slice_state
 
 Progress = Callable[[str], None]
 
@@ -35,7 +35,7 @@ def prune(
     *,
     calibration: Blocks | None,
     out: str | Path,
-    scores: Scores | None = None,
+    scores: AnyScores | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> PrunePlan:
@@ -75,7 +75,7 @@ def prune_model(
     spec: PruneSpec,
     calibration: torch.Tensor | None,
     *,
-    scores: Scores | None = None,
+    scores: AnyScores | None = None,
     progress: Progress | None = None,
 ) -> tuple[PreTrainedModel, PrunePlan]:
     """Prune a model in memory. The given model is left as it is; the new one owns its weights and is in eval mode.
@@ -91,44 +91,14 @@ def prune_model(
     """
     before = architecture_of(model)
     plan = outline(before, spec)
-    if spec.scorer == "random":
-        scores = random_scores(before, seed=spec.seed)
-    elif spec.needs_calibration:
-        if scores is not None:
-            check_scores(scores, model)
-        elif calibration is not None:
-            scores = calibrate(model, calibration, progress=progress)
-        else:
-            raise InputError(
-                f"the scorer {spec.scorer!r} needs calibration text",
-                where="calibration",
-                hint="give --calibration, or a scorer that needs none",
-            )
+    if scores is None or not spec.needs_calibration:
+        scores = measure(model, spec, plan, calibration, progress=progress)
     else:
-        scores = None
+        check_scores(scores, spec, weights_fingerprint(model))
     plan = decide(plan, scores)
-    pruned = apply_plan(model, plan, scores)
+    pruned = apply_plan(model, plan, scores if isinstance(scores, Scores) else None)
     _verify(pruned, plan)
     return pruned, plan
-
-
-def decide(plan: PrunePlan, scores: Scores | None) -> PrunePlan:
-    """Fill an outline with indices: what scores least goes. N:M plans have none; their masks follow the weights."""
-    before, after = plan.before, plan.after
-    if plan.method == DEPTH:
-        assert scores is not None
-        return replace(plan, dropped_layers=least_important(scores.block_influence, before.layers - after.layers))
-    if plan.method != WIDTH:
-        return plan
-    assert scores is not None
-    hidden = intermediate = kv_heads = None
-    if after.hidden < before.hidden:
-        hidden = most_important(scores.hidden(), after.hidden)
-    if after.intermediate < before.intermediate:
-        intermediate = tuple(most_important(layer, after.intermediate) for layer in scores.mlp_activation)
-    if after.kv_heads < before.kv_heads:
-        kv_heads = tuple(most_important(layer, after.kv_heads) for layer in scores.kv_groups(before))
-    return replace(plan, kept_hidden=hidden, kept_intermediate=intermediate, kept_kv_heads=kv_heads)
 
 
 def apply_plan(model: PreTrainedModel, plan: PrunePlan, scores: Scores | None = None) -> PreTrainedModel:

@@ -14,10 +14,13 @@ METHODS = (DEPTH, WIDTH, "2:4")
 
 #: Scorers per kind of method, the default first. `random` is the baseline every other must beat.
 SCORERS: dict[str, tuple[str, ...]] = {
-    DEPTH: ("block-influence", "random"),
+    DEPTH: ("block-influence", "perplexity", "angular", "random"),
     WIDTH: ("activation", "random"),
     "N:M": ("wanda", "magnitude"),
 }
+
+#: Depth scorers that can look again after each block that goes.
+ITERATIVE = ("block-influence", "perplexity")
 
 #: Scorers that look at nothing but the weights, or at nothing at all; the others read text.
 _WITHOUT_TEXT = ("magnitude", "random")
@@ -47,6 +50,9 @@ class PruneSpec:
             where no other shape reaches the target.
         multiple_of: hidden and feed-forward widths are multiples of this; None takes the rule of
             `regrow.shapes.shape_for_rate`.
+        search: how many width shapes near the target are tried, each pruned and its loss measured on the calibration
+            text; 1 takes the rule's shape without looking.
+        iterative: remove one block, measure again, remove the next (depth, scorers of `ITERATIVE`).
         strict: a depth plan that misses the target by more than `regrow.shapes.RATE_TOLERANCE` is an error, not a note.
         calibration_blocks: blocks of text the scores are measured on.
         calibration_length: tokens of each block that are used, at most.
@@ -62,6 +68,8 @@ class PruneSpec:
     scorer: str | None = None
     axes: tuple[str, ...] | None = None
     multiple_of: int | None = None
+    search: int = 1
+    iterative: bool = False
     strict: bool = False
     calibration_blocks: int = 32
     calibration_length: int = 512
@@ -79,7 +87,7 @@ class PruneSpec:
         scorer = choices[0] if self.scorer is None else self.scorer
         object.__setattr__(self, "scorer", one_of(scorer, choices, what=f"scorer for {self.method}", where="scorer"))
         object.__setattr__(self, "axes", self._checked_axes())
-        for name, least in (("calibration_blocks", 1), ("calibration_length", 2), ("seed", 0)):
+        for name, least in (("calibration_blocks", 1), ("calibration_length", 2), ("seed", 0), ("search", 1)):
             _check_whole(name, getattr(self, name), least)
         self._check_options()
 
@@ -137,12 +145,20 @@ class PruneSpec:
         return tuple(axis for axis in AXES if axis in chosen)
 
     def _check_options(self) -> None:
-        for name in ("multiple_of",):
+        for name in ("multiple_of", "search"):
             if getattr(self, name) not in (None, 1) and (self.method != WIDTH or self.shape is not None):
                 what = "a shape" if self.method == WIDTH else self.method
                 raise InputError(f"{name} given with {what}", where=name, hint="only width by rate or params has it")
         if self.multiple_of is not None:
             _check_whole("multiple_of", self.multiple_of, 1)
+        if self.search > 1 and self.scorer == "random":
+            raise InputError("search given with the random scorer", where="search", hint="it needs calibration text")
+        if self.iterative and (self.method != DEPTH or self.scorer not in ITERATIVE):
+            raise InputError(
+                f"iterative given with {self.method} by {self.scorer}",
+                where="iterative",
+                hint=f"it serves depth by {' or '.join(ITERATIVE)}",
+            )
         if self.strict and self.method != DEPTH:
             raise InputError(
                 f"strict given with {self.method}", where="strict", hint="only depth may miss its target; leave it out"
@@ -191,7 +207,7 @@ class PruneSpec:
 _NEWER = {
     field.name: field.default
     for field in fields(PruneSpec)
-    if field.name in ("params", "shape", "multiple_of", "strict")
+    if field.name in ("params", "shape", "multiple_of", "search", "iterative", "strict")
 }
 
 
