@@ -52,12 +52,51 @@ def test_targets_by_count_and_by_shape(regrow, tiny_model):
     assert regrow(*ask, "--rate", "0.2", "--multiple-of", "4").json["changes"]["intermediate"][1] % 4 == 0
 
 
+def test_one_pass_serves_many_rates_and_a_plan_is_applied(regrow, tiny_model, text, tmp_path):
+    ask = ("prune", tiny_model, "--json")
+    depth = ("--method", "depth", "--scorer", "perplexity", "--dry-run")
+    first = regrow(
+        *ask, *depth, "--shape", "layers=2", "--calibration", text, "--save-scores", tmp_path / "scores", "--seed", 3
+    )
+    assert first.code == 0, first.err
+    assert len(first.json["dropped_layers"]) == 1
+    second = regrow(*ask, *depth, "--shape", "layers=1", "--scores", tmp_path / "scores")
+    assert set(first.json["dropped_layers"]) < set(second.json["dropped_layers"])
+    (tmp_path / "plan.json").write_text(second.out)
+    done = regrow(*ask, "--plan", tmp_path / "plan.json", "--out", tmp_path / "out")
+    assert done.json["dropped_layers"] == second.json["dropped_layers"]
+    assert done.json["out"] == str(tmp_path / "out")
+    # the record of a pruned model is a plan too, but of the original
+    record = tmp_path / "out" / "regrow_prune.json"
+    one_line_error(regrow("prune", tmp_path / "out", "--plan", record, "--out", tmp_path / "b"), "another shape")
+    one_line_error(regrow("prune", tiny_model, "--plan", record, "--out", tmp_path / "out"), "not empty")
+    assert regrow("prune", tiny_model, "--plan", record, "--out", tmp_path / "out", "--overwrite").code == 0
+    width = ("--method", "width", "--rate", "0.2", "--scores", tmp_path / "scores")
+    one_line_error(regrow("prune", tiny_model, *width, "--out", tmp_path / "b"), "the scores hold perplexity")
+
+
+def test_a_search_lists_what_it_tried(regrow, tiny_model, text):
+    done = regrow(
+        *("prune", tiny_model, "--method", "width", "--rate", "0.2", "--axes", "hidden,intermediate,kv_heads"),
+        *("--search", 2, "--calibration", text, "--dry-run"),
+    )
+    assert done.out.count("tried hidden") == 2
+    assert "which parts go is decided by" not in done.out
+
+
 @pytest.mark.parametrize(
     ("ask", "says"),
     [
         ("--method width", "no rate given"),
         ("--rate 0.2", "--method: no method given"),
         ("--method width --rate 0.2", "--out: no output folder"),
+        ("--method width --rate 0 --dry-run", "rate 0.0 is not between 0 and 1"),
+        ("--method width --rate 0.2 --search 0 --dry-run", "search"),
+        ("--method depth --rate 0.2 --search 2 --dry-run", "search given with depth"),
+        ("--method depth --rate 0.2 --scorer angular --iterative --dry-run", "iterative"),
+        ("--method depth --rate 0.2 --scores nowhere --dry-run", "nowhere: not a scores file"),
+        ("--plan nowhere --out x", "nowhere: can't read it"),
+        ("--plan nowhere --rate 0.2 --out x", "rate given with a plan"),
         ("--method width --rate 0.2 --params 80k", "rate and params given together"),
         ("--method width --params many --dry-run", "--params"),
         ("--method width --params 9B --dry-run", "9B parameters asked of a model that has"),

@@ -12,11 +12,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 
 from regrow.data import Blocks
 from regrow.errors import InputError
-from regrow.models import check_pattern, load_model, save_checkpoint
+from regrow.models import architecture_of, check_pattern, load_model, save_checkpoint
 from regrow.models.layout import block_weights
 from regrow.models.save import PRUNE_RECORD
-from regrow.pruning import PrunePlan, PruneSpec
+from regrow.pruning import PrunePlan, PruneSpec, outline
+from regrow.pruning.plan import spec_of
 from regrow.pruning.prune import prune
+from regrow.pruning.scoring import load_scores
 
 
 @pytest.fixture
@@ -70,3 +72,40 @@ def test_tokens_of_another_tokenizer_are_noticed(model_folder, tmp_path):
     with pytest.raises(InputError, match="vocabulary"):
         prune(model_folder, PruneSpec(method="2:4"), calibration=foreign, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        PruneSpec(method="depth", rate=0.2, scorer="perplexity", iterative=True),
+        PruneSpec(method="width", params=20_000),
+        PruneSpec(method="2:4"),
+    ],
+    ids=lambda spec: spec.method,
+)
+def test_a_plan_made_first_gives_the_same_model(model_folder, text, spec, tmp_path):
+    planned = prune(model_folder, spec, calibration=text, out=None, save_scores=tmp_path / "scores")
+    assert planned.decided
+    assert not (tmp_path / "out").exists()
+    direct = prune(model_folder, spec, calibration=text, out=tmp_path / "direct")
+    scores = load_scores(tmp_path / "scores")
+    again = spec_of(planned)
+    by_plan = prune(model_folder, again, calibration=None, out=tmp_path / "out", plan=planned, scores=scores)
+    assert direct == by_plan == planned
+    first, second = (load_model(tmp_path / name) for name in ("direct", "out"))
+    assert torch.equal(logits(first, tokens()), logits(second, tokens()))
+
+
+def test_a_plan_must_be_decided_and_of_this_model(model_folder, tmp_path):
+    spec = PruneSpec(method="depth", rate=0.2)
+    outlined = outline(architecture_of(load_model(model_folder)), spec)
+    other = outline(outlined.before.with_shape(vocab=99), spec)
+    for plan, says in ((outlined, "does not say what goes"), (other, "another shape")):
+        with pytest.raises(InputError, match=says):
+            prune(model_folder, spec, calibration=None, out=tmp_path / "out", plan=plan)
+
+
+def test_scorers_that_measure_nothing_have_nothing_to_save(model_folder, tmp_path):
+    for spec in (PruneSpec(method="2:4", scorer="magnitude"), PruneSpec(method="depth", rate=0.2, scorer="random")):
+        with pytest.raises(InputError, match="measures nothing to save"):
+            prune(model_folder, spec, calibration=None, out=None, save_scores=tmp_path / "scores")

@@ -38,6 +38,13 @@ def prune(
         str | None, typer.Option(help="What width may shrink, e.g. intermediate or hidden,intermediate,kv_heads.")
     ] = None,
     multiple_of: Annotated[int | None, typer.Option(help="Widths are multiples of this, and no other.")] = None,
+    search: Annotated[
+        int | None,
+        typer.Option(help="Width: try this many shapes near the target, keep the one of least calibration loss."),
+    ] = None,
+    iterative: Annotated[
+        bool, typer.Option("--iterative", help="Depth: measure again after each block that goes.")
+    ] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Depth: a rate more than 0.5 points off is an error, not a note.")
     ] = False,
@@ -46,9 +53,20 @@ def prune(
     ] = None,
     calibration_blocks: Annotated[int, typer.Option(help="Blocks of calibration text.")] = 32,
     calibration_length: Annotated[int, typer.Option(help="Tokens in a block, at most the model's context.")] = 512,
+    plan: Annotated[
+        str | None, typer.Option(help="Do what this plan says: a file from --dry-run --json, or a regrow_prune.json.")
+    ] = None,
+    scores: Annotated[
+        str | None, typer.Option(help="Scores of this model from --save-scores; no pass is made.")
+    ] = None,
+    save_scores: Annotated[str | None, typer.Option(help="Keep the scores in this file, for other rates.")] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the plan's shapes and counts; change nothing.")
+        bool,
+        typer.Option(
+            "--dry-run", help="Print the plan, write no model; with --calibration or --scores also which parts go."
+        ),
     ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --out if it holds something.")] = False,
     seed: Annotated[int, typer.Option(help="Which blocks are drawn.")] = 0,
     no_cache: NoCache = False,
     as_json: AsJson = False,
@@ -57,50 +75,90 @@ def prune(
 
     Example: `regrow prune tiny-llama-3m --method depth --rate 0.25 --out pruned`
     """
-    from regrow.arch import find_architecture
     from regrow.errors import InputError
     from regrow.ladder import find_model
-    from regrow.pruning.plan import outline
+
+    asked = {
+        "method": method,
+        "rate": rate,
+        "params": params,
+        "shape": shape,
+        "scorer": scorer,
+        "axes": axes,
+        "multiple_of": multiple_of,
+        "search": search,
+        "iterative": iterative,
+        "strict": strict,
+    }
+    # not `v in (None, False)`: 0 equals False, and a rate of 0 is an error to be told
+    asked_for = {name: value for name, value in asked.items() if value is not None and value is not False}
+    options = {"calibration_blocks": calibration_blocks, "calibration_length": calibration_length, "seed": seed}
+    given, spec = _plan_and_spec(plan, asked_for, options)
+    folder = find_model(model)
+    if dry_run and not (plan or calibration or scores or save_scores):
+        from regrow.arch import find_architecture
+        from regrow.pruning.plan import outline
+
+        _print_plan(outline(find_architecture(folder), spec), model, as_json)
+        return
+    if out is None and not dry_run:
+        raise InputError("no output folder given", where="--out", hint="name one, or ask for a --dry-run")
+    # scores are looked at before the text: a wrong file should not cost a pass
+    measured = None
+    if scores is not None:
+        from regrow.pruning.scoring import load_scores
+
+        measured = load_scores(scores)
+    needs_text = spec.needs_calibration and (measured is None or spec.search > 1)
+    if given is not None and given.pattern is None:
+        needs_text = False
+    blocks = _calibration_blocks(model, folder, spec, calibration, cache=not no_cache) if needs_text else None
+    from regrow.pruning.prune import prune as run
+
+    done = run(
+        folder,
+        spec,
+        calibration=blocks,
+        out=None if dry_run else out,
+        plan=given,
+        scores=measured,
+        save_scores=save_scores,
+        overwrite=overwrite,
+        progress=lambda line: print(line, file=sys.stderr),
+    )
+    _print_plan(done, model, as_json, None if dry_run else out)
+
+
+def _plan_and_spec(
+    plan: str | None, asked: dict[str, Any], options: dict[str, Any]
+) -> tuple[PrunePlan | None, PruneSpec]:
+    """The plan of a file, if there is one, and the spec: what the user asks, or what the plan answers."""
+    from regrow.errors import InputError
+    from regrow.pruning.plan import read_plan, spec_of
     from regrow.pruning.spec import METHODS, PruneSpec, parse_shape
     from regrow.units import parse_count
 
-    if method is None:
+    if plan is not None:
+        for name in asked:
+            raise InputError(f"{name} given with a plan", where="--plan", hint="the plan says it; leave it out")
+        given = read_plan(plan)
+        return given, spec_of(given, **options)
+    if "method" not in asked:
         raise InputError("no method given", where="--method", hint=f"choose from: {', '.join(METHODS)}")
-    spec = PruneSpec(
-        method=method,
-        rate=rate,
-        params=None if params is None else parse_count(params, what="--params"),
-        shape=None if shape is None else parse_shape(shape),
-        scorer=scorer,
-        axes=None if axes is None else tuple(axis.strip() for axis in axes.split(",") if axis.strip()),
-        multiple_of=multiple_of,
-        strict=strict,
-        calibration_blocks=calibration_blocks,
-        calibration_length=calibration_length,
-        seed=seed,
-    )
-    folder = find_model(model)
-    if dry_run:
-        _print_plan(outline(find_architecture(folder), spec), model, as_json)
-        return
-    if out is None:
-        raise InputError("no output folder given", where="--out", hint="name one, or ask for a --dry-run")
-    blocks = _calibration_blocks(model, folder, spec, calibration, cache=not no_cache)
-    from regrow.pruning.prune import prune as run
-
-    plan = run(folder, spec, calibration=blocks, out=Path(out))
-    _print_plan(plan, model, as_json, out)
+    if "params" in asked:
+        asked["params"] = parse_count(asked["params"], what="--params")
+    if "shape" in asked:
+        asked["shape"] = parse_shape(asked["shape"])
+    if "axes" in asked:
+        asked["axes"] = tuple(axis.strip() for axis in asked["axes"].split(",") if axis.strip())
+    return None, PruneSpec(**asked, **options)
 
 
-def _calibration_blocks(
-    model: str, folder: str, spec: PruneSpec, calibration: str | None, *, cache: bool
-) -> Blocks | None:
-    """The calibration text in the model's tokens; None if the scorer reads none."""
+def _calibration_blocks(model: str, folder: str, spec: PruneSpec, calibration: str | None, *, cache: bool) -> Blocks:
+    """The calibration text in the model's tokens."""
     from regrow.errors import InputError
     from regrow.ladder import find_corpus
 
-    if not spec.needs_calibration:
-        return None
     if calibration is None and folder == model:
         from regrow.models.load import load_tokenizer
 
@@ -125,6 +183,11 @@ def _print_plan(plan: PrunePlan, model: str, as_json: bool, out: Path | None = N
     typer.echo(_COUNTING)
     if plan.dropped_layers is not None:
         typer.echo(f"blocks that go: {', '.join(map(str, plan.dropped_layers))}")
+    for tried in plan.candidates or ():
+        typer.echo(
+            f"tried hidden {tried.hidden}, intermediate {tried.intermediate}, KV heads {tried.kv_heads}: "
+            f"rate {tried.pruning_rate:.4f}, loss {tried.loss:.4f} on the calibration text"
+        )
     if not plan.decided:
         typer.echo("which parts go is decided by the scores")
     if out is not None:

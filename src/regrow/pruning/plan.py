@@ -13,12 +13,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from regrow.arch import Architecture
 from regrow.errors import InputError
 from regrow.methods import DEPTH, parse_pattern
-from regrow.pruning.spec import PruneSpec
+from regrow.pruning.spec import SHAPE_AXES, PruneSpec
 from regrow.shapes import (
     RATE_TOLERANCE,
     explicit_shape,
@@ -30,6 +30,16 @@ from regrow.shapes import (
 from regrow.units import format_count
 
 __all__ = ["PrunePlan", "outline", "outlines", "read_plan", "shape_for_rate"]
+
+
+class Candidate(NamedTuple):
+    """A width shape that a search tried, its pruning rate, and the loss (nats/token) on the calibration text."""
+
+    hidden: int
+    intermediate: int
+    kv_heads: int
+    pruning_rate: float
+    loss: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +56,7 @@ class PrunePlan:
         kept_hidden: channels that stay (width), for the whole model.
         kept_intermediate: feed-forward neurons that stay, per block (width).
         kept_kv_heads: KV heads that stay, with their query heads, per block (width).
+        candidates: the shapes a search chose from; None where there was none.
 
     Index fields are None where the method leaves that axis whole, or, in an outline, where scores have yet to decide.
     """
@@ -60,6 +71,7 @@ class PrunePlan:
     kept_intermediate: tuple[tuple[int, ...], ...] | None = None
     kept_kv_heads: tuple[tuple[int, ...], ...] | None = None
     target_params: int | None = None
+    candidates: tuple[Candidate, ...] | None = None
 
     @property
     def pattern(self) -> tuple[int, int] | None:
@@ -154,6 +166,7 @@ class PrunePlan:
             "kept_hidden": None if self.kept_hidden is None else to_ranges(self.kept_hidden),
             "kept_intermediate": _each(to_ranges, self.kept_intermediate),
             "kept_kv_heads": _each(to_ranges, self.kept_kv_heads),
+            "candidates": None if self.candidates is None else [tried._asdict() for tried in self.candidates],
         }
 
     @classmethod
@@ -172,6 +185,7 @@ class PrunePlan:
                 kept_hidden=None if hidden is None else from_ranges(hidden),
                 kept_intermediate=_each(from_ranges, data["kept_intermediate"]),
                 kept_kv_heads=_each(from_ranges, data["kept_kv_heads"]),
+                candidates=_each(lambda tried: Candidate(**tried), data.get("candidates")),
             )._checked()
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(f"not a prune plan ({error})", where="plan", hint="give one that regrow wrote") from None
@@ -195,6 +209,18 @@ def _check_indices(name: str, indices: Sequence[int], size: int, count: int) -> 
     ascending = all(first < second for first, second in pairwise(indices))
     if len(indices) != count or not ascending or (indices and not (indices[0] >= 0 and indices[-1] < size)):
         raise ValueError(f"{name} does not name {count} of {size}, ascending")
+
+
+def spec_of(plan: PrunePlan, **options: Any) -> PruneSpec:
+    """The spec that a plan answers, as far as the plan tells; `options` are fields that it does not, e.g. `seed`."""
+    target: dict[str, Any] = {}
+    if plan.target_params is not None:
+        target["params"] = plan.target_params
+    elif plan.target_rate is not None:
+        target["rate"] = plan.target_rate
+    elif plan.pattern is None:
+        target["shape"] = {axis: pair[1] for axis, pair in plan.changes.items() if axis in SHAPE_AXES[plan.method]}
+    return PruneSpec(method=plan.method, scorer=plan.scorer, **target, **options)
 
 
 def read_plan(path: str | Path) -> PrunePlan:

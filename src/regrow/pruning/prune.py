@@ -11,8 +11,9 @@ import torch
 import transformers
 from transformers import PreTrainedModel
 
+from regrow.arch import Architecture
 from regrow.data.blocks import Blocks
-from regrow.errors import RegrowError
+from regrow.errors import InputError, RegrowError
 from regrow.methods import DEPTH
 from regrow.models.layout import block_weights, is_tied
 from regrow.models.load import architecture_of, has_tokenizer, load_model, load_tokenizer, quiet
@@ -20,10 +21,12 @@ from regrow.models.masks import check_pattern
 from regrow.models.save import PRUNE_RECORD, check_output, save_checkpoint
 from regrow.pruning.calibration import Scores, choose_blocks, weights_fingerprint
 from regrow.pruning.depth import drop_blocks, drop_config_blocks
-from regrow.pruning.plan import PrunePlan, outline
+from regrow.pruning.plan import PrunePlan, outlines
 from regrow.pruning.scoring import AnyScores, check_scores, decide, measure
+from regrow.pruning.search import search
 from regrow.pruning.semistructured import mask_state, sparse_masks
 from regrow.pruning.spec import PruneSpec
+from regrow.pruning.stream import open_stream
 from regrow.pruning.width import Kept, narrow_config, slice_state
 
 Progress = Callable[[str], None]
@@ -34,8 +37,10 @@ def prune(
     spec: PruneSpec,
     *,
     calibration: Blocks | None,
-    out: str | Path,
+    out: str | Path | None,
+    plan: PrunePlan | None = None,
     scores: AnyScores | None = None,
+    save_scores: str | Path | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> PrunePlan:
@@ -45,25 +50,39 @@ def prune(
         path: folder or Hub name of the model; one without tokenizer files is pruned without a tokenizer.
         spec: what to prune.
         calibration: packed text in the model's own tokens; None if the scorer needs none or `scores` are given.
-        out: folder to make.
+        out: folder to make; None decides the plan and writes nothing.
+        plan: decided earlier on this model; nothing is measured again, but for N:M, whose masks follow from scores.
         scores: measured earlier on this model; saves the calibration pass.
+        save_scores: file to write the scores to, for other rates.
         overwrite: replace `out` if it holds something.
         progress: called with a line of text at each step.
 
     Raises `InputError` for anything the user can mend: see `load_model`, `save_checkpoint`, `outline`, `calibrate`.
     """
     say = progress or (lambda line: None)
-    check_output(out, overwrite=overwrite)
+    if out is not None:
+        check_output(out, overwrite=overwrite)
     say(f"loading {path}")
     model = load_model(path)
     folder = Path(path).expanduser()
     tokenizer = load_tokenizer(path) if not folder.is_dir() or has_tokenizer(folder) else None
     tokens = None
-    if calibration is not None and spec.needs_calibration and scores is None:
+    if calibration is not None and spec.needs_calibration and (scores is None or spec.search > 1):
         tokens = choose_blocks(
             calibration, count=spec.calibration_blocks, length=spec.calibration_length, seed=spec.seed
         )
-    pruned, plan = prune_model(model, spec, tokens, scores=scores, progress=progress)
+    if plan is None or plan.pattern is not None:
+        plan, scores = make_plan(model, spec, tokens, scores=scores, progress=progress)
+    else:
+        check_plan(plan, architecture_of(model))
+    if save_scores is not None:
+        if scores is None or spec.scorer == "random":
+            raise InputError(f"the scorer {spec.scorer!r} measures nothing to save", where="save_scores")
+        scores.save(save_scores)
+    if out is None:
+        return plan
+    pruned = apply_plan(model, plan, scores if isinstance(scores, Scores) else None)
+    _verify(pruned, plan)
     record = _record(path, spec, plan, tokens, calibration)
     say(f"writing {out}")
     save_checkpoint(pruned, tokenizer, out, extra={PRUNE_RECORD: record}, overwrite=overwrite)
@@ -89,16 +108,42 @@ def prune_model(
 
     Raises `InputError` if the spec cannot be met on this model.
     """
-    before = architecture_of(model)
-    plan = outline(before, spec)
-    if scores is None or not spec.needs_calibration:
-        scores = measure(model, spec, plan, calibration, progress=progress)
-    else:
-        check_scores(scores, spec, weights_fingerprint(model))
-    plan = decide(plan, scores)
+    plan, scores = make_plan(model, spec, calibration, scores=scores, progress=progress)
     pruned = apply_plan(model, plan, scores if isinstance(scores, Scores) else None)
     _verify(pruned, plan)
     return pruned, plan
+
+
+def make_plan(
+    model: PreTrainedModel,
+    spec: PruneSpec,
+    calibration: torch.Tensor | None,
+    *,
+    scores: AnyScores | None = None,
+    progress: Progress | None = None,
+) -> tuple[PrunePlan, AnyScores | None]:
+    """The decided plan of a spec, and the scores it went by. Arguments and errors as for `prune_model`."""
+    outlined = outlines(architecture_of(model), spec)
+    if scores is None or not spec.needs_calibration:
+        scores = measure(model, spec, outlined[0], calibration, progress=progress)
+    else:
+        check_scores(scores, spec, weights_fingerprint(model))
+    plans = [decide(plan, scores) for plan in outlined]
+    if spec.search == 1:
+        return plans[0], scores
+    if calibration is None:
+        raise InputError("a search needs calibration text", where="search", hint="give --calibration beside the scores")
+    return search(open_stream(model), plans, calibration, progress=progress or (lambda line: None)), scores
+
+
+def check_plan(plan: PrunePlan, before: Architecture) -> None:
+    """Raises `InputError` unless the plan is of this architecture and says exactly what goes."""
+    if plan.before != before:
+        raise InputError("the plan is of a model of another shape", where="plan", hint="make a plan of this model")
+    if not plan.decided:
+        raise InputError(
+            "the plan does not say what goes", where="plan", hint="give the dry run --calibration or --scores"
+        )
 
 
 def apply_plan(model: PreTrainedModel, plan: PrunePlan, scores: Scores | None = None) -> PreTrainedModel:

@@ -1,0 +1,51 @@
+"""The search over shapes: the losses are those of the pruned models, and the least wins."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny_models import FAMILIES, logits, make, tokens
+from torch.nn import functional as F
+
+from regrow.errors import InputError
+from regrow.pruning import PrunePlan, PruneSpec, calibrate, prune_model
+from regrow.pruning.plan import outlines, spec_of
+from regrow.pruning.prune import apply_plan
+from regrow.pruning.scoring import decide
+from regrow.pruning.spec import AXES
+
+SPEC = PruneSpec(method="width", rate=0.4, axes=AXES, search=3)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_best_of_the_pruned_models_is_taken(family):
+    model, ids = make(family), tokens(3, 20)
+    lines = []
+    pruned, plan = prune_model(model, SPEC, ids, progress=lines.append)
+    scores = calibrate(model, ids)
+    losses = []
+    for tried, outline in zip(plan.candidates, outlines(plan.before, SPEC), strict=True):
+        one = apply_plan(model, decide(outline, scores))
+        loss = F.cross_entropy(logits(one, ids)[:, :-1].flatten(0, 1), ids[:, 1:].flatten()).item()
+        assert tried.loss == pytest.approx(loss, abs=1e-4)
+        assert (tried.hidden, tried.intermediate) == (outline.after.hidden, outline.after.intermediate)
+        assert abs(tried.pruning_rate - 0.4) <= 0.005
+        losses.append(loss)
+    assert len(losses) == 3
+    best = plan.candidates[losses.index(min(losses))]
+    assert (plan.after.hidden, plan.after.intermediate) == (best.hidden, best.intermediate)
+    assert "shape 3 of 3" in lines[-1]
+    assert torch.equal(logits(pruned, ids), logits(apply_plan(model, plan), ids))
+
+
+def test_what_was_tried_is_in_the_plan():
+    _, plan = prune_model(make("llama-tied"), SPEC, tokens())
+    assert PrunePlan.from_dict(json.loads(json.dumps(plan.to_dict()))) == plan
+    assert spec_of(plan) == replace(SPEC, search=1, axes=None)
+
+
+def test_a_search_needs_text_even_with_scores():
+    model = make("llama-tied")
+    with pytest.raises(InputError, match="a search needs calibration text"):
+        prune_model(model, SPEC, None, scores=calibrate(model, tokens()))
