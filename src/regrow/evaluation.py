@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+import torch.distributed as dist
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
@@ -41,28 +44,44 @@ def check_vocabulary(blocks: Blocks, model: PreTrainedModel, *, where: str) -> N
 
 
 @torch.no_grad()
-def evaluate(model: PreTrainedModel, blocks: Blocks, *, batch_size: int = 16) -> Evaluation:
+def evaluate(
+    model: PreTrainedModel, blocks: Blocks, *, batch_size: int = 16, share: tuple[int, int] = (0, 1)
+) -> Evaluation:
     """The mean cross-entropy of every block's tokens after the first, given those before it in the block.
 
     The forward pass runs in the model's dtype (give fp32 weights where 0.001 nats matter: bf16 rounds about that
     much), the log-softmax in fp32, the sum in fp64. Raises `InputError` if a token is outside the model's vocabulary.
+
+    Args:
+        share: this process and how many there are: each reads every so-manieth batch and all get the same number, to
+            the bit, as one process would. All of them must call, one batch at a time in step where the model is sharded.
     """
     check_vocabulary(blocks, model, where="held-out text")
     was_training = model.training
     model.eval()
-    total = 0.0
+    process, processes = share
+    starts = range(0, len(blocks), batch_size)
+    sums = torch.zeros(len(starts), dtype=torch.float64)
     try:
-        for start in range(0, len(blocks), batch_size):
-            ids = torch.from_numpy(blocks.tokens[start : start + batch_size]).long().to(model.device)
+        for first in range(0, len(starts), processes):
+            # a process without a batch of its own reads one again: a sharded model needs everyone for every forward pass
+            index = min(first + process, len(starts) - 1)
+            ids = torch.from_numpy(np.ascontiguousarray(blocks.tokens[starts[index] : starts[index] + batch_size]))
+            ids = ids.long().to(model.device)
             logits = model(input_ids=ids, use_cache=False).logits[:, :-1].float()
             losses = F.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
-            total += losses.double().sum().item()
+            if first + process == index:
+                sums[index] = losses.double().sum()
     finally:
         if was_training:
             model.train()
+    if processes > 1:  # every batch's sum was made in one process: adding zeros to it changes no bit
+        on_device = sums.to(model.device)
+        dist.all_reduce(on_device)
+        sums = on_device.cpu()
     predicted = blocks.n_tokens - len(blocks)
     return Evaluation(
-        loss=total / predicted,
+        loss=math.fsum(sums.tolist()) / predicted,
         tokens=predicted,
         sequence_length=blocks.sequence_length,
         fingerprint=blocks.fingerprint,

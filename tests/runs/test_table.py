@@ -1,6 +1,7 @@
 """Tables are checked at the door: what they say is read, what they can't say is refused by name."""
 
 import math
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -102,3 +103,13 @@ def test_a_run_survives_the_table(losses, before, share):
         status="imported",
     )
     assert from_table(to_table([run])) == [run]
+
+
+def test_a_checkpoints_other_losses_survive_the_table():
+    curve = (
+        CurvePoint(tokens=10, loss=3.0, loss_averaged=2.9),
+        CurvePoint(tokens=20, loss=2.5, loss_averaged=2.4, loss_cooled=2.2),
+    )
+    (run,) = from_table(table())
+    assert "loss_cooled" not in to_table([run]).columns
+    assert from_table(to_table([replace(run, curve=curve)]))[0].curve == curve

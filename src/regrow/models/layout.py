@@ -59,12 +59,12 @@ MODEL_AXES: dict[str, tuple[Axis | None, ...]] = {
 }
 
 _BLOCK_NAME = re.compile(r"model\.layers\.(\d+)\.(.+)")
-# what torch.compile and DDP put in front of, or inside, a parameter's name
-_WRAPPERS = re.compile(r"(?<![\w])(_orig_mod|module)\.")
+# what torch.compile, DDP and an adapter put in front of, or inside, a parameter's name
+_WRAPPERS = re.compile(r"(?<![\w])(_orig_mod|module|base_model\.model|base_layer)\.")
 
 
 def plain_name(name: str) -> str:
-    """A parameter's name without what torch.compile and DistributedDataParallel add to it."""
+    """A parameter's name without what torch.compile, DistributedDataParallel and LoRA's wrappers add to it."""
     return _WRAPPERS.sub("", name)
 
 

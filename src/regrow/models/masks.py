@@ -16,6 +16,11 @@ from regrow.errors import InputError, RunFailed
 from regrow.models.layout import block_weights
 
 
+def local(tensor: torch.Tensor) -> torch.Tensor:
+    """The part of a tensor that this process holds, sharing its memory: all of it, unless FSDP2 has sharded it."""
+    return (tensor.to_local() if hasattr(tensor, "to_local") else tensor).detach()
+
+
 def zero_masks(model: nn.Module, *, n: int | None = None, m: int | None = None) -> dict[str, torch.Tensor]:
     """Masks [out, in] of the blocks' linear weights by parameter name, True where the weight is not exactly zero.
 
@@ -34,18 +39,55 @@ def zero_masks(model: nn.Module, *, n: int | None = None, m: int | None = None) 
     return {name: weight.detach() != 0 for name, weight in weights.items()}
 
 
-@torch.no_grad()
-def apply_masks(model: nn.Module, masks: Mapping[str, torch.Tensor]) -> None:
-    """Set the masked weights to zero again, in place. Cheap enough to call after every optimizer step.
+class MaskKeeper:
+    """The masks of one model, laid beside its weights once: cheap to put back after every step.
+
+    Works on a model that is wrapped (DDP, torch.compile, an adapter's base layers) or sharded (FSDP2), where each process
+    keeps the zeros of its own shards.
 
     Raises `RunFailed` if a mask has no matrix: going on would train a dense model under a sparse name.
     """
-    weights = block_weights(model)
-    for name, mask in masks.items():
-        if name not in weights:
-            raise RunFailed(f"the mask of {name!r} has no matrix in the model", where="mask")
-        # a product, not a fill: it lets a NaN show
-        weights[name].mul_(mask)
+
+    def __init__(self, model: nn.Module, masks: Mapping[str, torch.Tensor]) -> None:
+        weights = block_weights(model)
+        self._pairs: list[tuple[str, torch.Tensor, torch.Tensor]] = []
+        for name, mask in masks.items():
+            if name not in weights:
+                raise RunFailed(f"the mask of {name!r} has no matrix in the model", where="mask")
+            self._pairs.append((name, weights[name], _like(mask, weights[name])))
+
+    def __bool__(self) -> bool:
+        """Whether there are zeros to keep."""
+        return bool(self._pairs)
+
+    @torch.no_grad()
+    def apply(self) -> None:
+        """Set the masked weights to zero again, in place."""
+        for _, weight, mask in self._pairs:
+            # a product, not a fill: it lets a NaN show
+            local(weight).mul_(mask)
+
+    @torch.no_grad()
+    def violations(self) -> dict[str, int]:
+        """Matrices with weights that should be zero and are not, and how many, in this process's shards."""
+        counts = {name: int(((local(weight) != 0) & ~mask).sum()) for name, weight, mask in self._pairs}
+        return {name: count for name, count in counts.items() if count}
+
+
+def _like(mask: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """The part of a mask that lies over this process's part of `weight`."""
+    if not hasattr(weight, "placements"):
+        return mask.to(weight.device)
+    from torch.distributed.tensor import distribute_tensor
+
+    # every process holds the whole mask, so nothing needs to be sent
+    whole = mask.to(weight.device_mesh.device_type)
+    return local(distribute_tensor(whole, weight.device_mesh, weight.placements, src_data_rank=None))
+
+
+def apply_masks(model: nn.Module, masks: Mapping[str, torch.Tensor]) -> None:
+    """Set the masked weights to zero, once. Raises `RunFailed` if a mask has no matrix."""
+    MaskKeeper(model, masks).apply()
 
 
 def check_pattern(weight: torch.Tensor, n: int, m: int) -> bool:
@@ -58,6 +100,4 @@ def check_pattern(weight: torch.Tensor, n: int, m: int) -> bool:
 
 def violations(model: nn.Module, masks: Mapping[str, torch.Tensor]) -> dict[str, int]:
     """Matrices with weights that should be zero and are not, and how many; empty when every zero was kept."""
-    weights = block_weights(model)
-    counts = {name: int(((weights[name].detach() != 0) & ~mask).sum()) for name, mask in masks.items()}
-    return {name: count for name, count in counts.items() if count}
+    return MaskKeeper(model, masks).violations()

@@ -30,13 +30,25 @@ def spec_hash(spec: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class CurvePoint:
-    """One evaluation. `tokens` may be 0: the loss right after pruning. What is not known is None, never 0."""
+    """One evaluation. `tokens` may be 0: the loss right after pruning. What is not known is None, never 0.
+
+    Attributes:
+        tokens: trained on.
+        loss: held-out, nats/token, of the weights as they are.
+        train_loss: mean over the batches since the point before.
+        lr: learning rate of the next step.
+        seconds: spent training, evaluations left out.
+        loss_averaged: held-out loss of averaged weights, where the run keeps them.
+        loss_cooled: held-out loss of a run of so many tokens that ends annealed, where a branch measured it.
+    """
 
     tokens: int
     loss: float
     train_loss: float | None = None
     lr: float | None = None
     seconds: float | None = None
+    loss_averaged: float | None = None
+    loss_cooled: float | None = None
 
     def __post_init__(self) -> None:
         if self.tokens < 0:

@@ -1,7 +1,8 @@
 """Runs as a table: one row per checkpoint, and back.
 
 The columns are the contract: `run, family, method, params_before, params_after, tokens, loss, loss_before`, and the
-optional `pruning_rate, seed, objective, schedule`; any other column is kept in a run's details and not used.
+optional `pruning_rate, seed, objective, schedule`, and a checkpoint's other losses, `loss_averaged` and `loss_cooled`,
+where some run has them; any other column is kept in a run's details and not used.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 REQUIRED = ("run", "family", "method", "params_before", "params_after", "tokens", "loss", "loss_before")
 OPTIONAL = ("pruning_rate", "seed", "objective", "schedule")
+#: What else may be known of a checkpoint; a column is there if one run has it, and empty where it is not known.
+OTHER_LOSSES = ("loss_averaged", "loss_cooled")
 _NUMBERS = ("params_before", "params_after", "tokens", "loss", "loss_before")
 _PER_RUN = ("family", "method", "params_before", "params_after", "loss_before")
 #: No language model's loss in nats per token is near this; a perplexity easily is.
@@ -29,6 +32,8 @@ def to_table(runs: Iterable[RunRecord]) -> pd.DataFrame:
     """One row per checkpoint with the contract's columns, in the order of the runs and their tokens."""
     import pandas as pd
 
+    runs = list(runs)
+    others = [c for c in OTHER_LOSSES if any(getattr(p, c) is not None for run in runs for p in run.curve)]
     rows = [
         {
             "run": run.run,
@@ -43,11 +48,12 @@ def to_table(runs: Iterable[RunRecord]) -> pd.DataFrame:
             "seed": run.seed,
             "objective": run.objective,
             "schedule": run.schedule,
+            **{column: getattr(point, column) for column in others},
         }
         for run in runs
         for point in run.curve
     ]
-    return pd.DataFrame(rows, columns=[*REQUIRED[:5], "pruning_rate", *REQUIRED[5:], *OPTIONAL[1:]])
+    return pd.DataFrame(rows, columns=[*REQUIRED[:5], "pruning_rate", *REQUIRED[5:], *OPTIONAL[1:], *others])
 
 
 def from_table(table: pd.DataFrame, *, where: str = "table") -> list[RunRecord]:
@@ -124,7 +130,7 @@ def _run(name: str, rows: pd.DataFrame, where: str) -> RunRecord:
     rate = 1 - first["params_after"] / first["params_before"]
     if "pruning_rate" in rows.columns:
         rate = float(first["pruning_rate"])
-    extra = [c for c in rows.columns if c not in REQUIRED and c not in OPTIONAL]
+    extra = [c for c in rows.columns if c not in (*REQUIRED, *OPTIONAL, *OTHER_LOSSES)]
     return RunRecord(
         run=name,
         family=first["family"],
@@ -134,7 +140,10 @@ def _run(name: str, rows: pd.DataFrame, where: str) -> RunRecord:
         pruning_rate=rate,
         loss_before=float(first["loss_before"]),
         curve=tuple(
-            CurvePoint(tokens=round(t), loss=float(loss)) for t, loss in zip(tokens, rows["loss"], strict=True)
+            CurvePoint(tokens=round(t), loss=float(loss), loss_averaged=averaged, loss_cooled=cooled)
+            for t, loss, averaged, cooled in zip(
+                tokens, rows["loss"], *(_known(rows, column) for column in OTHER_LOSSES), strict=True
+            )
         ),
         status="imported",
         seed=_optional(first, "seed", int),
@@ -142,6 +151,13 @@ def _run(name: str, rows: pd.DataFrame, where: str) -> RunRecord:
         schedule=_optional(first, "schedule", str),
         details={column: first[column] for column in extra},
     )
+
+
+def _known(rows: pd.DataFrame, column: str) -> list[float | None]:
+    """A column's numbers, None where one is missing."""
+    if column not in rows.columns:
+        return [None] * len(rows)
+    return [float(v) if np.isfinite(v) else None for v in rows[column].to_numpy(dtype=float)]
 
 
 def _optional(row: pd.Series, column: str, kind: type) -> Any:

@@ -1,22 +1,24 @@
-"""What happens beside the optimizer steps: milestones read, zeros kept, progress told."""
+"""What happens beside the optimizer steps: zeros and averages kept, milestones read, progress told."""
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from regrow.data import Blocks
+from regrow.data import BlockOrder
 from regrow.errors import RunFailed
-from regrow.evaluation import evaluate
-from regrow.models.masks import apply_masks, violations
+from regrow.models.masks import MaskKeeper
 from regrow.runs import CurvePoint, RunWriter
+from regrow.training.averages import Average
+from regrow.training.cooldown import cooled_loss
+from regrow.training.reading import Reader
+from regrow.training.signals import StopRequest
 from regrow.training.spec import TrainSpec
+from regrow.training.trainer import PostTrainer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,70 +33,100 @@ class Progress:
 
 OnProgress = Callable[[Progress], None]
 
+#: Steps between two looks at an accelerator's losses for one that is not finite: each look waits for it.
+LOOK_EVERY = 16
 
-class MaskCallback(TrainerCallback):
-    """Puts the zeros of an N:M pruned model back after every optimizer step, before anything reads the weights."""
 
-    def __init__(self, masks: Mapping[str, torch.Tensor]) -> None:
-        self.masks = masks
+class KeepCallback(TrainerCallback):
+    """Right after every optimizer step, before anything reads the weights: zeros put back, then the average taken."""
+
+    def __init__(self, keeper: MaskKeeper, average: Average | None) -> None:
+        self.keeper = keeper
+        self.average = average
 
     def on_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        apply_masks(kwargs["model"], self.masks)
+        self.keeper.apply()
+        if self.average is not None:
+            self.average.after_step()
 
 
 class CurveCallback(TrainerCallback):
-    """Reads the held-out loss at the milestones and appends it to the run; stops a run that has gone wrong."""
+    """Reads the losses at the milestones and appends them to the run; says when to save; stops a run that went wrong.
+
+    Args:
+        writer: the run on disk; None in every process but the main one.
+        order: of the blocks, to name those of a batch that went wrong.
+        stop: asked after every step; the run saves and ends where it says so.
+    """
 
     def __init__(
         self,
         *,
-        spec: TrainSpec,
-        held_out: Blocks,
-        writer: RunWriter,
-        masks: Mapping[str, torch.Tensor],
-        losses: list[torch.Tensor],
+        trainer: PostTrainer,
+        reader: Reader,
+        writer: RunWriter | None,
+        order: BlockOrder,
+        average: Average | None = None,
+        stop: StopRequest | None = None,
         on_progress: OnProgress | None = None,
     ) -> None:
-        self.spec = spec
-        self.held_out = held_out
+        self.trainer = trainer
+        self.spec: TrainSpec = trainer.spec
+        self.reader = reader
         self.writer = writer
-        self.masks = masks
-        self.losses = losses
+        self.order = order
+        self.average = average
+        self.stop = stop
         self.on_progress = on_progress
-        self.milestones = set(spec.milestone_steps)
-        earlier = [p.seconds for p in writer.record.curve if p.seconds is not None]
+        self.milestones = set(self.spec.milestone_steps)
+        self.branches = self.spec.cooldowns
+        self.stopped_by: str | None = None
+        self._cooled: dict[int, float] = {}  # by milestone step, read before the run is there
+        earlier = [p.seconds for p in writer.record.curve if p.seconds is not None] if writer else []
         self._seconds_before = earlier[-1] if earlier else 0.0
         self._seconds = 0.0
         self._last_loss: float | None = None
         self._steps = 0
         self._lap = time.perf_counter()
 
+    def state_dict(self) -> dict[str, Any]:
+        """For a checkpoint: losses of branches whose milestones are still to come."""
+        return {"cooled": dict(self._cooled)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self._cooled = dict(state["cooled"])
+
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        if state.global_step == 0 and not self.writer.record.curve:
+        if state.global_step == 0:
             self._read_milestone(kwargs["model"], step=0, lr=None)
+            self._branch(kwargs["model"], step=0)
         self._lap = time.perf_counter()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        step, model = state.global_step, kwargs["model"]
+        at_milestone = step in self.milestones
+        save = self._saves(step, at_milestone)
+        cpu = args.device.type == "cpu"
+        if self.stop is not None and self.stop.heard(step, args.device):
+            save = control.should_training_stop = True
+            self.stopped_by = self.stop.signal or "a signal"
+        # reading a loss off an accelerator waits for it, so only the CPU reads one every step
+        if cpu or save or at_milestone or step % LOOK_EVERY == 0:
+            self._last_loss = self.trainer.meter.last()
+            self._refuse_non_finite()
         self._seconds += time.perf_counter() - self._lap
         self._steps += 1
-        step = state.global_step
-        at_milestone = step in self.milestones
-        # reading a loss off an accelerator waits for it, so only the CPU reads one every step
-        if self.losses and (at_milestone or args.device.type == "cpu"):
-            self._last_loss = self.losses[-1].item()
-            self._refuse_non_finite(step)
         if at_milestone:
-            self._read_milestone(kwargs["model"], step=step, lr=_learning_rate(kwargs))
-        every = self.spec.save_every_tokens
-        if every is None:
-            control.should_save = at_milestone
-        elif every:
-            before, after = (step - 1) * self.spec.batch_tokens, step * self.spec.batch_tokens
-            control.should_save = before // every < after // every
+            if self.average is not None:
+                self.average.at_milestone()
+            self._read_milestone(model, step=step, lr=_learning_rate(kwargs))
+        self._branch(model, step=step)
+        control.should_save = save
         if self.on_progress is not None:
             self.on_progress(
                 Progress(
@@ -111,33 +143,62 @@ class CurveCallback(TrainerCallback):
         """Training speed in this process, evaluations left out; None before the first step."""
         return self._steps * self.spec.batch_tokens / self._seconds if self._steps else None
 
-    def _refuse_non_finite(self, step: int) -> None:
-        if self._last_loss is not None and not math.isfinite(self._last_loss):
-            raise RunFailed(
-                f"the training loss is {self._last_loss} at step {step} ({step * self.spec.batch_tokens} tokens)",
-                where=str(self.writer.folder),
-                hint="lower --lr or use --precision fp32, then run again",
-            )
+    def _saves(self, step: int, at_milestone: bool) -> bool:
+        every = self.spec.save_every_tokens
+        if step >= self.spec.steps:
+            return True
+        if every is None:
+            return at_milestone
+        before, after = (step - 1) * self.spec.batch_tokens, step * self.spec.batch_tokens
+        return bool(every) and before // every < after // every
 
-    def _read_milestone(self, model: PreTrainedModel, *, step: int, lr: float | None) -> None:
-        broken = violations(model, self.masks)
-        if broken:
-            raise RunFailed(
-                f"pruned weights of {next(iter(broken))} are not zero at step {step}", where=str(self.writer.folder)
-            )
-        train_loss = torch.stack(self.losses).float().mean().item() if self.losses else None
-        self.losses.clear()
-        self.writer.append(
-            CurvePoint(
-                tokens=step * self.spec.batch_tokens,
-                loss=evaluate(model, self.held_out).loss,
-                train_loss=train_loss,
-                lr=lr,
-                seconds=round(self._seconds_before + self._seconds, 3),
-            )
+    def _refuse_non_finite(self) -> None:
+        step = self.trainer.meter.bad_step()
+        if step is None:
+            return
+        seen = range((step - 1) * self.spec.batch_blocks, step * self.spec.batch_blocks)
+        blocks = sorted(self.order[position] for position in seen)
+        shown = ", ".join(map(str, blocks[:8])) + (", ..." if len(blocks) > 8 else "")
+        raise RunFailed(
+            f"the training loss or its gradient is not finite at step {step} ({step * self.spec.batch_tokens} tokens, "
+            f"training blocks {shown})",
+            where=self.reader.where,
+            hint="lower --lr, use --precision fp32 or look at that text, then run again",
         )
+
+    def _branch(self, model: Any, *, step: int) -> None:
+        if step not in self.branches:
+            return
+        milestone = self.branches[step]
+        self._cooled[milestone] = cooled_loss(
+            self.trainer,
+            step=step,
+            steps=milestone - step,
+            after_step=self.reader.keeper.apply,
+            read=lambda: self.reader.loss(model, at=f"after a cool-down from step {step}"),
+        )
+
+    def _read_milestone(self, model: Any, *, step: int, lr: float | None) -> None:
+        at = f"at step {step}"
+        loss = self.reader.loss(model, at=at)
+        averaged = None
+        if self.average is not None:
+            with self.average.applied():
+                averaged = self.reader.loss(model, at=f"{at}, averaged")
+        point = CurvePoint(
+            tokens=step * self.spec.batch_tokens,
+            loss=loss,
+            train_loss=self.trainer.meter.read(),
+            lr=lr,
+            seconds=round(self._seconds_before + self._seconds, 3),
+            loss_averaged=averaged,
+            loss_cooled=self._cooled.pop(step, None),
+        )
+        if self.writer is not None:
+            self.writer.append(point)
 
 
 def _learning_rate(kwargs: Mapping[str, Any]) -> float | None:
     scheduler = kwargs.get("lr_scheduler")
     return None if scheduler is None else float(scheduler.get_last_lr()[0])
+

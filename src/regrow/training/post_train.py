@@ -19,6 +19,7 @@ from regrow.models.save import PRUNE_RECORD
 from regrow.runs import CONTROL, RunRecord
 from regrow.training.callbacks import OnProgress
 from regrow.training.run import train_model
+from regrow.training.signals import StopRequest
 from regrow.training.spec import TrainSpec
 
 
@@ -61,6 +62,8 @@ def post_train(
     teacher: str | None = None,
     resume: bool = False,
     cache: bool = True,
+    shard: bool = False,
+    stop: StopRequest | None = None,
     on_progress: OnProgress | None = None,
 ) -> RunRecord:
     """Post-train the checkpoint `model` on `data` and record its curve in the run folder `out`.
@@ -72,6 +75,7 @@ def post_train(
         family: name under which runs are fitted together; the model type if None.
         teacher: a model to distil from.
         cache: keep the tokenised text for the next run (`regrow.data`).
+        resume, shard, stop: see `train_model`.
 
     Raises `InputError` where L0 can't be known or the data do not fit, `RunFailed` where training breaks.
     """
@@ -132,6 +136,8 @@ def post_train(
         tokenizer=tokenizer,
         save_dtype=_saved_dtype(folder),
         resume=resume,
+        shard=shard,
+        stop=stop,
         on_progress=on_progress,
     )
 

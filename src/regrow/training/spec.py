@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from regrow.errors import InputError, one_of
+from regrow.training.schedules import SCHEDULES, rate_factor
 
-SCHEDULES = ("constant", "cosine")
 PRECISIONS = ("auto", "bf16", "fp32")
+ATTENTIONS = ("sdpa", "flash", "eager")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +23,8 @@ class TrainSpec:
         batch_tokens: tokens in one optimizer step; whole blocks.
         sequence_length: tokens in a block.
         learning_rate: AdamW's rate after warm-up.
-        schedule: `constant` (every checkpoint is a fair point) or `cosine` to zero over `tokens`.
+        schedule: `constant` (every checkpoint is a fair point), `cosine` to zero over `tokens`, or `wsd`: constant, then
+            annealed over the last `decay_tokens`.
         warmup_tokens: linear warm-up.
         eval_at: token counts at which the held-out loss is read; empty for `default_milestones`.
         held_out_blocks: blocks of held-out text in every evaluation.
@@ -33,6 +35,17 @@ class TrainSpec:
         save_every_tokens: how often a checkpoint is written; 0 for the end only, None for every milestone.
         distill_temperature, distill_mix: used with a teacher: loss = mix * T^2 * KL(teacher || student at T) +
             (1 - mix) * cross-entropy (Hinton et al. 2015, arXiv 1503.02531).
+        decay_tokens: of `wsd`; None for a fifth of `tokens`.
+        cooldown_tokens: length of the branch that anneals a copy of the run and reads `loss_cooled` at a milestone: the
+            loss of a run that ends there, its last `cooldown_tokens` annealed. 0 for none.
+        cooldown_at: token counts of the milestones that get one; empty for all.
+        average: weights that `loss_averaged` is read on: `ema:0.99` (exponential, per step), `last:5` (mean over the
+            latest five milestones), None for none.
+        lora_rank, lora_alpha: train adapters of this rank on every linear layer of the blocks and merge them at the end
+            (Hu et al. 2021, arXiv 2106.09685); 0 trains all parameters. `lora_alpha` None: twice the rank.
+        gradient_checkpointing: recompute activations in the backward pass: less memory, about a third more work.
+        attention: `sdpa` (PyTorch's, which picks a flash kernel by itself where it can), `flash` or `eager`.
+        compile, liger: `torch.compile`, and Liger's kernels.
     """
 
     tokens: int
@@ -52,6 +65,16 @@ class TrainSpec:
     save_every_tokens: int | None = None
     distill_temperature: float = 1.0
     distill_mix: float = 1.0
+    decay_tokens: int | None = None
+    cooldown_tokens: int = 0
+    cooldown_at: tuple[int, ...] = ()
+    average: str | None = None
+    lora_rank: int = 0
+    lora_alpha: float | None = None
+    gradient_checkpointing: bool = False
+    attention: str = "sdpa"
+    compile: bool = False
+    liger: bool = False
 
     def __post_init__(self) -> None:
         one_of(self.schedule, SCHEDULES, what="schedule", where="train spec")
@@ -80,6 +103,26 @@ class TrainSpec:
             raise InputError("a negative evaluation point", where="train spec", hint="give token counts")
         if self.warmup_tokens < 0 or (self.save_every_tokens or 0) < 0:
             raise InputError("warmup_tokens and save_every_tokens cannot be negative", where="train spec")
+        self._check_options()
+
+    def _check_options(self) -> None:
+        one_of(self.attention, ATTENTIONS, what="attention", where="train spec")
+        if self.decay_tokens is not None and not (self.schedule == "wsd" and 0 < self.decay_tokens <= self.tokens):
+            raise InputError(
+                f"decay_tokens is {self.decay_tokens}", where="train spec", hint="part of the tokens, with schedule wsd"
+            )
+        if self.cooldown_tokens < 0 or (self.cooldown_tokens and self.schedule != "constant"):
+            raise InputError(
+                f"cooldown_tokens is {self.cooldown_tokens} with schedule {self.schedule}",
+                where="train spec",
+                hint="a cool-down branches off a constant rate",
+            )
+        if self.cooldown_at and not self.cooldown_tokens:
+            raise InputError("cooldown_at without cooldown_tokens", where="train spec", hint="say how long it takes")
+        if self.lora_rank < 0 or (self.lora_alpha is not None and not (self.lora_rank and self.lora_alpha > 0)):
+            raise InputError("lora_rank and lora_alpha must be positive", where="train spec")
+        if self.average is not None:
+            parse_average(self.average)
 
     @property
     def batch_blocks(self) -> int:
@@ -98,9 +141,41 @@ class TrainSpec:
         steps = {min(self.steps, math.ceil(t / self.batch_tokens)) for t in asked}
         return tuple(sorted(steps | {0, self.steps}))
 
+    @property
+    def cooldowns(self) -> dict[int, int]:
+        """Cool-down branches: the step each leaves the run at, and the milestone step it ends at.
+
+        Milestones nearer to the start than a cool-down is long have none.
+        """
+        steps = self.cooldown_steps
+        at = {min(self.steps, math.ceil(t / self.batch_tokens)) for t in self.cooldown_at}
+        return {m - steps: m for m in self.milestone_steps if steps and m >= steps and (not at or m in at)}
+
+    @property
+    def cooldown_steps(self) -> int:
+        """Optimizer steps of a cool-down."""
+        return math.ceil(self.cooldown_tokens / self.batch_tokens)
+
+    def rate_at(self, step: int) -> float:
+        """The learning rate of optimizer step `step`, counted from 0."""
+        tail = self.decay_tokens if self.decay_tokens is not None else self.tokens / 5
+        return self.learning_rate * rate_factor(
+            self.schedule,
+            step,
+            steps=self.steps,
+            warm_up_steps=round(self.warmup_tokens / self.batch_tokens),
+            decay_steps=math.ceil(tail / self.batch_tokens),
+        )
+
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, as JSON gives it back; `from_dict` reads it."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        """Plain data, as JSON gives it back; `from_dict` reads it.
+
+        Options that came after the first release are left out where they have their default: the hash of this is the
+        name of a study's cell, and runs that were made before an option existed keep theirs.
+        """
+        plain = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        defaults = {f.name: list(f.default) if isinstance(f.default, tuple) else f.default for f in fields(self)}
+        return {k: v for k, v in plain.items() if k not in _LATER or v != defaults[k]}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any], *, where: str = "train spec") -> TrainSpec:
@@ -113,6 +188,35 @@ class TrainSpec:
             return cls(**listed)
         except TypeError as error:
             raise InputError(str(error).replace("TrainSpec.__init__() ", ""), where=where) from None
+
+
+#: Fields that `to_dict` leaves out at their default.
+_LATER = frozenset(
+    {
+        "decay_tokens",
+        "cooldown_tokens",
+        "cooldown_at",
+        "average",
+        "lora_rank",
+        "lora_alpha",
+        "gradient_checkpointing",
+        "attention",
+        "compile",
+        "liger",
+    }
+)
+
+
+def parse_average(text: str) -> tuple[str, float]:
+    """`ema:0.99` -> `("ema", 0.99)`, `last:5` -> `("last", 5.0)`. Raises `InputError` for anything else."""
+    kind, _, value = text.partition(":")
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not ((kind == "ema" and 0 < number < 1) or (kind == "last" and number >= 1 and number.is_integer())):
+        raise InputError(f"{text!r} is not an average", where="--average", hint="write ema:0.99 or last:5")
+    return kind, number
 
 
 def default_milestones(tokens: int, count: int = 10, *, first: float = 1 / 32) -> tuple[int, ...]:

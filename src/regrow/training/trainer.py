@@ -1,15 +1,25 @@
-"""`transformers.Trainer` with the run's own data order and, where there is a teacher, distillation."""
+"""`transformers.Trainer` with the run's own data order, schedule and objective, and checkpoints that are whole."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch.nn import functional as F
+import torch.distributed as dist
 from torch.utils.data import Dataset
 from transformers import PreTrainedModel, Trainer
 
 from regrow.data import BlockOrder, Blocks
+from regrow.errors import RunFailed
+from regrow.training import sharding
+from regrow.training.checkpoints import STAGE, clear_stage, publish, write_state
+from regrow.training.lora import load_adapters, save_adapters
+from regrow.training.objective import LossMeter, distillation_loss, next_token_loss
+from regrow.training.processes import on_main
 from regrow.training.spec import TrainSpec
 
 
@@ -24,41 +34,52 @@ class OrderedBlocks(Dataset):
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, position: int) -> dict[str, torch.Tensor]:
-        return {"input_ids": torch.from_numpy(self.blocks.tokens[self.order[position]]).long()}
+    def __getitem__(self, position: int) -> np.ndarray:
+        """Token ids [sequence_length] of the block at `position`."""
+        return self.blocks.tokens[self.order[position]]
 
 
-def next_token_loss(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-    """Mean cross-entropy of each block's tokens after the first. logits [B, T, V], ids [B, T]; nats/token."""
-    return F.cross_entropy(logits[:, :-1].float().flatten(0, 1), ids[:, 1:].flatten())
-
-
-def distillation_loss(student: torch.Tensor, teacher: torch.Tensor, *, temperature: float) -> torch.Tensor:
-    """T^2 * KL(teacher || student), mean over the predicted tokens; logits [B, T, V] (arXiv 1503.02531, section 2)."""
-    log_p = F.log_softmax(teacher[:, :-1].float() / temperature, dim=-1).flatten(0, 1)
-    log_q = F.log_softmax(student[:, :-1].float() / temperature, dim=-1).flatten(0, 1)
-    return temperature**2 * F.kl_div(log_q, log_p, log_target=True, reduction="batchmean")
+def collate(rows: list[np.ndarray]) -> dict[str, torch.Tensor]:
+    """Blocks as one micro-batch [blocks, sequence_length]."""
+    return {"input_ids": torch.from_numpy(np.stack(rows).astype(np.int64))}
 
 
 class PostTrainer(Trainer):
-    """Keeps the cross-entropy of every micro-batch in `losses`, so that training losses compare with held-out ones."""
+    """Trainer for one `TrainSpec`.
+
+    Args:
+        precision: `bf16` or `fp32`, the spec's `auto` resolved.
+        meter: counts the cross-entropy of every micro-batch, so that training losses compare with held-out ones.
+        teacher: a model to distil from.
+        spec_hash: of the run, written into its checkpoints.
+        stateful: what goes into a checkpoint beside the model, by name; `state_dict` is asked in every process.
+        sharded: whether `sharding.shard` has wrapped the model.
+    """
 
     def __init__(
         self,
         *,
         spec: TrainSpec,
         precision: str,
-        losses: list[torch.Tensor],
-        teacher: PreTrainedModel | None,
+        meter: LossMeter,
+        teacher: PreTrainedModel | None = None,
+        spec_hash: str = "",
+        sharded: bool = False,
         **rest: Any,
-    ):
-        super().__init__(**rest)
+    ) -> None:
+        super().__init__(data_collator=collate, **rest)
         self.spec = spec
         self.bf16 = precision == "bf16"
-        self.losses = losses
+        self.meter = meter
         self.teacher = teacher
+        self.spec_hash = spec_hash
+        self.stateful: dict[str, Any] = {}
         # the loss below is a mean over equal micro-batches: Trainer is to divide it by the accumulation steps
         self.model_accepts_loss_kwargs = False
+        # Trainer's name for a model that shards and reduces by itself: it is neither moved nor wrapped again
+        self.is_distributed_loading_by_transformers = sharded
+        self.sharded = sharded
+        self._staged = False
 
     def compute_loss(
         self,
@@ -76,9 +97,112 @@ class PostTrainer(Trainer):
                 with torch.no_grad():
                     target = self.teacher(input_ids=ids, use_cache=False).logits
         loss = next_token_loss(outputs.logits, ids)
-        self.losses.append(loss.detach())
+        self.meter.add(loss)
         if self.teacher is not None:
             mix = self.spec.distill_mix
             distilled = distillation_loss(outputs.logits, target, temperature=self.spec.distill_temperature)
             loss = mix * distilled + (1 - mix) * loss
         return (loss, outputs) if return_outputs else loss
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        # counted exactly from the architecture at the end; Trainer would walk over all parameters at every step
+        return 0
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        if self.lr_scheduler is None:
+            base = self.spec.learning_rate
+            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
+                optimizer or self.optimizer, lambda step: self.spec.rate_at(step) / base
+            )
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+    def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        self.meter.watch(self.state.global_step + 1, sharding.whole(norm))
+        return norm
+
+    def micro_batch(self, step: int, index: int) -> dict[str, torch.Tensor]:
+        """This process's part of micro-batch `index` of optimizer step `step`, as the data loader deals it out."""
+        size, position = self.args.per_device_train_batch_size, step * self.args.gradient_accumulation_steps + index
+        start = (position * self.args.world_size + self.args.process_index) * size
+        return collate([self.train_dataset[i] for i in range(start, start + size)])  # type: ignore[index]
+
+    def without_sync(self, model: torch.nn.Module) -> contextlib.AbstractContextManager[None]:
+        """Inside, a backward pass only adds to the gradients of this process."""
+        return self._defer_fsdp_gradient_reduction() if self.sharded else self.accelerator.no_sync(model)
+
+    @contextlib.contextmanager
+    def _defer_fsdp_gradient_reduction(self) -> Iterator[None]:
+        self.model.set_requires_gradient_sync(False)
+        try:
+            yield
+        finally:
+            self.model.set_requires_gradient_sync(True)
+
+    # ---- checkpoints ----
+
+    def _get_output_dir(self, trial: Any) -> str:
+        folder = super()._get_output_dir(trial)
+        return str(Path(folder) / STAGE) if self._staged else folder
+
+    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
+        """Trainer's checkpoint and ours, staged, and then moved into place.
+
+        Raises `RunFailed` where the disk can't take it; the checkpoints before it stay.
+        """
+        folder = Path(self.args.output_dir)
+        name = f"checkpoint-{self.state.global_step}"
+        stage = folder / STAGE / name
+        # every process is asked, as a sum over processes is among the states
+        state = {"spec": self.spec_hash, "processes": self.args.world_size if self.sharded else None}
+        state |= {key: part.state_dict() for key, part in self.stateful.items()}
+        try:
+            on_main(lambda: (clear_stage(folder), stage.mkdir(parents=True)))
+            self._staged = True
+            super()._save_checkpoint(model, trial)
+            write_state(stage, state, process=self.args.process_index)
+            if self.args.world_size > 1:
+                dist.barrier()
+            on_main(lambda: publish(folder, name))
+        # torch and safetensors report a full disk as RuntimeError and as an error of their own
+        except Exception as error:
+            if self.args.should_save:
+                clear_stage(folder)
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise RunFailed(
+                f"can't write the checkpoint at step {self.state.global_step} ({reason})",
+                where=str(folder),
+                hint="the checkpoints and the curve before it are whole: free space, then run again with --resume",
+            ) from error
+        finally:
+            self._staged = False
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        if self.spec.lora_rank:
+            if self.args.should_save:
+                save_adapters(self.model, Path(output_dir or self.args.output_dir))
+        elif not self.sharded:  # a sharded model is written with its optimizer
+            super().save_model(output_dir, _internal_call)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if not self.sharded:
+            super()._save_optimizer_and_scheduler(output_dir)
+            return
+        sharding.save(self.model, self.optimizer.optimizer, Path(output_dir))
+        if self.args.should_save:
+            torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / "scheduler.pt")
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
+        if self.spec.lora_rank:
+            load_adapters(self.model, Path(resume_from_checkpoint))
+        elif not self.sharded:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if not self.sharded or checkpoint is None:
+            super()._load_optimizer_and_scheduler(checkpoint)
+            return
+        sharding.load(self.model, self.optimizer.optimizer, Path(checkpoint))
+        schedule = torch.load(Path(checkpoint) / "scheduler.pt", weights_only=True)
+        self.lr_scheduler.load_state_dict(schedule)

@@ -1,0 +1,40 @@
+"""Attention, activation checkpointing and kernels, as a spec asks for them; what is missing is said before the run."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+import torch
+from transformers import PreTrainedModel
+
+from regrow.errors import InputError
+from regrow.models.load import quiet
+from regrow.training.spec import TrainSpec
+
+
+def set_kernels(model: PreTrainedModel, spec: TrainSpec, *, precision: str) -> None:
+    """Prepare `model` in place. Raises `InputError` for what this machine or installation does not have."""
+    cuda = torch.cuda.is_available()
+    if spec.attention == "flash" and not (cuda and find_spec("flash_attn") and precision == "bf16"):
+        raise InputError(
+            "flash attention needs an NVIDIA GPU, bf16 and the package flash-attn",
+            where="--attention",
+            hint="sdpa, the default, picks PyTorch's own flash kernel on such a GPU",
+        )
+    if spec.liger and not (cuda and find_spec("liger_kernel")):
+        raise InputError(
+            "Liger's kernels need an NVIDIA GPU and the package liger-kernel", where="--liger", hint="leave it out"
+        )
+    with quiet():
+        model.set_attn_implementation("flash_attention_2" if spec.attention == "flash" else spec.attention)
+    if spec.liger:
+        from liger_kernel.transformers import _apply_liger_kernel_to_instance
+
+        _apply_liger_kernel_to_instance(model=model)
+    if spec.gradient_checkpointing:
+        if hasattr(model, "activation_checkpointing_enable"):
+            model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+        else:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        if spec.lora_rank:
+            model.enable_input_require_grads()
