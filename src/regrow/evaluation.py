@@ -53,8 +53,8 @@ def evaluate(
     much), the log-softmax in fp32, the sum in fp64. Raises `InputError` if a token is outside the model's vocabulary.
 
     Args:
-        share: this process and how many there are: each reads every so-manieth batch and all get the same number, to
-            the bit, as one process would. All of them must call, one batch at a time in step where the model is sharded.
+        share: this process and how many there are: each reads its part of the batches, and all get the number that one
+            process would, to the bit. All of them must call.
     """
     check_vocabulary(blocks, model, where="held-out text")
     was_training = model.training
@@ -64,7 +64,7 @@ def evaluate(
     sums = torch.zeros(len(starts), dtype=torch.float64)
     try:
         for first in range(0, len(starts), processes):
-            # a process without a batch of its own reads one again: a sharded model needs everyone for every forward pass
+            # a process without a batch of its own reads the last again: a sharded model's forward pass needs everyone
             index = min(first + process, len(starts) - 1)
             ids = torch.from_numpy(np.ascontiguousarray(blocks.tokens[starts[index] : starts[index] + batch_size]))
             ids = ids.long().to(model.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -21,13 +22,40 @@ def train(
     original: Annotated[str | None, typer.Option(help="The unpruned model, if it is not where it was.")] = None,
     loss_before: Annotated[float | None, typer.Option(help="Its held-out loss, if it is not at hand (nats).")] = None,
     family: Annotated[str | None, typer.Option(help="Runs of one family are fitted together.")] = None,
-    lr: Annotated[float, typer.Option("--lr", help="Learning rate after warm-up.")] = 3e-4,
+    lr: Annotated[
+        str, typer.Option("--lr", help="Learning rate after warm-up; `auto` takes the rule for the model's size.")
+    ] = "auto",
     schedule: Annotated[
-        str, typer.Option(help="`constant` (every checkpoint is a fair point) or `cosine`.")
+        str,
+        typer.Option(
+            help="`constant` (all checkpoints are fair points), `cosine`, or `wsd` (constant, then annealed)."
+        ),
     ] = "constant",
+    decay_tokens: Annotated[str | None, typer.Option(help="Of `wsd`; by default a fifth of --tokens.")] = None,
+    cooldown: Annotated[
+        str | None, typer.Option(help="Also read each milestone's loss annealed, on a branch of so many tokens.")
+    ] = None,
+    cooldown_at: Annotated[str | None, typer.Option(help="Milestones that get one, such as 100k,1M.")] = None,
+    average: Annotated[
+        str | None, typer.Option(help="Also read averaged weights: `ema:0.99`, or `last:5` milestones.")
+    ] = None,
     warmup_tokens: Annotated[str, typer.Option(help="Linear warm-up.")] = "0",
     batch_tokens: Annotated[str, typer.Option(help="Tokens in one optimizer step.")] = "2048",
     sequence_length: Annotated[int, typer.Option(help="Tokens in a block.")] = 256,
+    lora: Annotated[int, typer.Option(help="Train adapters of this rank and merge them; 0 trains everything.")] = 0,
+    lora_alpha: Annotated[float | None, typer.Option(help="Their scale; by default twice the rank.")] = None,
+    gradient_checkpointing: Annotated[
+        bool, typer.Option("--gradient-checkpointing", help="Recompute activations: less memory, a third more work.")
+    ] = False,
+    attention: Annotated[str, typer.Option(help="`sdpa`, `flash` or `eager`.")] = "sdpa",
+    compiled: Annotated[bool, typer.Option("--compile", help="torch.compile the model.")] = False,
+    liger: Annotated[bool, typer.Option("--liger", help="Liger's kernels, on NVIDIA GPUs.")] = False,
+    shard: Annotated[
+        bool, typer.Option("--shard", help="Under torchrun: share the parameters out (FSDP2) instead of copying them.")
+    ] = False,
+    save_every: Annotated[
+        str | None, typer.Option(help="Tokens between checkpoints; by default one at every milestone.")
+    ] = None,
     micro_batch: Annotated[int | None, typer.Option(help="Blocks in one forward pass; the rest accumulates.")] = None,
     eval_at: Annotated[str, typer.Option(help="`log:10`, `linear:10`, or a list such as 10k,100k.")] = "log:10",
     held_out_blocks: Annotated[int, typer.Option(help="Held-out blocks in every evaluation.")] = 64,
@@ -47,12 +75,24 @@ def train(
     from regrow.units import parse_count
 
     total = parse_count(tokens, what="--tokens")
+    folder = find_model(model)
     spec = TrainSpec(
         tokens=total,
         batch_tokens=parse_count(batch_tokens, what="--batch-tokens"),
         sequence_length=sequence_length,
-        learning_rate=lr,
+        learning_rate=_rate(lr, folder),
         schedule=schedule,
+        decay_tokens=None if decay_tokens is None else parse_count(decay_tokens, what="--decay-tokens"),
+        cooldown_tokens=0 if cooldown is None else parse_count(cooldown, what="--cooldown"),
+        cooldown_at=() if cooldown_at is None else parse_eval_at(cooldown_at, total),
+        average=average,
+        lora_rank=lora,
+        lora_alpha=lora_alpha,
+        gradient_checkpointing=gradient_checkpointing,
+        attention=attention,
+        compile=compiled,
+        liger=liger,
+        save_every_tokens=None if save_every is None else parse_count(save_every, what="--save-every"),
         warmup_tokens=0 if warmup_tokens == "0" else parse_count(warmup_tokens, what="--warmup-tokens"),
         eval_at=parse_eval_at(eval_at, total),
         held_out_blocks=held_out_blocks,
@@ -68,16 +108,22 @@ def train(
 
     from regrow.training.callbacks import Progress
     from regrow.training.post_train import post_train
+    from regrow.training.signals import stop_on_signals
 
-    with Bar(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TextColumn("{task.fields[speed]} tokens/s"),
-        TimeRemainingColumn(),
-        console=console(),
-        transient=True,
-    ) as bar:
+    speaks = os.environ.get("RANK", "0") == "0"  # of torchrun's processes, one
+    with (
+        Bar(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TextColumn("{task.fields[speed]} tokens/s"),
+            TimeRemainingColumn(),
+            console=console(),
+            transient=True,
+            disable=not speaks,
+        ) as bar,
+        stop_on_signals() as stop,
+    ):
         task = bar.add_task("training", total=total, speed="-")
 
         def show(progress: Progress) -> None:
@@ -90,7 +136,7 @@ def train(
             )
 
         record = post_train(
-            find_model(model),
+            folder,
             data=find_corpus(data, "post_train"),
             held_out=None if held is None else find_corpus(held, "held_out"),
             spec=spec,
@@ -100,8 +146,12 @@ def train(
             family=family,
             teacher=None if teacher is None else find_model(teacher),
             resume=resume,
+            shard=shard,
+            stop=stop,
             on_progress=show,
         )
+    if not speaks:
+        return
     last = record.curve[-1]
     if as_json:
         print_json(
@@ -110,6 +160,8 @@ def train(
                 "out": str(out),
                 "tokens": last.tokens,
                 "loss": last.loss,
+                "loss_averaged": last.loss_averaged,
+                "loss_cooled": last.loss_cooled,
                 "loss_before": record.loss_before,
                 "tokens_per_second": record.details.get("tokens_per_second"),
             }
@@ -119,3 +171,17 @@ def train(
         f"{record.run}: {record.curve[0].loss:.4f} -> {last.loss:.4f} nats/token after {last.tokens:,} tokens "
         f"(unpruned: {record.loss_before:.4f}), written to {out}"
     )
+
+
+def _rate(text: str, folder: str) -> float:
+    """`--lr` as a number: the one given, or the rule's for the model in `folder`."""
+    from regrow.arch import Architecture
+    from regrow.errors import InputError
+    from regrow.training.learning_rate import default_learning_rate
+
+    if text == "auto":
+        return default_learning_rate(Architecture.from_pretrained(folder).params)
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(f"{text!r} is not a rate", where="--lr", hint="write it like 3e-4, or auto") from None

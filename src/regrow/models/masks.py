@@ -42,8 +42,8 @@ def zero_masks(model: nn.Module, *, n: int | None = None, m: int | None = None) 
 class MaskKeeper:
     """The masks of one model, laid beside its weights once: cheap to put back after every step.
 
-    Works on a model that is wrapped (DDP, torch.compile, an adapter's base layers) or sharded (FSDP2), where each process
-    keeps the zeros of its own shards.
+    Works on a model that is wrapped (DDP, torch.compile, an adapter's base layers) or sharded (FSDP2), where each
+    process keeps the zeros of its own shards.
 
     Raises `RunFailed` if a mask has no matrix: going on would train a dense model under a sparse name.
     """
@@ -78,8 +78,9 @@ def _like(mask: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """The part of a mask that lies over this process's part of `weight`."""
     if not hasattr(weight, "placements"):
         return mask.to(weight.device)
-    from torch.distributed.tensor import distribute_tensor
+    from torch.distributed.tensor import DTensor, distribute_tensor
 
+    assert isinstance(weight, DTensor)
     # every process holds the whole mask, so nothing needs to be sent
     whole = mask.to(weight.device_mesh.device_type)
     return local(distribute_tensor(whole, weight.device_mesh, weight.placements, src_data_rank=None))

@@ -1,8 +1,8 @@
 """Averaged weights, kept beside the ones that train, and read in their place.
 
-At a constant rate the weights rattle around a lower point than they are at; their average is nearer to it. `ema:d` keeps
-the exponential average over optimizer steps (Polyak & Juditsky 1992; here without the start weights: the average of
-w_1..w_t with weights d^(t-i), normalised, as Adam corrects its moments), `last:k` the plain mean at the latest k
+At a constant rate the weights rattle around a lower point than they are at; their average is nearer to it. `ema:d`
+keeps the exponential average over optimizer steps (Polyak & Juditsky 1992; here without the start weights: the average
+of w_1..w_t with weights d^(t-i), normalised, as Adam corrects its moments), `last:k` the plain mean at the latest k
 milestones (LAWA, Kaddour 2022, arXiv 2209.14981).
 """
 

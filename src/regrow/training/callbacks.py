@@ -201,4 +201,3 @@ class CurveCallback(TrainerCallback):
 def _learning_rate(kwargs: Mapping[str, Any]) -> float | None:
     scheduler = kwargs.get("lr_scheduler")
     return None if scheduler is None else float(scheduler.get_last_lr()[0])
-

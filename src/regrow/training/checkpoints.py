@@ -70,7 +70,7 @@ def read_state(checkpoint: Path, *, process: int = 0) -> dict[str, Any]:
 
 
 def write_state(folder: Path, state: Mapping[str, Any], *, process: int = 0) -> None:
-    """Write regrow's part of a checkpoint that is being made; of a model that is not sharded, the main process's only."""
+    """Write regrow's part of a checkpoint in the making: the main process's, and the others' of a sharded model."""
     if process == 0 or state.get("processes"):
         torch.save(dict(state), _file(folder, process))
 
@@ -82,6 +82,12 @@ def _file(checkpoint: Path, process: int) -> Path:
 def clear_stage(folder: Path) -> None:
     """Remove what a run that was killed while it saved has left."""
     shutil.rmtree(folder / STAGE, ignore_errors=True)
+
+
+def open_stage(folder: Path, name: str) -> None:
+    """Make the empty folder that checkpoint `name` is written in."""
+    clear_stage(folder)
+    (folder / STAGE / name).mkdir(parents=True)
 
 
 def publish(folder: Path, name: str) -> None:

@@ -1,8 +1,8 @@
 """A cool-down branch: the run annealed on a copy, its loss read, and everything put back to the bit.
 
-A loss read in the middle of a constant rate is not the loss of a run that ends there. The branch that ends at a milestone
-leaves the run `cooldown_tokens` before it, sees the batches the run itself sees next, and takes the rate to zero: what a
-`wsd` run of the milestone's tokens would do, step for step. The tokens of a branch are not counted as the run's.
+A loss read in the middle of a constant rate is not the loss of a run that ends there. The branch that ends at a
+milestone leaves the run `cooldown_tokens` before it, sees the batches the run itself sees next, and takes the rate to
+zero: what a `wsd` run of the milestone's tokens would do, step for step. Its tokens are not counted as the run's.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from regrow.training.trainer import PostTrainer
 def cooled_loss(
     trainer: PostTrainer, *, step: int, steps: int, after_step: Callable[[], None], read: Callable[[], float]
 ) -> float:
-    """The held-out loss (nats/token) after annealing over `steps` optimizer steps from `step`; the run is left as it was.
+    """The held-out loss (nats/token) after annealing over `steps` optimizer steps from `step`.
+
+    The run is left as it was.
 
     Args:
         after_step: called after each optimizer step: puts pruned weights back to zero.

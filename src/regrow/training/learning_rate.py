@@ -26,7 +26,7 @@ SOURCE = "half of GPT-3's peak rate at this size (arXiv 2005.14165, table 2.1)"
 
 
 def default_learning_rate(params: int) -> float:
-    """Half of GPT-3's peak rate at `params` parameters, to two significant digits."""
+    """Half of GPT-3's peak rate at `params` parameters, to three significant digits."""
     if params <= GPT3_RATES[0][0]:
         rate = GPT3_RATES[0][1]
     elif params >= GPT3_RATES[-1][0]:
@@ -35,7 +35,7 @@ def default_learning_rate(params: int) -> float:
         (n0, r0), (n1, r1) = next(pair for pair in pairwise(GPT3_RATES) if params <= pair[1][0])
         share = math.log(params / n0) / math.log(n1 / n0)
         rate = r0 * (r1 / r0) ** share
-    return float(f"{rate / 2:.2g}")
+    return float(f"{rate / 2:.3g}")
 
 
 def probe_grid(centre: float, *, count: int = 7, ratio: float = 2.0) -> tuple[float, ...]:

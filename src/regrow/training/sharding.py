@@ -1,8 +1,8 @@
 """FSDP2: parameters, gradients and optimizer states shared out over the processes.
 
 The blocks are wrapped here with PyTorch's `fully_shard`, one code path for GPUs and CPUs (accelerate shards on
-accelerators only, and so could not be tested without one). Checkpoints are PyTorch's distributed ones, every process its
-own shards; they load on another number of processes as well.
+accelerators only, and so could not be tested without one). Checkpoints are PyTorch's distributed ones, every process
+its own shards; they load on another number of processes as well.
 """
 
 from __future__ import annotations
@@ -69,6 +69,6 @@ def save(model: nn.Module, optimizer: torch.optim.Optimizer, folder: Path) -> No
 def load(model: nn.Module, optimizer: torch.optim.Optimizer, folder: Path) -> None:
     """Read shards that `save` wrote, whatever the number of processes then, in place."""
     weights, states = get_state_dict(model, optimizer)
-    both = {"model": weights, "optimizer": states}
+    both: dict[str, Any] = {"model": weights, "optimizer": states}
     dcp.load(both, checkpoint_id=folder / SHARDS)
     set_state_dict(model, optimizer, model_state_dict=both["model"], optim_state_dict=both["optimizer"])

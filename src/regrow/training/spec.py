@@ -23,8 +23,8 @@ class TrainSpec:
         batch_tokens: tokens in one optimizer step; whole blocks.
         sequence_length: tokens in a block.
         learning_rate: AdamW's rate after warm-up.
-        schedule: `constant` (every checkpoint is a fair point), `cosine` to zero over `tokens`, or `wsd`: constant, then
-            annealed over the last `decay_tokens`.
+        schedule: `constant` (every checkpoint is a fair point), `cosine` to zero over `tokens`, or `wsd`: constant,
+            then annealed over the last `decay_tokens`.
         warmup_tokens: linear warm-up.
         eval_at: token counts at which the held-out loss is read; empty for `default_milestones`.
         held_out_blocks: blocks of held-out text in every evaluation.

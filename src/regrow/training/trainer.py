@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, Trainer
 from regrow.data import BlockOrder, Blocks
 from regrow.errors import RunFailed
 from regrow.training import sharding
-from regrow.training.checkpoints import STAGE, clear_stage, publish, write_state
+from regrow.training.checkpoints import STAGE, clear_stage, open_stage, publish, write_state
 from regrow.training.lora import load_adapters, save_adapters
 from regrow.training.objective import LossMeter, distillation_loss, next_token_loss
 from regrow.training.processes import on_main
@@ -111,7 +111,7 @@ class PostTrainer(Trainer):
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         if self.lr_scheduler is None:
             base = self.spec.learning_rate
-            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
+            self.lr_scheduler: Any = torch.optim.lr_scheduler.LambdaLR(
                 optimizer or self.optimizer, lambda step: self.spec.rate_at(step) / base
             )
             self._created_lr_scheduler = True
@@ -153,15 +153,14 @@ class PostTrainer(Trainer):
         """
         folder = Path(self.args.output_dir)
         name = f"checkpoint-{self.state.global_step}"
-        stage = folder / STAGE / name
         # every process is asked, as a sum over processes is among the states
         state = {"spec": self.spec_hash, "processes": self.args.world_size if self.sharded else None}
         state |= {key: part.state_dict() for key, part in self.stateful.items()}
         try:
-            on_main(lambda: (clear_stage(folder), stage.mkdir(parents=True)))
+            on_main(lambda: open_stage(folder, name))
             self._staged = True
             super()._save_checkpoint(model, trial)
-            write_state(stage, state, process=self.args.process_index)
+            write_state(folder / STAGE / name, state, process=self.args.process_index)
             if self.args.world_size > 1:
                 dist.barrier()
             on_main(lambda: publish(folder, name))
