@@ -178,6 +178,8 @@ def _print_plan(plan: PrunePlan, model: str, as_json: bool, out: Path | None = N
     if as_json:
         print_json({**plan.to_dict(), "out": None if out is None else str(out)})
         return
+    from regrow.pruning.card import plan_rows
+
     title = f"{model}: {plan.method} by {plan.scorer}"
     print_table(title, ["", "before", "after", "change"], plan_rows(plan))
     typer.echo(_COUNTING)
@@ -192,22 +194,3 @@ def _print_plan(plan: PrunePlan, model: str, as_json: bool, out: Path | None = N
         typer.echo("which parts go is decided by the scores")
     if out is not None:
         typer.echo(f"written to {out}")
-
-
-def plan_rows(plan: PrunePlan) -> list[list[str]]:
-    """The plan as rows of a table: name, before, after, change. Shapes first, then counts."""
-    from regrow.units import format_count
-
-    was, now = plan.before, plan.after
-    names = ("layers", "hidden", "intermediate", "heads", "kv_heads", "head_dim", "vocab")
-    rows = [_row(name.replace("_", " "), getattr(was, name), getattr(now, name), str) for name in names]
-    kind = " (not zero)" if plan.pattern else ""
-    rows.append(_row(f"parameters{kind}", plan.params_before, plan.params_after, format_count))
-    rows.append(_row(f"non-embedding{kind}", plan.non_embedding_before, plan.non_embedding_after, format_count))
-    target = "" if plan.target_rate is None else f"asked {plan.target_rate:.4f}"
-    rows.append(["pruning rate", "", f"{plan.pruning_rate:.4f}", target])
-    return rows
-
-
-def _row(name: str, was: int, now: int, show: Any) -> list[str]:
-    return [name, show(was), show(now), "" if was == now else f"{100 * (now / was - 1):+.1f}%"]

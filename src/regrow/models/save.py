@@ -25,7 +25,7 @@ def save_checkpoint(
     tokenizer: PreTrainedTokenizerBase | None,
     out: str | Path,
     *,
-    extra: Mapping[str, Mapping[str, Any]] | None = None,
+    extra: Mapping[str, Mapping[str, Any] | str] | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Write a checkpoint that plain `AutoModelForCausalLM.from_pretrained(out)` reads: safetensors, the model's dtype.
@@ -37,7 +37,7 @@ def save_checkpoint(
         model: the model; tied embeddings are written once.
         tokenizer: saved with it, if given.
         out: folder to make; its parents are made too.
-        extra: JSON files to add, by file name.
+        extra: files to add, by file name: data as JSON, text as it is.
         overwrite: replace a folder that holds something.
 
     Raises `InputError` if `out` cannot be written or holds something already, `RunFailed` if writing breaks off.
@@ -49,7 +49,8 @@ def save_checkpoint(
             if tokenizer is not None:
                 tokenizer.save_pretrained(stage)
             for name, content in (extra or {}).items():
-                (stage / name).write_text(json.dumps(content, indent=1) + "\n")
+                text = content if isinstance(content, str) else json.dumps(content, indent=1) + "\n"
+                (stage / name).write_text(text, encoding="utf-8")
         # safetensors reports a full disk as its own error, a subclass of neither OSError nor RuntimeError
         except Exception as error:
             raise RunFailed(

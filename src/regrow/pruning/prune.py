@@ -20,6 +20,7 @@ from regrow.models.load import architecture_of, has_tokenizer, load_model, load_
 from regrow.models.masks import check_pattern
 from regrow.models.save import PRUNE_RECORD, check_output, save_checkpoint
 from regrow.pruning.calibration import Scores, choose_blocks, weights_fingerprint
+from regrow.pruning.card import CARD, model_card
 from regrow.pruning.depth import drop_blocks, drop_config_blocks
 from regrow.pruning.plan import PrunePlan, outlines
 from regrow.pruning.scoring import AnyScores, check_scores, decide, measure
@@ -44,7 +45,7 @@ def prune(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> PrunePlan:
-    """Prune a checkpoint folder into another: weights, config, tokenizer, and `regrow_prune.json` beside them.
+    """Prune a checkpoint folder into another: weights, config, tokenizer, a model card, and `regrow_prune.json`.
 
     Args:
         path: folder or Hub name of the model; one without tokenizer files is pruned without a tokenizer.
@@ -85,7 +86,8 @@ def prune(
     _verify(pruned, plan)
     record = _record(path, spec, plan, tokens, calibration)
     say(f"writing {out}")
-    save_checkpoint(pruned, tokenizer, out, extra={PRUNE_RECORD: record}, overwrite=overwrite)
+    card = model_card(str(path), spec, plan, record["calibration"], record["versions"])
+    save_checkpoint(pruned, tokenizer, out, extra={PRUNE_RECORD: record, CARD: card}, overwrite=overwrite)
     return plan
 
 
@@ -149,6 +151,8 @@ def check_plan(plan: PrunePlan, before: Architecture) -> None:
 def apply_plan(model: PreTrainedModel, plan: PrunePlan, scores: Scores | None = None) -> PreTrainedModel:
     """Build the pruned model that a decided plan describes. `scores` serve N:M only: Wanda with, magnitude without."""
     state, config = model.state_dict(), model.config.to_dict()
+    # the code it names does not come along, and transformers would ask everybody to trust it
+    config.pop("auto_map", None)
     if plan.before.tied:
         # one parameter under two names: sliced once, tied again by the new model
         del state["lm_head.weight"]
@@ -206,9 +210,12 @@ def _verify(pruned: PreTrainedModel, plan: PrunePlan) -> None:
 def _record(
     path: str | Path, spec: PruneSpec, plan: PrunePlan, tokens: torch.Tensor | None, calibration: Blocks | None
 ) -> dict[str, Any]:
-    used = None
+    used: dict[str, Any] | None = None
     if tokens is not None and calibration is not None:
         used = {"blocks": tokens.shape[0], "length": tokens.shape[1], "data_fingerprint": calibration.fingerprint}
+        if calibration.table is not None:
+            # names alone: a path says more of the machine than of the text
+            used["files"] = [Path(file).name for file in calibration.table.files]
     return {
         "model": str(path),
         "params_before": plan.params_before,
@@ -217,5 +224,8 @@ def _record(
         "spec": spec.to_dict(),
         "plan": plan.to_dict(),
         "calibration": used,
-        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
+        "versions": {
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+        },
     }

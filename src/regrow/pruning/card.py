@@ -1,0 +1,213 @@
+"""The model card of a pruned model: what was done to which model, in numbers, and how to repeat it. Light: no torch."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from regrow.pruning.plan import PrunePlan
+from regrow.pruning.spec import PruneSpec
+from regrow.units import format_count
+
+#: The file that Hugging Face shows as a model's card.
+CARD = "README.md"
+
+#: Front matter that a pruned model takes over from the original's card: it is bound by the same terms.
+INHERITED = ("license", "license_name", "license_link", "language")
+
+_WHAT = {
+    "depth": "whole decoder blocks were removed",
+    "width": "feed-forward neurons, residual channels or KV groups with their query heads were removed",
+    "N:M": "weights of the decoder blocks' linear layers were set to zero, in place: the file is a dense checkpoint",
+}
+
+_SCORERS = {
+    "block-influence": "Block Influence (ShortGPT, arXiv 2403.03853)",
+    "perplexity": "the loss without each block (Shortened LLaMA, arXiv 2402.02834)",
+    "angular": "the angle across consecutive blocks (Gromov et al., arXiv 2403.17887)",
+    "activation": "norms of activations (Minitron, arXiv 2407.14679)",
+    "wanda": "|weight| times the norm of its input (Wanda, arXiv 2306.11695)",
+    "sparsegpt": "SparseGPT (arXiv 2301.00774), which also updates the weights that stay",
+    "magnitude": "|weight|",
+    "random": "chance",
+}
+
+
+def model_card(
+    model: str, spec: PruneSpec, plan: PrunePlan, calibration: Mapping[str, Any] | None, versions: Mapping[str, str]
+) -> str:
+    """The card as Markdown with YAML front matter.
+
+    Args:
+        model: what was pruned: a folder or a Hub name.
+        spec: what was asked.
+        plan: what was done.
+        calibration: `blocks`, `length`, `data_fingerprint` and `files` of the text that was used; None if none was.
+        versions: library versions by name.
+    """
+    folder = Path(model).expanduser()
+    name = folder.resolve().name if folder.is_dir() else model
+    kind, scorer = spec.kind, _SCORERS.get(plan.scorer, plan.scorer)
+    again = " removed one by one, measured again after each" if spec.iterative else ""
+    lines = [
+        *_front_matter(folder, name, spec),
+        f"# {name}, pruned ({plan.method})",
+        "",
+        f"regrow pruned {name} by {plan.method}: {_WHAT[kind]}, chosen by {scorer}"
+        f"{',' if again else ''}{again}. "
+        f"{format_count(plan.params_before)} parameters became {format_count(plan.params_after)}"
+        f"{' that are not zero' if plan.pattern else ''}, a pruning rate of {plan.pruning_rate:.4f}.",
+        "",
+        *_table(plan_rows(plan)),
+        "",
+        "Parameters are totals with tied embeddings counted once; the non-embedding count leaves the embeddings out.",
+        *[f"\nNote: {note}." for note in plan.notes],
+        *(
+            [f"\nBlocks removed (numbered as in the original): {', '.join(map(str, plan.dropped_layers))}."]
+            if plan.dropped_layers
+            else []
+        ),
+        *_tried(plan),
+        "",
+        "The model was not trained after pruning, and its losses were not measured: post-train it before use.",
+        "",
+        "## Calibration text",
+        "",
+        _calibration(calibration),
+        "",
+        "## Use",
+        "",
+        "```python",
+        "from transformers import AutoModelForCausalLM, AutoTokenizer",
+        "",
+        'model = AutoModelForCausalLM.from_pretrained("path/to/this/folder", dtype="auto")',
+        'tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")',
+        "```",
+        "",
+        "## Again",
+        "",
+        "```sh",
+        command(name, spec, calibration),
+        "```",
+        "",
+        *_by_plan(name, plan),
+        f"Made with regrow on {', '.join(f'{library} {version}' for library, version in versions.items())}.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def command(model: str, spec: PruneSpec, calibration: Mapping[str, Any] | None) -> str:
+    """The command line that does the same again."""
+    options: dict[str, Any] = {"method": spec.method, "rate": spec.rate, "params": spec.params}
+    if spec.shape is not None:
+        options["shape"] = ",".join(f"{axis}={size}" for axis, size in spec.shape)
+    options["scorer"] = spec.scorer
+    options["axes"] = None if spec.axes is None else ",".join(spec.axes)
+    options["multiple-of"] = spec.multiple_of
+    options["search"] = spec.search if spec.search > 1 else None
+    if calibration is not None:
+        files = calibration.get("files") or []
+        options["calibration"] = files[0] if len(files) == 1 else "TEXT"
+        options |= {"calibration-blocks": spec.calibration_blocks, "calibration-length": spec.calibration_length}
+    options["seed"] = spec.seed
+    parts = ["regrow", "prune", model]
+    for name, value in options.items():
+        if value is not None:
+            parts += [f"--{name}", str(value)]
+    parts += [f"--{name}" for name in ("iterative", "strict") if getattr(spec, name)]
+    return shlex.join([*parts, "--out", "pruned"])
+
+
+def plan_rows(plan: PrunePlan) -> list[list[str]]:
+    """A plan as rows for people: name, before, after, change. Shapes first, then counts."""
+    was, now = plan.before, plan.after
+    names = ("layers", "hidden", "intermediate", "heads", "kv_heads", "head_dim", "vocab")
+    rows = [_row(name.replace("_", " "), getattr(was, name), getattr(now, name), str) for name in names]
+    kind = " (not zero)" if plan.pattern else ""
+    rows.append(_row(f"parameters{kind}", plan.params_before, plan.params_after, format_count))
+    rows.append(_row(f"non-embedding{kind}", plan.non_embedding_before, plan.non_embedding_after, format_count))
+    target = "" if plan.target_rate is None else f"asked {plan.target_rate:.4f}"
+    rows.append(["pruning rate", "", f"{plan.pruning_rate:.4f}", target])
+    return rows
+
+
+def _row(name: str, was: int, now: int, show: Any) -> list[str]:
+    return [name, show(was), show(now), "" if was == now else f"{100 * (now / was - 1):+.1f}%"]
+
+
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    return ["| | before | after | change |", "|---|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows)]
+
+
+def _front_matter(folder: Path, name: str, spec: PruneSpec) -> list[str]:
+    tag = {"depth": "depth-pruning", "width": "width-pruning", "N:M": "n-m-sparsity"}[spec.kind]
+    content: dict[str, Any] = {
+        **_inherited(folder),
+        "base_model": name,
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": ["pruning", tag, "regrow"],
+    }
+    # JSON is YAML, and quotes what needs quoting
+    return ["---", *(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in content.items()), "---", ""]
+
+
+def _inherited(folder: Path) -> dict[str, Any]:
+    """Licence and language from the original's own card, if it lies in the folder and can be read."""
+    import yaml
+
+    try:
+        text = (folder / CARD).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return {}
+    parts = text.split("---\n", 2)
+    if len(parts) < 3 or parts[0].strip():
+        return {}
+    try:
+        matter = yaml.safe_load(parts[1])
+    except yaml.YAMLError:
+        return {}
+    return {key: matter[key] for key in INHERITED if matter.get(key)} if isinstance(matter, Mapping) else {}
+
+
+def _tried(plan: PrunePlan) -> list[str]:
+    if not plan.candidates:
+        return []
+    rows = [
+        f"| {tried.hidden} | {tried.intermediate} | {tried.kv_heads} | {tried.pruning_rate:.4f} | {tried.loss:.4f} |"
+        for tried in plan.candidates
+    ]
+    head = [
+        "",
+        "Shapes that were tried, with their loss (nats/token) on the calibration text; the least was taken:",
+        "",
+    ]
+    return [*head, "| hidden | intermediate | KV heads | rate | loss |", "|---|---|---|---|---|", *rows]
+
+
+def _calibration(calibration: Mapping[str, Any] | None) -> str:
+    if calibration is None:
+        return "No text was read here: the scores or the plan were made earlier, or the scorer needs none."
+    files = calibration.get("files") or []
+    named = f" from {', '.join(files[:8])}{' and others' if len(files) > 8 else ''}" if files else ""
+    return (
+        f"{calibration['blocks']} blocks of {calibration['length']} tokens{named} "
+        f"(fingerprint of the packed text: {calibration['data_fingerprint']})."
+    )
+
+
+def _by_plan(name: str, plan: PrunePlan) -> list[str]:
+    if plan.pattern is not None:
+        return ["`regrow_prune.json` in this folder holds what was done, for programs.", ""]
+    return [
+        "`regrow_prune.json` in this folder names every part that stayed or went; with it no text is needed:",
+        "",
+        "```sh",
+        shlex.join(["regrow", "prune", name, "--plan", "regrow_prune.json", "--out", "pruned"]),
+        "```",
+        "",
+    ]
