@@ -18,7 +18,8 @@ from regrow.report import write_report
 from regrow.report.answers import answer
 from regrow.runs import RunRecord, read_runs
 from regrow.runs.store import write_json
-from regrow.study.run import RUNS, StudyResult
+from regrow.study.plan import run_folder
+from regrow.study.run import StudyResult
 from regrow.study.spec import StudySpec
 from regrow.training.spec import TrainSpec, default_milestones
 
@@ -111,7 +112,7 @@ def run_demo(
         name, error = next(iter(done.failed.items()))
         raise RunFailed(f"{len(done.failed)} runs failed; {name}: {error}", where=str(out), hint="run the demo again")
     say("fitting the law on all sizes but the largest")
-    runs = read_runs(*(out / RUNS / cell.name for cell in spec.cells()))
+    runs = read_runs(*(run_folder(cell, out) for cell in spec.cells()))
     largest = max(run.params_before for run in runs)
     fitted = [run for run in runs if run.params_before < largest]
     unseen = [run for run in runs if run.params_before == largest]

@@ -6,15 +6,12 @@ import sys
 import time
 
 STUDY = """
-import multiprocessing, os, time
-from concurrent.futures import ProcessPoolExecutor
-from regrow.study.local import _start_worker
+import time
+from regrow.study.local import LocalEngine
 
-if __name__ == "__main__":
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context, initializer=_start_worker, initargs=(1, os.getpid())) as pool:
-        print(pool.submit(os.getpid).result(), flush=True)
-        pool.submit(time.sleep, 60).result()
+engine = LocalEngine(workers=1)
+print(engine._take().process.pid, flush=True)
+time.sleep(60)
 """
 
 
@@ -27,10 +24,9 @@ def alive(pid: int) -> bool:
         return stat.read().rsplit(")", 1)[1].split()[0] != "Z"
 
 
-def test_a_worker_ends_when_its_study_is_killed(tmp_path):
-    script = tmp_path / "study.py"
-    script.write_text(STUDY)
-    study = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
+def test_a_worker_ends_when_its_study_is_killed():
+    # from a script without `if __name__ == "__main__"`: a worker does not run the user's script again
+    study = subprocess.Popen([sys.executable, "-c", STUDY], stdout=subprocess.PIPE, text=True)
     assert study.stdout is not None
     worker = int(study.stdout.readline())
     assert alive(worker)

@@ -3,50 +3,128 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from regrow.cli.options import AsJson, print_json
+from regrow.cli.options import AsJson, number, print_json, print_table
+
+if TYPE_CHECKING:
+    from regrow.study.plan import StudyPlan
 
 
 def study(
-    file: Annotated[str, typer.Argument(metavar="STUDY.yaml", help="What to run.")],
+    file: Annotated[str, typer.Argument(metavar="STUDY.yaml", help="What to run; docs/study.md has every key.")],
     out: Annotated[Path | None, typer.Option("--out", help="The study's folder; by default the file's name.")] = None,
-    engine: Annotated[str, typer.Option(help="`local`: worker processes on this machine.")] = "local",
-    workers: Annotated[int | None, typer.Option(help="Processes; by default one per CPU, at most four.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the cells and run nothing.")] = False,
+    engine: Annotated[
+        str, typer.Option(help="`local`: processes on this machine; `ray`: a Ray cluster, or a local one.")
+    ] = "local",
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Cells that run at once; by default one per GPU, else one per CPU and at most four."),
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Of a running Ray cluster: `auto`, or its head's `host:port`.")
+    ] = None,
+    cpus: Annotated[float | None, typer.Option(help="CPUs that a cell takes of a Ray cluster.")] = None,
+    gpus: Annotated[float | None, typer.Option(help="GPUs that a cell takes of a Ray cluster.")] = None,
+    retries: Annotated[int, typer.Option(help="How often a cell whose process died is given to another one.")] = 1,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, cell by cell, and run nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run every cell of a study that is missing, and resume what broke.
+    """Run every cell of a study that is missing, and resume what broke; shows first what it will do and cost.
 
     Example: `regrow study study.yaml --out study`
     """
-    from regrow.errors import InputError, RunFailed, one_of
-    from regrow.study import StudySpec, missing_cells
-    from regrow.units import format_count
+    from contextlib import closing
 
-    one_of(engine, ("local",), what="engine", where="--engine")
-    if workers is not None and workers < 1:
-        raise InputError(f"{workers} workers", where="--workers", hint="give at least 1")
+    from regrow.errors import RunFailed
+    from regrow.study import StudySpec
+    from regrow.study.engine import make_engine
+    from regrow.study.plan import plan_study
+
     spec = StudySpec.from_yaml(file)
+    spec.check()  # before a cluster is asked
     folder = out or Path(file).with_suffix("")
-    cells, missing = spec.cells(), missing_cells(spec, folder)
-    tokens = sum(cell.train.tokens for cell in missing)
-    typer.echo(f"{len(cells)} cells, {len(missing)} to run, {format_count(tokens)} tokens", err=True)
-    if dry_run:
-        if as_json:
-            print_json({"cells": [c.name for c in cells], "missing": [c.name for c in missing], "tokens": tokens})
-        else:
-            typer.echo("\n".join(cell.name for cell in missing))
-        return
-    from regrow.cli.watching import run_watched
+    runner = make_engine(engine, workers=workers, address=address, retries=retries, cpus=cpus, gpus=gpus)
+    with closing(runner):
+        if dry_run:
+            _print_plan(plan_study(spec, folder, engine=runner), as_json)
+            return
+        from regrow.cli.watching import run_watched
 
-    result = run_watched(spec, folder, workers=workers)
+        result = run_watched(spec, folder, engine=runner)
+    total = len(result.ran) + len(result.skipped) + len(result.failed)
     if as_json:
         print_json({"out": str(folder), "ran": result.ran, "skipped": result.skipped, "failed": result.failed})
     else:
+        for name, error in result.failed.items():
+            typer.echo(f"failed: {name}: {error}")
         typer.echo(f"{len(result.ran)} run, {len(result.skipped)} done before, {len(result.failed)} failed: {folder}")
     if result.failed:
         name, error = next(iter(result.failed.items()))
-        raise RunFailed(f"{len(result.failed)} of {len(cells)} cells failed; {name}: {error}", where=str(folder))
+        raise RunFailed(f"{len(result.failed)} of {total} cells failed; {name}: {error}", where=str(folder))
+
+
+def _print_plan(plan: StudyPlan, as_json: bool) -> None:
+    if as_json:
+        print_json(plan_to_dict(plan))
+        return
+    from regrow.cli.watching import duration, plan_lines
+    from regrow.units import format_count
+
+    def count(value: float | None) -> str:
+        return "-" if value is None else format_count(value)
+
+    rows = [
+        [
+            row.cell.name,
+            row.cell.objective.partition(":")[0],
+            count(row.params_before),
+            count(row.params_after),
+            number(row.rate),
+            format_count(row.tokens),
+            count(row.flops),
+            "-" if row.seconds is None else duration(row.seconds * row.left),
+            row.state if row.chosen else "over budget",
+        ]
+        for row in plan.cells
+    ]
+    print_table("", ["cell", "objective", "before", "after", "rate", "tokens", "FLOPs", "left", "state"], rows)
+    typer.echo("\n".join(plan_lines(plan)))
+
+
+def plan_to_dict(plan: StudyPlan) -> dict[str, Any]:
+    """The plan as `--dry-run --json` prints it."""
+    return {
+        "cells": [row.cell.name for row in plan.chosen],
+        "missing": [row.cell.name for row in plan.to_run],
+        "tokens": plan.tokens_left,
+        "flops": plan.flops_left,
+        "seconds": plan.seconds_left,
+        "timing": plan.timing,
+        "workers": plan.workers,
+        "disk": plan.disk,
+        "disk_free": plan.disk_free,
+        "budget": plan.budget,
+        "plan": [
+            {
+                "name": row.cell.name,
+                "hash": row.cell.hash,
+                "model": row.cell.model,
+                "method": row.cell.method,
+                "objective": row.cell.objective,
+                "params_before": row.params_before,
+                "params_after": row.params_after,
+                "pruning_rate": row.rate,
+                "tokens": row.tokens,
+                "tokens_left": row.tokens_left,
+                "flops": row.flops,
+                "seconds": row.seconds,
+                "disk": row.disk,
+                "state": row.state,
+                "chosen": row.chosen,
+            }
+            for row in plan.cells
+        ],
+    }

@@ -1,54 +1,162 @@
-"""A study with its progress bar: what is done is read off the curves on disk."""
+"""A study while it runs: a live table of its cells on a terminal, a line per cell elsewhere.
+
+What is shown is read off the study's folder, so it is the same whichever engine and machine runs the cells.
+"""
 
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
 
-from regrow.cli.options import console
+from regrow.cli.options import console, number
 from regrow.study import Cell, StudyResult, StudySpec, run_study
-from regrow.study.run import tokens_done
+from regrow.study.engine import Engine
+from regrow.study.plan import CellPlan, StudyPlan, run_folder
+from regrow.study.progress import CellState, cell_state
+from regrow.units import format_count
+
+#: Seconds between two looks at the folder.
+_EVERY = 1.0
+_ORDER = ("running", "failed", "stopped", "done", "waiting")
 
 
-def run_watched(spec: StudySpec, out: Path, *, workers: int | None = None) -> StudyResult:
-    """Run a study with a progress bar of cells and tokens on stderr; cells that fail are told at once."""
-    cells = spec.cells()
-    total = sum(cell.train.steps * cell.train.batch_tokens for cell in cells)
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[speed]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console(),
-        transient=True,
-    ) as bar:
-        before = tokens_done(spec, out)
-        task = bar.add_task(f"0/{len(cells)} runs, tokens", total=total, completed=before, speed="")
-        ended = 0
-        stop = threading.Event()
+def run_watched(
+    spec: StudySpec, out: Path, *, workers: int | None = None, engine: Engine | None = None, show_plan: bool = True
+) -> StudyResult:
+    """Run a study and show how it stands on stderr; its plan first, cells that fail at once."""
+    watch = _Watch(out, console(), show_plan)
+    try:
+        return run_study(spec, out, workers=workers, engine=engine, on_plan=watch.begin, on_cell=watch.ended)
+    finally:
+        watch.stop()
 
-        def poll() -> None:
-            while not stop.wait(2.0):
-                now = tokens_done(spec, out)
-                elapsed = bar.tasks[task].elapsed or 0.0
-                speed = f"{(now - before) / elapsed:,.0f} tokens/s" if elapsed > 5 and now > before else ""
-                bar.update(task, completed=now, speed=speed)
 
-        def on_cell(cell: Cell, error: str | None) -> None:
-            nonlocal ended
-            ended += 1
-            bar.update(task, description=f"{ended}/{len(cells)} runs, tokens")
-            if error is not None:
-                bar.console.print(f"failed: {cell.name}: {error}", markup=False)
+class _Watch:
+    def __init__(self, out: Path, shown: Console, show_plan: bool) -> None:
+        self.out = out
+        self.console = shown
+        self.show_plan = show_plan
+        self.cells: list[CellPlan] = []
+        self.errors: dict[str, str] = {}
+        self.count = 0
+        self._began = time.time()
+        self._work_before = 0.0
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
 
-        watcher = threading.Thread(target=poll, daemon=True)
-        watcher.start()
-        try:
-            return run_study(spec, out, workers=workers, on_cell=on_cell)
-        finally:
-            stop.set()
-            watcher.join()
+    def begin(self, plan: StudyPlan) -> None:
+        if self.show_plan:
+            for line in plan_lines(plan):
+                self.console.print(line, markup=False, soft_wrap=True)
+        self.cells = plan.chosen
+        self._began = time.time()
+        self._work_before = self._work_done(self._states())
+        if self.console.is_terminal and plan.to_run:
+            self._thread = threading.Thread(target=self._draw, daemon=True)
+            self._thread.start()
+
+    def ended(self, cell: Cell, error: str | None) -> None:
+        self.count += 1
+        if error is not None:
+            self.errors[cell.name] = error
+        if self._thread is None or error is not None:
+            state = cell_state(cell, run_folder(cell, self.out))
+            told = f"failed: {error}" if error else f"loss {number(state.loss, '.4f')}, {_speed(state)}"
+            asked = sum(c.state != "done" for c in self.cells)
+            left = self._seconds_left(self._states())
+            then = f", {duration(left)} left" if left and self.count < asked else ""
+            self.console.print(f"{self.count}/{asked} {cell.name}: {told}{then}", markup=False, soft_wrap=True)
+
+    def stop(self) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _draw(self) -> None:
+        with Live(console=self.console, transient=True, refresh_per_second=2) as live:
+            while True:
+                live.update(self._table())
+                if self._stop.wait(_EVERY):
+                    return
+
+    def _states(self) -> list[CellState]:
+        return [cell_state(c.cell, run_folder(c.cell, self.out), since=self._began) for c in self.cells]
+
+    def _work_done(self, states: list[CellState]) -> float:
+        return sum(c.work * s.tokens / s.total for c, s in zip(self.cells, states, strict=True))
+
+    def _seconds_left(self, states: list[CellState]) -> float | None:
+        """Of the study, at the pace since it was started."""
+        done = self._work_done(states)
+        pace = (done - self._work_before) / max(time.time() - self._began, 1e-9)
+        return (sum(c.work for c in self.cells) - done) / pace if pace > 0 else None
+
+    def _table(self) -> Table:
+        states = self._states()
+        shown = {s.name: "failed" if s.name in self.errors else s.state for s in states}
+        counts = ", ".join(f"{n} {k}" for k in _ORDER if (n := sum(v == k for v in shown.values())))
+        speed = sum(s.tokens_per_second or 0.0 for s in states if s.state == "running")
+        left = self._seconds_left(states)
+        title = f"{counts}; {format_count(speed)} tokens/s" + (f", {duration(left)} left" if left else "")
+        table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+        for i, column in enumerate(("cell", "state", "tokens", "loss", "tokens/s", "left")):
+            table.add_column(column, justify="left" if i < 2 else "right", no_wrap=True)
+        room = max(3, self.console.height - 4)
+        ordered = sorted(states, key=lambda s: _ORDER.index(shown[s.name]))
+        for state in ordered[:room]:
+            seconds = state.seconds_left
+            table.add_row(
+                Text(state.name),
+                shown[state.name],
+                f"{format_count(state.tokens)}/{format_count(state.total)}",
+                number(state.loss, ".4f"),
+                "-" if state.tokens_per_second is None else format_count(state.tokens_per_second),
+                "-" if seconds is None else duration(seconds),
+            )
+        if len(ordered) > room:
+            table.add_row(f"and {len(ordered) - room} more", "", "", "", "", "")
+        return table
+
+
+def plan_lines(plan: StudyPlan) -> list[str]:
+    """The plan's totals in words."""
+    todo = plan.to_run
+    flops, seconds = plan.flops_left, plan.seconds_left
+    stopped = sum(cell.state == "stopped" for cell in todo)
+    lines = [
+        f"{len(plan.cells)} cells, {len(todo)} to run"
+        + (f" ({stopped} go on from where they stopped)" if stopped else "")
+        + f": {format_count(plan.tokens_left)} tokens, "
+        + ("FLOPs not known before the models are loaded" if flops is None else f"{format_count(flops)} FLOPs")
+    ]
+    if todo and seconds is not None:
+        many = f"on {plan.workers} worker{'s' if plan.workers != 1 else ''}, " if plan.workers else ""
+        lines.append(f"about {duration(seconds)} {many}{plan.timing}")
+    if plan.disk is not None:
+        free = "" if plan.disk_free is None else f", {format_count(plan.disk_free)}B free"
+        lines.append(f"about {format_count(plan.disk)}B on disk when all are done{free}")
+        if plan.disk_free is not None and (plan.disk_left or 0) > plan.disk_free:
+            lines.append("warning: the disk will be full before all cells are done")
+    if plan.budget:
+        lines.append(plan.budget)
+    return lines
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: `41 s`, `12 min`, `3.5 h`, `2.1 days`."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 172800 else f"{seconds / 86400:.1f} days"
+
+
+def _speed(state: CellState) -> str:
+    speed = state.tokens_per_second
+    return "-" if speed is None else f"{format_count(speed)} tokens/s"

@@ -2,22 +2,42 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import time
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
+from transformers import PreTrainedModel
 
 from regrow.data import Blocks, read_blocks
 from regrow.evaluation import evaluate
 from regrow.ladder import find_corpus, find_model
 from regrow.methods import is_masked
-from regrow.models.load import count_params, load_model, load_tokenizer
+from regrow.models.load import architecture_of, count_params, load_model, load_tokenizer
 from regrow.models.masks import zero_masks
+from regrow.models.save import PRUNE_RECORD, save_checkpoint
 from regrow.pruning.calibration import choose_blocks
+from regrow.pruning.plan import PrunePlan, outline
 from regrow.pruning.prune import prune_model
-from regrow.runs import RunRecord
-from regrow.study.spec import Cell
+from regrow.pruning.scoring import AnyScores, load_scores, measure, needs_depth_scores
+from regrow.pruning.spec import PruneSpec
+from regrow.runs import RunRecord, read_run
+from regrow.runs.locks import LOCK_FILE, hold
+from regrow.runs.store import is_done
+from regrow.study.cells import Cell
+from regrow.study.inputs import fingerprint_model
+from regrow.study.progress import ProgressFile
+from regrow.study.shared import LOSSES, PRUNED, SCORES, load_number, save_number, share
 from regrow.training.run import train_model
+from regrow.training.signals import StopRequest
+
+#: Seconds to wait for a process that still writes this run: one that lost its study is about to end.
+_WAIT = 20.0
 
 
 @lru_cache(maxsize=4)
@@ -27,23 +47,106 @@ def blocks_of(data: str, tokenizer_folder: str, sequence_length: int, limit: int
     return blocks if limit is None else blocks.sample(limit, seed=0)
 
 
-def run_cell(cell: Cell, out: Path) -> RunRecord:
-    """Run a cell into the folder `out`, going on from its last checkpoint if it has one."""
-    folder = find_model(cell.model)
-    model, tokenizer = load_model(folder, dtype=torch.float32), load_tokenizer(folder)
-    length = cell.train.sequence_length
-    train = blocks_of(find_corpus(cell.data, "post_train"), folder, length)
-    held_out = blocks_of(find_corpus(cell.held_out, "held_out"), folder, length, cell.train.held_out_blocks)
-    before, loss_before = count_params(model), evaluate(model, held_out).loss
+def run_cell(
+    cell: Cell, out: Path, *, shared: Path | None = None, uses: int = 1, stop: StopRequest | None = None
+) -> RunRecord:
+    """Run a cell into the folder `out`, going on from its last checkpoint if it has one.
+
+    Args:
+        shared: folder of what cells share; see `regrow.study.shared`.
+        uses: how many cells need the pruned model; it is stored if others do.
+        stop: asked after every step; where it says so, a checkpoint is written and the run ends.
+
+    Raises `InputError` if another process writes this run, and whatever its steps raise.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    with hold(out / LOCK_FILE, what="another process is writing this run", hint="wait for it to end", wait=_WAIT):
+        if is_done(out, spec_hash=cell.hash):
+            return read_run(out)
+        _tidy(out)
+        return _run(cell, out, _Shop(cell, shared, uses), stop)
+
+
+class _Shop:
+    """The parts of a cell that do not depend on its training, each from the shared folder where it has it."""
+
+    def __init__(self, cell: Cell, shared: Path | None, uses: int) -> None:
+        self.cell = cell
+        self.shared = shared
+        self.uses = uses
+        self.folder = find_model(cell.model)
+        self.length = cell.train.sequence_length
+        self.source = {"model": cell.model, "fingerprint": fingerprint_model(cell.model)}
+
+    def blocks(self) -> tuple[Blocks, Blocks]:
+        """Training and held-out blocks."""
+        cell = self.cell
+        train = blocks_of(find_corpus(cell.data, "post_train"), self.folder, self.length)
+        held_out = blocks_of(
+            find_corpus(cell.held_out, "held_out"), self.folder, self.length, cell.train.held_out_blocks
+        )
+        return train, held_out
+
+    def unpruned(self) -> PreTrainedModel:
+        return load_model(self.folder, dtype=torch.float32)
+
+    def loss_before(self, model: PreTrainedModel, held_out: Blocks) -> float:
+        """L0: one number for all cells of a model on the same held-out blocks."""
+        return share(
+            self.shared,
+            LOSSES,
+            {**self.source, "held_out": held_out.fingerprint},
+            make=lambda: evaluate(model, held_out).loss,
+            save=save_number,
+            load=load_number,
+        )
+
+    def pruned(self, model: PreTrainedModel, spec: PruneSpec, train: Blocks) -> tuple[PreTrainedModel, PrunePlan]:
+        """The pruned model and its plan."""
+        tokens = None
+        if spec.needs_calibration or spec.search > 1:
+            tokens = choose_blocks(train, count=spec.calibration_blocks, length=spec.calibration_length, seed=spec.seed)
+        return share(
+            self.shared if self.uses > 1 else None,
+            PRUNED,
+            {**self.source, "prune": spec.to_dict(), "data": None if tokens is None else train.fingerprint},
+            make=lambda: prune_model(model, spec, tokens, scores=self._scores(model, spec, tokens, train)),
+            save=lambda made, path: _save_pruned(*made, path),
+            load=_load_pruned,
+        )
+
+    def _scores(
+        self, model: PreTrainedModel, spec: PruneSpec, tokens: torch.Tensor | None, train: Blocks
+    ) -> AnyScores | None:
+        """One pass over the calibration text serves every method and rate whose scorer goes by it."""
+        if tokens is None or not spec.needs_calibration:
+            return None
+        plan = outline(architecture_of(model), spec)
+        measured: dict[str, Any] = {"data": train.fingerprint, "tokens": list(tokens.shape), "seed": spec.seed}
+        if needs_depth_scores(spec):
+            gone = plan.before.layers - plan.after.layers if spec.iterative else None
+            measured |= {"scorer": spec.scorer, "one_by_one": gone}
+        return share(
+            self.shared,
+            SCORES,
+            {**self.source, **measured},
+            make=lambda: measure(model, spec, plan, tokens),
+            save=lambda scores, path: None if scores is None else scores.save(path),
+            load=load_scores,
+        )
+
+
+def _run(cell: Cell, out: Path, shop: _Shop, stop: StopRequest | None) -> RunRecord:
+    began = time.perf_counter()
+    train, held_out = shop.blocks()
+    model = shop.unpruned()
+    before, loss_before = count_params(model), shop.loss_before(model, held_out)
     after, rate, masks = before, 0.0, {}
     if cell.prune is not None:
-        asked = cell.prune
-        calibration = choose_blocks(
-            train, count=asked.calibration_blocks, length=asked.calibration_length, seed=asked.seed
-        )
-        model, plan = prune_model(model, cell.prune, calibration)
+        model, plan = shop.pruned(model, cell.prune, train)
         after, rate = plan.params_after, plan.pruning_rate
         masks = zero_masks(model) if is_masked(cell.method) else {}
+    teacher = None if cell.teacher is None else load_model(find_model(cell.teacher)).eval()
     record = RunRecord(
         run=cell.name,
         family=cell.family,
@@ -54,18 +157,40 @@ def run_cell(cell: Cell, out: Path) -> RunRecord:
         loss_before=loss_before,
         spec=cell.spec,
         seed=cell.train.seed,
-        objective="cross-entropy",
+        objective=cell.objective,
         schedule=cell.train.schedule,
-        details={"model": cell.model},
+        details={"model": cell.model, "setup_seconds": round(time.perf_counter() - began, 3)},
     )
-    return train_model(
-        model,
-        spec=cell.train,
-        record=record,
-        train=train,
-        held_out=held_out,
-        out=out,
-        masks=masks,
-        tokenizer=tokenizer,
-        resume=True,
-    )
+    with ProgressFile(out) as progress:
+        return train_model(
+            model,
+            spec=cell.train,
+            record=record,
+            train=train,
+            held_out=held_out,
+            out=out,
+            masks=masks,
+            teacher=teacher,
+            tokenizer=load_tokenizer(shop.folder),
+            resume=True,
+            stop=stop,
+            on_progress=progress.tell,
+        )
+
+
+def _save_pruned(model: PreTrainedModel, plan: PrunePlan, path: Path) -> None:
+    save_checkpoint(model, None, path, extra={PRUNE_RECORD: {"plan": plan.to_dict()}})
+
+
+def _load_pruned(path: Path) -> tuple[PreTrainedModel, PrunePlan]:
+    plan = PrunePlan.from_dict(json.loads((path / PRUNE_RECORD).read_text())["plan"])
+    return load_model(path, dtype=torch.float32), plan
+
+
+def _tidy(out: Path) -> None:
+    """Remove what a killed worker staged and never moved into place. Checkpoints are training's own."""
+    for stage in out.glob(".model.*.tmp*"):
+        shutil.rmtree(stage, ignore_errors=True)
+    for file in (*out.glob(".run.json.*"), *out.glob(".curve.jsonl.*"), *out.glob(".DONE.*")):
+        with suppress(OSError):
+            os.unlink(file)

@@ -1,17 +1,23 @@
-"""The local engine: cells in worker processes on this machine, CPU threads shared out between them."""
+"""The local engine: worker processes on this machine, one at a time per GPU, CPU threads shared out between them."""
 
 from __future__ import annotations
 
-import multiprocessing
+import contextlib
 import os
-import threading
-import time
+import signal
+import subprocess
+import sys
+from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, as_completed
-from pathlib import Path
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection, wait
+from typing import Any
 
-from regrow.errors import RegrowError
-from regrow.study.spec import Cell
+from regrow.study.cells import Cell
+from regrow.study.engine import Job
+
+#: Seconds that a worker is given to finish its step, write a checkpoint and end.
+_GRACE = 30.0
 
 
 def cpu_count() -> int:
@@ -19,46 +25,133 @@ def cpu_count() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _start_worker(threads: int, parent: int) -> None:
-    def follow() -> None:
-        # a worker whose study was killed must not go on writing beside the study that resumes it
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
-    # before torch is imported: its thread pools read these once
-    os.environ["OMP_NUM_THREADS"] = str(threads)
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-
-
-def _run(cell: Cell, out: Path) -> str | None:
-    """Run one cell; returns None or what went wrong, as exceptions do not all cross processes."""
-    from regrow.study.cell import run_cell
-
+def visible_gpus() -> list[str]:
+    """The GPUs this process may use, as `CUDA_VISIBLE_DEVICES` names them; asked of the driver, so without torch."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [gpu.strip() for gpu in named.split(",") if gpu.strip() not in ("", "-1")]
     try:
-        run_cell(cell, out)
-    except RegrowError as error:
-        return str(error)
-    except Exception as error:  # a bug or a full machine: this cell is lost, the others go on
-        return f"{type(error).__name__}: {error}"
-    return None
+        listed = subprocess.run(
+            ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"], capture_output=True, text=True, timeout=20
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return listed.stdout.split() if listed.returncode == 0 else []
 
 
-def run_local(cells: Sequence[tuple[Cell, Path]], *, workers: int) -> Iterator[tuple[Cell, str | None]]:
-    """Run cells in `workers` processes and yield each as it ends, with its error if it failed.
+class _Worker:
+    """A process that answers tasks over a connection. It is started by itself, not forked and not spawned from the
+    user's script, so that a script needs no `if __name__ == "__main__"` and no thread or GPU of ours is copied."""
 
-    Cells start in the order given. A worker that dies takes the cells that were not finished with it; they are
-    yielded as failed and the next call runs them again.
-    """
-    context = multiprocessing.get_context("spawn")
-    threads = max(1, cpu_count() // workers)
-    with ProcessPoolExecutor(
-        max_workers=workers, mp_context=context, initializer=_start_worker, initargs=(threads, os.getpid())
-    ) as pool:
-        futures: dict[Future[str | None], Cell] = {pool.submit(_run, cell, out): cell for cell, out in cells}
-        for future in as_completed(futures):
-            try:
-                yield futures[future], future.result()
-            except BrokenExecutor:
-                yield futures[future], "its worker process died (out of memory?); run the study again"
+    def __init__(self, slot: int, environment: dict[str, str]) -> None:
+        self.slot = slot
+        self.connection, theirs = Pipe()
+        command = [sys.executable, "-m", "regrow.study.worker", str(theirs.fileno()), str(os.getpid())]
+        self.process = subprocess.Popen(
+            command, pass_fds=[theirs.fileno()], env={**os.environ, **environment}, stdin=subprocess.DEVNULL
+        )
+        theirs.close()  # the process alone holds that end: when it dies, ours reads the end of the file
+
+    def send(self, task: Any) -> None:
+        # a worker that has died meanwhile says so when its answer is read
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self.connection.send(task)
+
+    def end(self) -> int:
+        """End it if it still runs; returns its exit code (minus the signal that ended it)."""
+        self.connection.close()  # one that waits for a task ends by itself
+        with contextlib.suppress(ProcessLookupError):
+            self.process.terminate()
+        try:
+            return self.process.wait(timeout=_GRACE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait()
+
+
+class LocalEngine:
+    """Cells in `workers` processes on this machine; see `Engine`."""
+
+    name = "local"
+
+    def __init__(self, *, workers: int | None = None, retries: int = 1) -> None:
+        self.gpus = visible_gpus()
+        # tiny models on a CPU gain nothing from more than four
+        self.workers = workers or len(self.gpus) or min(cpu_count(), 4)
+        self.retries = retries
+        self._idle: list[_Worker] = []
+        self._busy: dict[Connection, _Worker] = {}
+
+    def environment(self, slot: int) -> dict[str, str]:
+        """What a worker is started with: its share of the CPU's threads, and its GPU."""
+        share = {
+            # read once, when torch starts its pools
+            "OMP_NUM_THREADS": str(max(1, cpu_count() // self.workers)),
+            "TOKENIZERS_PARALLELISM": "false",
+        }
+        if self.gpus:
+            share["CUDA_VISIBLE_DEVICES"] = self.gpus[slot % len(self.gpus)]
+        return share
+
+    def run(self, jobs: Sequence[Job]) -> Iterator[tuple[Cell, str | None]]:
+        waiting = deque((job, 0) for job in jobs)
+        doing: dict[Connection, tuple[Job, int]] = {}
+        try:
+            while waiting or doing:
+                while waiting and len(doing) < self.workers:
+                    worker = self._take()
+                    doing[worker.connection] = waiting.popleft()
+                    worker.send(doing[worker.connection][0])
+                for connection in wait(list(doing)):
+                    assert isinstance(connection, Connection)
+                    job, died = doing.pop(connection)
+                    error, code = self._answer(connection)
+                    if code is None:
+                        yield job.cell, error
+                    elif died < self.retries:
+                        waiting.appendleft((job, died + 1))
+                    else:
+                        yield job.cell, _death(code, died)
+        finally:
+            for connection in doing:
+                self._busy.pop(connection).end()
+
+    def probe(self, cells: Sequence[Cell]) -> list[float | None]:
+        worker = self._take()
+        worker.send(list(cells))
+        speeds, code = self._answer(worker.connection)
+        return [None] * len(cells) if code is not None else speeds
+
+    def close(self) -> None:
+        for worker in (*self._idle, *self._busy.values()):
+            worker.end()
+        self._idle.clear()
+        self._busy.clear()
+
+    def _take(self) -> _Worker:
+        if not self._idle:
+            taken = {worker.slot for worker in self._busy.values()}
+            slot = next(slot for slot in range(self.workers) if slot not in taken)
+            self._idle.append(_Worker(slot, self.environment(slot)))
+        worker = self._idle.pop()
+        self._busy[worker.connection] = worker
+        return worker
+
+    def _answer(self, connection: Connection) -> tuple[Any, int | None]:
+        """A worker's answer, and None; or None and the exit code of one that died."""
+        worker = self._busy.pop(connection)
+        try:
+            answer = connection.recv()
+        except (EOFError, OSError):
+            code = worker.process.wait()
+            worker.connection.close()
+            return None, code
+        self._idle.append(worker)
+        return answer, None
+
+
+def _death(code: int, retries: int) -> str:
+    how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    often = f", {retries + 1} times" if retries else ""
+    why = "; out of memory?" if code == -signal.SIGKILL else ""
+    return f"its worker process died ({how}{often}{why}); run the study again to go on with it"

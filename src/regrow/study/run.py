@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from regrow.errors import RegrowError
-from regrow.ladder import find_model
-from regrow.runs.store import CURVE_FILE, is_done, make_folder, write_json
-from regrow.study.local import cpu_count, run_local
-from regrow.study.spec import Cell, StudySpec
-
-RUNS = "runs"
-STUDY_FILE = "study.json"
+from regrow.runs.check import STUDY_FILE
+from regrow.runs.locks import LOCK_FILE, hold
+from regrow.runs.store import is_done, make_folder, write_json
+from regrow.study.cells import Cell
+from regrow.study.engine import Engine, Job, make_engine
+from regrow.study.plan import StudyPlan, plan_study, run_folder, study_id
+from regrow.study.shared import SHARED
+from regrow.study.spec import StudySpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,25 +27,9 @@ class StudyResult:
     failed: dict[str, str]
 
 
-def folder_of(cell: Cell, out: Path) -> Path:
-    """Where a cell's run lies in the study's folder."""
-    return out / RUNS / cell.name
-
-
 def missing_cells(spec: StudySpec, out: Path) -> list[Cell]:
-    """Cells without a finished run of the same spec in `out`, longest first, so that no worker waits long."""
-    missing = [cell for cell in spec.cells() if not is_done(folder_of(cell, out), spec_hash=cell.hash)]
-    return sorted(missing, key=_work, reverse=True)
-
-
-def _work(cell: Cell) -> float:
-    from regrow.arch import Architecture
-
-    try:
-        size = Architecture.from_pretrained(find_model(cell.model)).params
-    except RegrowError:  # the cell itself will say what is wrong with its model
-        return 0.0
-    return float(cell.train.tokens) * size
+    """Cells without a finished run of the same spec in `out`, most work first, so that no worker waits long."""
+    return [planned.cell for planned in plan_study(spec, out).to_run]
 
 
 def run_study(
@@ -51,44 +37,72 @@ def run_study(
     out: Path,
     *,
     workers: int | None = None,
+    engine: Engine | None = None,
+    on_plan: Callable[[StudyPlan], None] | None = None,
     on_cell: Callable[[Cell, str | None], None] | None = None,
 ) -> StudyResult:
     """Run every missing cell of `spec` into `out`; cells that fail do not stop the others.
 
     Args:
-        workers: processes; one per CPU (at most four, where tiny models gain no more) if None.
+        workers: processes of the local engine; one per GPU, else one per CPU (at most four), if None.
+        engine: what runs the cells instead of the local engine; it is left open.
+        on_plan: told of the plan before anything runs; with it, the hardware is tried for a few seconds where no
+            finished run tells its speed.
         on_cell: told of each cell that ended, with its error or None.
 
-    Raises `InputError` if the folder can't be written or a cell cannot be as asked.
+    Raises `InputError` if the folder can't be written or another study runs in it, if a cell cannot be as asked, or if
+    the study is over its budget.
     """
     make_folder(out)
-    cells = spec.cells()
-    missing = missing_cells(spec, out)
-    write_json(out / STUDY_FILE, {"format": 1, "cells": [{"name": c.name, "hash": c.hash, **c.spec} for c in cells]})
+    lock = hold(
+        out / LOCK_FILE,
+        what="another study is running in this folder",
+        hint="wait for it to end, or choose another --out",
+        wait=1.0,  # one that was killed this moment
+    )
+    own = None if engine is not None else make_engine("local", workers=workers)
+    with lock, nullcontext() if own is None else closing(own):
+        runner = engine or own
+        assert runner is not None
+        estimates = on_plan is not None or (spec.budget is not None and spec.budget.hours is not None)
+        plan = plan_study(spec, out, engine=runner if estimates else None)
+        if on_plan is not None:
+            on_plan(plan)
+        budget = None if spec.budget is None else spec.budget.to_dict()
+        listed = [{"name": p.cell.name, "hash": p.cell.hash, **p.cell.spec} for p in plan.chosen]
+        content = {"format": 1, "asked": study_id(plan.cells), "budget": budget, "cells": listed}
+        write_json(out / STUDY_FILE, content)
+        return _run(plan, out, runner, on_cell)
+
+
+def _run(plan: StudyPlan, out: Path, engine: Engine, on_cell: Callable[[Cell, str | None], None] | None) -> StudyResult:
+    cells = [planned.cell for planned in plan.chosen]
+    # by what the pruned model depends on: the seeds and objectives of one model and one pruning share it
+    uses = Counter((cell.model, cell.prune) for cell in cells)
+    jobs = [
+        Job(
+            cell=cell,
+            out=run_folder(cell, out).absolute(),
+            shared=(out / SHARED).absolute(),
+            base=Path.cwd(),
+            uses=uses[cell.model, cell.prune],
+        )
+        for cell in (planned.cell for planned in plan.to_run)
+    ]
     failed: dict[str, str] = {}
     ran: list[str] = []
-    if missing:
-        jobs = [(cell, folder_of(cell, out)) for cell in missing]
-        for cell, error in run_local(jobs, workers=min(workers or min(cpu_count(), 4), len(jobs))):
-            if error is None:
-                ran.append(cell.name)
-            else:
-                failed[cell.name] = error
-            if on_cell is not None:
-                on_cell(cell, error)
-    names = {cell.name for cell in missing}
-    return StudyResult(ran=tuple(ran), skipped=tuple(c.name for c in cells if c.name not in names), failed=failed)
-
-
-def tokens_done(spec: StudySpec, out: Path) -> int:
-    """Tokens trained so far by the study's cells, as their curves on disk say; cheap enough to poll."""
-    done = 0
-    for cell in spec.cells():
-        path = folder_of(cell, out) / CURVE_FILE
-        try:
-            last = path.read_text().rstrip("\n").rsplit("\n", 1)[-1]
-        except OSError:
-            continue
-        found = last.partition('"tokens": ')[2].partition(",")[0]
-        done += int(found) if found.isdigit() else 0
-    return done
+    if jobs:
+        with closing(engine.run(jobs)) as ended:  # type: ignore[type-var]  # iterators here are generators
+            for cell, error in ended:
+                folder = run_folder(cell, out)
+                if error is None and not is_done(folder, spec_hash=cell.hash):
+                    error = f"ended without {folder / 'DONE'}: is the study's folder the same on every machine?"
+                if error is None:
+                    ran.append(cell.name)
+                else:
+                    failed[cell.name] = error
+                if on_cell is not None:
+                    on_cell(cell, error)
+    started = {job.cell.name for job in jobs}
+    skipped = tuple(cell.name for cell in cells if cell.name not in started)
+    return StudyResult(ran=tuple(ran), skipped=skipped, failed=failed)

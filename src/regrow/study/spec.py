@@ -2,77 +2,45 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from regrow.errors import InputError, one_of
+from regrow.ladder import find_corpus, find_model
 from regrow.methods import WIDTH, is_masked
+from regrow.pruning.plan import outline
 from regrow.pruning.spec import PruneSpec
-from regrow.runs import CONTROL, spec_hash
-from regrow.training.spec import TrainSpec
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cell:
-    """One run of a study: a model, pruned one way or not at all, post-trained once."""
-
-    model: str
-    family: str
-    prune: PruneSpec | None
-    train: TrainSpec
-    data: str
-    held_out: str
-
-    @property
-    def spec(self) -> dict[str, Any]:
-        """Everything that affects the result, as plain data."""
-        return {
-            "model": self.model,
-            "family": self.family,
-            "prune": self.prune.to_dict() if self.prune else None,
-            "train": self.train.to_dict(),
-            "data": self.data,
-            "held_out": self.held_out,
-        }
-
-    @property
-    def hash(self) -> str:
-        """Identity of the cell: a changed spec is another cell."""
-        return spec_hash(self.spec)
-
-    @property
-    def method(self) -> str:
-        return self.prune.method if self.prune else CONTROL
-
-    @property
-    def name(self) -> str:
-        """Readable and unique: what was done to which model, and the start of the hash."""
-        rate = f"-{self.prune.rate:g}" if self.prune and self.prune.rate is not None else ""
-        method = "control" if self.prune is None else self.method.replace(":", "of")
-        base = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(self.model).name)
-        return f"{base}-{method}{rate}-{self.hash[:6]}"
+from regrow.study.budget import Budget
+from regrow.study.cells import CROSS_ENTROPY, Cell, parse_objective
+from regrow.study.inputs import check_data, fingerprint_data, fingerprint_model, shape_of
+from regrow.training.spec import TrainSpec, parse_eval_at
+from regrow.units import parse_count
 
 
 @dataclass(frozen=True, kw_only=True)
 class StudySpec:
-    """Models x methods x rates x seeds, and the one recipe they share.
+    """Models x methods x rates x objectives x seeds, and the one recipe they share.
 
     Attributes:
         models: ladder names or checkpoint folders.
         family: name under which the runs are fitted together.
         methods: pruning methods; N:M methods take no rate.
         rates: pruning rates of the depth and width cells, fractions.
+        objectives: `cross-entropy`, `distillation` (from the unpruned model itself), `distillation:MODEL`. Runs of
+            different objectives are not fitted together: those that distil are of the family `FAMILY-distilled`, or
+            `FAMILY-distilled-from-MODEL`.
         seeds: repeats; each run's data order differs whatever its seed.
-        controls: whether each model also has an unpruned run of the same tokens.
+        controls: whether each model also has an unpruned run of the same tokens and objective. A model that only
+            learns from itself has nothing to learn, so there is none for it.
         data, held_out: text to train and to evaluate on; `ladder` is the embedded corpus.
         scorers: scorer by method, where the default is not wanted.
         rates_by_method: other rates for some methods, e.g. `{width: [0.1, 0.2]}`.
         width_axes: what width pruning shrinks, of `hidden`, `intermediate`, `kv_heads`; None for its default.
         train: the training recipe; its seed is replaced by the cell's own.
         train_by_model: what differs for some models, e.g. `{tiny-llama-3m: {learning_rate: 1.5e-4}}`.
+        budget: what all cells together may cost; see `Budget`.
     """
 
     models: tuple[str, ...]
@@ -80,6 +48,7 @@ class StudySpec:
     train: TrainSpec
     methods: tuple[str, ...] = ("depth", "width", "2:4")
     rates: tuple[float, ...] = (0.15, 0.25, 0.35)
+    objectives: tuple[str, ...] = (CROSS_ENTROPY,)
     seeds: tuple[int, ...] = (0,)
     controls: bool = True
     data: str = "ladder"
@@ -88,11 +57,22 @@ class StudySpec:
     rates_by_method: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     width_axes: tuple[str, ...] | None = None
     train_by_model: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    budget: Budget | None = None
 
     def __post_init__(self) -> None:
-        for name in ("models", "seeds"):
-            if not getattr(self, name):
+        for name in ("models", "seeds", "objectives"):
+            values = getattr(self, name)
+            if not values:
                 raise InputError(f"{name} is empty", where="study", hint="name at least one")
+        for name in ("models", "seeds", "objectives", "methods", "rates"):
+            values = getattr(self, name)
+            twice = next((value for value in values if values.count(value) > 1), None)
+            if twice is not None:
+                raise InputError(f"{twice!r} is named twice", where=f"study, {name}", hint="every cell is run once")
+        if not self.methods and not self.controls:
+            raise InputError("no methods and no controls", where="study", hint="there is nothing to run")
+        for objective in self.objectives:
+            parse_objective(objective)
         for model, own in self.train_by_model.items():
             one_of(model, self.models, what="model", where="study, train_by_model")
             if not isinstance(own, Mapping):
@@ -102,7 +82,10 @@ class StudySpec:
                 one_of(method, self.methods, what="method", where=f"study, {name}")
 
     def cells(self) -> list[Cell]:
-        """Every run of the study. Raises `InputError` for a method or a rate that cannot be."""
+        """Every run of the study. Raises `InputError` for a method or a rate that cannot be.
+
+        The seeds are innermost: cell i is of the seed number `i % len(seeds)`.
+        """
         cells = []
         for model in self.models:
             prunes: list[PruneSpec | None] = [None] if self.controls else []
@@ -111,20 +94,67 @@ class StudySpec:
                     axes = self.width_axes if method == WIDTH else None
                     scorer = self.scorers.get(method)
                     prunes.append(PruneSpec(method=method, rate=rate, scorer=scorer, axes=axes))
-            cells += [self._cell(model, prune, seed) for prune in prunes for seed in self.seeds]
+            for prune in prunes:
+                for objective in self.objectives:
+                    named = parse_objective(objective)
+                    teacher = model if named == "" else named
+                    if prune is None and teacher == model and self._recipe(model, 0).distill_mix == 1:
+                        continue
+                    cells += [self._cell(model, prune, teacher, seed) for seed in self.seeds]
         return cells
 
-    def _cell(self, model: str, prune: PruneSpec | None, seed: int) -> Cell:
+    def _cell(self, model: str, prune: PruneSpec | None, teacher: str | None, seed: int) -> Cell:
+        family = self.family
+        if teacher is not None:
+            family += "-distilled" if teacher == model else f"-distilled-from-{Path(teacher).name}"
         cell = Cell(
             model=model,
-            family=self.family,
+            family=family,
             prune=prune,
             train=self._recipe(model, seed),
             data=self.data,
             held_out=self.held_out,
+            teacher=teacher,
+            fingerprints=self._fingerprints(model, teacher),
         )
         # one order of batches for all would bend every curve at the same step: each cell has its own
         return replace(cell, train=replace(cell.train, seed=int(cell.hash[:8], 16)))
+
+    def _fingerprints(self, model: str, teacher: str | None) -> dict[str, str]:
+        """Of what lies in local files; the ladder's own models and text stand for themselves."""
+        found: dict[str, str | None] = {}
+        for key, name in (("model", model), ("teacher", teacher)):
+            if name and find_model(name) == name:
+                found[key] = fingerprint_model(name)
+        for key, name in (("data", self.data), ("held_out", self.held_out)):
+            if find_corpus(name, key) == name:
+                found[key] = fingerprint_data(name, key)
+        return {name: fingerprint for name, fingerprint in found.items() if fingerprint is not None}
+
+    def check(self) -> None:
+        """Find what cannot be before anything runs. Raises `InputError` for text or a model folder that is not there, a
+        rate that no shape of a model reaches (with the nearest ones), a teacher of another vocabulary.
+        """
+        check_data(self.data, "post_train", where="study, data")
+        check_data(self.held_out, "held_out", where="study, held_out")
+        shapes = {model: shape_of(model) for model in self.models}
+        cells = self.cells()
+        for model, prune in dict.fromkeys((cell.model, cell.prune) for cell in cells):
+            shape = shapes[model]
+            if shape is None or prune is None:
+                continue
+            try:
+                outline(shape, prune)
+            except InputError as error:
+                raise InputError(error.what, where=f"study, {model}, {error.where}", hint=error.hint) from None
+        for model, teacher in dict.fromkeys((cell.model, cell.teacher) for cell in cells if cell.teacher):
+            shape, taught = shapes[model], shape_of(str(teacher))
+            if shape and taught and shape.vocab != taught.vocab:
+                raise InputError(
+                    f"the teacher {teacher} has {taught.vocab} entries, {model} has {shape.vocab}",
+                    where="study, objectives",
+                    hint="distillation needs one vocabulary",
+                )
 
     def _recipe(self, model: str, seed: int) -> TrainSpec:
         changes = self.train_by_model.get(model, {})
@@ -132,23 +162,35 @@ class StudySpec:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any], *, where: str = "study") -> StudySpec:
-        """Read plain data, as YAML gives it. Raises `InputError` for an unknown or a missing key."""
-        from regrow.units import parse_count
-
+        """Read plain data, as YAML gives it. Raises `InputError` for an unknown or a missing key, or a wrong value."""
         if not isinstance(content, Mapping):
             raise InputError("not a mapping of keys", where=where, hint="see docs/study.md for an example")
         known = [f.name for f in fields(cls)]
         for key in content:
             one_of(str(key), known, what="key", where=where)
-        missing = [key for key in ("models", "family", "train") if key not in content]
+        missing = [key for key in ("models", "family", "train") if content.get(key) is None]
         if missing:
             raise InputError(f"{', '.join(missing)} missing", where=where, hint="a study names models, family, train")
-        train = dict(content["train"])
-        for key in ("tokens", "batch_tokens", "warmup_tokens"):
-            if isinstance(train.get(key), str):
-                train[key] = parse_count(train[key], what=f"{where}, train.{key}")
-        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items()}
-        values["train"] = TrainSpec.from_dict(train, where=f"{where}, train")
+        values = {key: value for key, value in content.items() if value is not None}
+        for key in ("models", "methods", "objectives", "rates", "seeds", "width_axes"):
+            if key in values:
+                values[key] = _listed(values[key], key, where)
+        for key in ("scorers", "rates_by_method", "train_by_model"):
+            if not isinstance(values.get(key, {}), Mapping):
+                raise InputError(f"{values[key]!r} is not a mapping", where=f"{where}, {key}")
+        for key in ("scorers", "rates_by_method"):
+            values[key] = {_method(method): value for method, value in values.get(key, {}).items()}
+        values["rates_by_method"] = {
+            method: _listed(rates, "rates", f"{where}, rates_by_method")
+            for method, rates in values["rates_by_method"].items()
+        }
+        values["train"] = read_recipe(values["train"], where=f"{where}, train")
+        values["train_by_model"] = {
+            model: _recipe_values(own, f"{where}, train_by_model, {model}", values["train"].tokens)
+            for model, own in values.get("train_by_model", {}).items()
+        }
+        if "budget" in values:
+            values["budget"] = Budget.from_dict(values["budget"], where=f"{where}, budget")
         return cls(**values)
 
     @classmethod
@@ -163,3 +205,63 @@ class StudySpec:
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise InputError(f"not a YAML file ({str(error).splitlines()[0]})", where=str(path)) from None
         return cls.from_dict(content, where=str(path))
+
+
+def read_recipe(content: Any, *, where: str) -> TrainSpec:
+    """A `TrainSpec` from YAML: counts like `100k`, milestones like `log:8`, and `6e-4`, which YAML takes for text.
+
+    Raises `InputError` for an unknown key or a value that is no number.
+    """
+    values = _recipe_values(content, where)
+    if "tokens" not in values:
+        raise InputError("tokens missing", where=where, hint="say how many tokens to train on, e.g. 100k")
+    return TrainSpec.from_dict(values, where=where)
+
+
+def _recipe_values(content: Any, where: str, tokens: int | None = None) -> dict[str, Any]:
+    if not isinstance(content, Mapping):
+        raise InputError(f"{content!r} is not a mapping", where=where)
+    types = {f.name: str(f.type) for f in fields(TrainSpec)}
+    values = dict(content)
+    for key, value in values.items():
+        one_of(str(key), types, what="key", where=where)
+        if types[key].startswith(("int", "float")) and value is not None:
+            values[key] = _number(value, types[key].startswith("int"), f"{where}, {key}")
+    milestones = values.get("eval_at")
+    if isinstance(milestones, str):
+        total = values.get("tokens", tokens)
+        if total is not None:
+            values["eval_at"] = parse_eval_at(milestones, total)
+    elif isinstance(milestones, list):
+        values["eval_at"] = tuple(parse_count(point, what=f"{where}, eval_at") if point else 0 for point in milestones)
+    return values
+
+
+def _number(value: Any, whole: bool, where: str) -> int | float:
+    if isinstance(value, str):
+        if whole:
+            return parse_count(value, what=where)
+        try:
+            value = float(value)
+        except ValueError:
+            raise InputError(f"{value!r} is not a number", where=where, hint="write it like 3e-4") from None
+    if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+        raise InputError(f"{value!r} is not a {'whole number' if whole else 'number'}", where=where)
+    return value
+
+
+def _method(value: Any) -> str:
+    """A method's name; YAML reads an unquoted 2:4 as a number in base 60."""
+    return f"{value // 60}:{value % 60}" if isinstance(value, int) and value > 60 else str(value)
+
+
+def _listed(value: Any, key: str, where: str) -> tuple[Any, ...]:
+    """One value or a list of them, each of the kind that the key holds."""
+    values = value if isinstance(value, list | tuple) else [value]
+    kinds = {"rates": (int, float), "seeds": (int,)}.get(key)
+    for one in values:
+        if kinds and (isinstance(one, bool) or not isinstance(one, kinds)):
+            raise InputError(f"{one!r} is not a number", where=f"{where}, {key}")
+    if key == "methods":
+        return tuple(map(_method, values))
+    return tuple(values) if kinds else tuple(map(str, values))

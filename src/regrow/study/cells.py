@@ -1,0 +1,98 @@
+"""One cell of a study, and its identity: the hash of everything that affects the result. Light."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from regrow.errors import InputError, one_of
+from regrow.pruning.spec import PruneSpec
+from regrow.runs import CONTROL, spec_hash
+from regrow.training.spec import TrainSpec
+
+CROSS_ENTROPY, DISTILLATION = "cross-entropy", "distillation"
+
+
+def parse_objective(text: str, *, where: str = "study, objectives") -> str | None:
+    """The teacher that an objective names: None for `cross-entropy`, "" for `distillation` from the unpruned model
+    itself, `NAME` for `distillation:NAME`.
+
+    Raises `InputError` for anything else.
+    """
+    kind, colon, teacher = str(text).partition(":")
+    one_of(kind, (CROSS_ENTROPY, DISTILLATION), what="objective", where=where)
+    if (colon and not teacher) or (teacher and kind == CROSS_ENTROPY):
+        raise InputError(
+            f"objective {text!r}", where=where, hint="write cross-entropy, distillation, distillation:MODEL"
+        )
+    return teacher if kind == DISTILLATION else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One run of a study: a model, pruned one way or not at all, post-trained once.
+
+    Attributes:
+        model: a ladder name, a checkpoint folder, or a name on the Hub.
+        family: runs of one family, and so of one objective, are fitted together.
+        prune: how the model is pruned; None for the control.
+        train: the recipe, with the run's own seed.
+        data, held_out: text, as `regrow train` takes it.
+        teacher: the model to distil from; None for cross-entropy.
+        fingerprints: of what lies in local files, by what it is (`model`, `data`, ...): a changed file is another cell.
+    """
+
+    model: str
+    family: str
+    prune: PruneSpec | None
+    train: TrainSpec
+    data: str
+    held_out: str
+    teacher: str | None = None
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """Everything that affects the result, as plain data. What is not used is left out, so that the cells of a
+        study that was written before it existed keep their hash."""
+        spec: dict[str, Any] = {
+            "model": self.model,
+            "family": self.family,
+            "prune": self.prune.to_dict() if self.prune else None,
+            "train": self.train.to_dict(),
+            "data": self.data,
+            "held_out": self.held_out,
+        }
+        if self.teacher is not None:
+            spec["teacher"] = self.teacher
+        if self.fingerprints:
+            spec["fingerprints"] = dict(self.fingerprints)
+        return spec
+
+    @property
+    def hash(self) -> str:
+        """Identity of the cell: a changed spec is another cell."""
+        return spec_hash(self.spec)
+
+    @property
+    def method(self) -> str:
+        return self.prune.method if self.prune else CONTROL
+
+    @property
+    def objective(self) -> str:
+        """`cross-entropy`, or `distillation:T=...,mix=...`, as `regrow train` writes it."""
+        if self.teacher is None:
+            return CROSS_ENTROPY
+        return f"{DISTILLATION}:T={self.train.distill_temperature:g},mix={self.train.distill_mix:g}"
+
+    @property
+    def name(self) -> str:
+        """Readable and unique: what was done to which model, and the start of the hash."""
+        rate = f"-{self.prune.rate:g}" if self.prune and self.prune.rate is not None else ""
+        method = "control" if self.prune is None else self.method.replace(":", "of")
+        base = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(self.model).name)
+        taught = "" if self.teacher is None else "-distilled"
+        return f"{base}-{method}{rate}{taught}-{self.hash[:6]}"

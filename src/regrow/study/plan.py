@@ -1,0 +1,287 @@
+"""What a study will do and cost, before it does it: cells, tokens, FLOPs, time, disk. Light."""
+
+from __future__ import annotations
+
+import heapq
+import json
+import shutil
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from regrow.arch import Architecture
+from regrow.errors import RegrowError
+from regrow.pruning.plan import outline
+from regrow.runs import RunRecord, read_run, spec_hash
+from regrow.runs.check import STUDY_FILE
+from regrow.study.budget import Budget, within
+from regrow.study.cells import Cell
+from regrow.study.inputs import shape_of
+from regrow.study.progress import cell_state
+from regrow.study.spec import StudySpec
+from regrow.units import format_count
+
+if TYPE_CHECKING:
+    from regrow.study.engine import Engine
+
+#: Bytes of a parameter: of a final model in fp32, and of a checkpoint (weights and AdamW's two moments), of which the
+#: last two are kept.
+_MODEL_BYTES, _CHECKPOINT_BYTES, _CHECKPOINTS = 4, 12, 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellPlan:
+    """A cell, where it stands, and what it costs. What is not known before the model is loaded is None.
+
+    Attributes:
+        state: `done`, `stopped` (goes on from its last checkpoint) or `waiting`.
+        chosen: whether the budget admits it.
+        seed_rank: 0 for the first seed of the study.
+        params_before, params_after: parameters (non-zero ones for N:M).
+        rate: pruning rate reached; 0 for a control.
+        tokens: trained on in all; `tokens_left` of them are still to do.
+        flops: of training, its teacher, and its evaluations, in all.
+        seconds: of all of it, on one worker.
+        disk: bytes that the run folder holds at the end.
+    """
+
+    cell: Cell
+    state: str
+    chosen: bool = True
+    seed_rank: int = 0
+    params_before: int | None = None
+    params_after: int | None = None
+    rate: float | None = None
+    tokens: int
+    tokens_left: int
+    flops: float | None = None
+    seconds: float | None = None
+    disk: int | None = None
+
+    @property
+    def work(self) -> float:
+        """What cells are ordered by: FLOPs, or tokens where they are not known."""
+        return float(self.tokens) if self.flops is None else self.flops
+
+    @property
+    def left(self) -> float:
+        """Share of the cell still to do."""
+        return 0.0 if self.state == "done" else self.tokens_left / self.tokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyPlan:
+    """All cells of a study with their costs.
+
+    Attributes:
+        cells: every cell, in the study's order.
+        workers: processes that share the work; None if not known.
+        timing: in words, what the times come from; None without times.
+        budget: in words, what the budget did; None where all cells fit it.
+        disk_free: bytes free where the study is written.
+    """
+
+    cells: tuple[CellPlan, ...]
+    workers: int | None = None
+    timing: str | None = None
+    budget: str | None = None
+    disk_free: int | None = None
+
+    @property
+    def chosen(self) -> list[CellPlan]:
+        return [cell for cell in self.cells if cell.chosen]
+
+    @property
+    def to_run(self) -> list[CellPlan]:
+        """Chosen cells that are not done, most work first, so that no worker waits long at the end."""
+        return sorted((c for c in self.chosen if c.state != "done"), key=lambda c: c.work, reverse=True)
+
+    @property
+    def tokens_left(self) -> int:
+        return sum(cell.tokens_left for cell in self.to_run)
+
+    @property
+    def flops_left(self) -> float | None:
+        known = [cell.flops * cell.left for cell in self.to_run if cell.flops is not None]
+        return sum(known) if len(known) == len(self.to_run) else None
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Of the whole study on its workers: each takes the next cell as it is free."""
+        times = [cell.seconds * cell.left for cell in self.to_run if cell.seconds is not None]
+        if len(times) != len(self.to_run):
+            return None
+        free = [0.0] * (self.workers or 1)
+        for time in times:
+            heapq.heappush(free, heapq.heappop(free) + time)
+        return max(free)
+
+    @property
+    def disk(self) -> int | None:
+        """Bytes that the chosen cells' run folders hold when all are done."""
+        known = [cell.disk for cell in self.chosen if cell.disk is not None]
+        return sum(known) if len(known) == len(self.chosen) else None
+
+    @property
+    def disk_left(self) -> int | None:
+        known = [cell.disk for cell in self.to_run if cell.disk is not None]
+        return sum(known) if len(known) == len(self.to_run) else None
+
+
+def plan_study(spec: StudySpec, out: Path, *, engine: Engine | None = None) -> StudyPlan:
+    """Plan a study into the folder `out`.
+
+    Args:
+        engine: where there are no finished runs whose speed is known, its hardware is tried for a few seconds; without
+            an engine there are then no times.
+
+    Raises `InputError` for what cannot be run (see `StudySpec.check`), or a study over its budget.
+    """
+    spec.check()
+    shapes = {model: shape_of(model) for model in spec.models}
+    cells = [
+        replace(_cell_plan(cell, out, shapes[cell.model]), seed_rank=i % len(spec.seeds))
+        for i, cell in enumerate(spec.cells())
+    ]
+    cells, timing = _with_times(cells, out, engine, shapes)
+    said = None
+    if spec.budget is not None:
+        names, said = _chosen_before(spec.budget, cells, out) or within(spec.budget, cells)
+        cells = [replace(cell, chosen=cell.cell.name in names) for cell in cells]
+    return StudyPlan(
+        cells=tuple(cells),
+        workers=None if engine is None else engine.workers,
+        timing=timing,
+        budget=said,
+        disk_free=_free(out),
+    )
+
+
+def study_id(cells: Sequence[CellPlan]) -> str:
+    """Which cells a study asks for, whatever its budget admits."""
+    return spec_hash({"cells": [cell.cell.hash for cell in cells]})
+
+
+def _chosen_before(budget: Budget, cells: Sequence[CellPlan], out: Path) -> tuple[set[str], str] | None:
+    """What this budget chose of these cells when the study first ran: times drift, and the choice must not."""
+    try:
+        earlier = json.loads((out / STUDY_FILE).read_text())
+        if earlier["budget"] != budget.to_dict() or earlier["asked"] != study_id(cells):
+            return None
+        names = {str(cell["name"]) for cell in earlier["cells"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return names, f"{len(names)} of {len(cells)} cells fit the budget, as chosen when the study began"
+
+
+def run_folder(cell: Cell, out: Path) -> Path:
+    """Where a cell's run lies in the study's folder."""
+    return out / "runs" / cell.name
+
+
+def _cell_plan(cell: Cell, out: Path, shape: Architecture | None) -> CellPlan:
+    stands = cell_state(cell, run_folder(cell, out))
+    state = stands.state if stands.state in ("done", "waiting") else "stopped"
+    left = 0 if state == "done" else stands.total - (stands.tokens if state == "stopped" else 0)
+    base = CellPlan(cell=cell, state=state, tokens=stands.total, tokens_left=left)
+    if shape is None:
+        return base
+    if cell.prune is None:
+        after, params, dense, rate = shape, shape.params, shape.params, 0.0
+    else:
+        pruned = outline(shape, cell.prune)
+        after, params, dense, rate = pruned.after, pruned.params_after, pruned.after.params, pruned.pruning_rate
+    saves = _CHECKPOINTS if cell.train.save_every_tokens != 0 else 0
+    return replace(
+        base,
+        params_before=shape.params,
+        params_after=params,
+        rate=rate,
+        flops=_flops(cell, after),
+        disk=dense * (_MODEL_BYTES + saves * _CHECKPOINT_BYTES),
+    )
+
+
+def _flops(cell: Cell, after: Architecture) -> float | None:
+    """Of training, its teacher, cool-down branches and evaluations."""
+    train, context = cell.train, cell.train.sequence_length
+    teacher = None if cell.teacher is None else shape_of(cell.teacher)
+    if cell.teacher is not None and teacher is None:
+        return None
+    per_token = after.training_flops_per_token(context)
+    per_token += 0.0 if teacher is None else teacher.forward_flops_per_token(context)
+    steps = train.steps + len(train.cooldowns) * train.cooldown_steps
+    readings = len(train.milestone_steps) * (1 if train.average is None else 2) + len(train.cooldowns)
+    reading = train.held_out_blocks * context * after.forward_flops_per_token(context)
+    return steps * train.batch_tokens * per_token + readings * reading
+
+
+def _with_times(
+    cells: list[CellPlan], out: Path, engine: Engine | None, shapes: Mapping[str, Architecture | None]
+) -> tuple[list[CellPlan], str | None]:
+    """Cells with their times at the speeds known, and in words where these come from."""
+    if all(cell.flops is None for cell in cells):
+        return cells, None
+    speeds, said = _recorded_speeds(cells, out)
+    if not speeds and engine is not None and any(cell.state != "done" for cell in cells):
+        speeds, said = _probed_speeds(cells, engine, shapes)
+    if not speeds:
+        return cells, None
+    usual = statistics.median(speeds.values())
+    timed = [
+        replace(cell, seconds=None if cell.flops is None else cell.flops / speeds.get(cell.cell.model, usual))
+        for cell in cells
+    ]
+    return timed, said
+
+
+def _recorded_speeds(cells: Sequence[CellPlan], out: Path) -> tuple[dict[str, float], str]:
+    """FLOP/s by model as the study's finished runs reached it."""
+    found: dict[str, list[float]] = {}
+    devices = set()
+    for cell in cells:
+        if cell.state != "done" or cell.flops is None:
+            continue
+        try:
+            run: RunRecord = read_run(run_folder(cell.cell, out))
+        except RegrowError:
+            continue
+        speed = run.details.get("tokens_per_second")
+        if speed:
+            per_token = run.details.get("flops_per_token") or cell.flops / cell.tokens
+            found.setdefault(cell.cell.model, []).append(float(speed) * per_token)
+            devices.add(str(run.details.get("device")))
+    count = sum(map(len, found.values()))
+    said = f"as {count} finished run{'s' if count > 1 else ''} trained ({', '.join(sorted(devices))})"
+    return {model: statistics.median(speeds) for model, speeds in found.items()}, said
+
+
+def _probed_speeds(
+    cells: Sequence[CellPlan], engine: Engine, shapes: Mapping[str, Architecture | None]
+) -> tuple[dict[str, float], str]:
+    """FLOP/s by model as a worker reaches it now: tried on the smallest and the largest model, the others between."""
+    size = {model: shape.params for model, shape in shapes.items() if shape is not None}
+    by_size = sorted(size, key=lambda model: size[model])
+    tried = list(dict.fromkeys((by_size[0], by_size[-1])))
+    one_of_each = [next(cell.cell for cell in cells if cell.cell.model == model) for model in tried]
+    speeds = {m: s for m, s in zip(tried, engine.probe(one_of_each), strict=True) if s is not None}
+    if not speeds:
+        return {}, ""
+    known = dict(speeds)
+    for model in by_size:
+        nearest = min(speeds, key=lambda m: abs(size[m] - size[model]))
+        known.setdefault(model, speeds[nearest])
+    shown = ", ".join(f"{model}: {format_count(speed)}FLOP/s" for model, speed in speeds.items())
+    return known, f"from a try of a second just now ({shown} a worker)"
+
+
+def _free(out: Path) -> int | None:
+    folder = out.absolute()
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return None

@@ -1,0 +1,70 @@
+"""How fast this hardware trains a model, in about a second: what a plan's time is estimated from."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from regrow.arch import Architecture
+from regrow.ladder import find_model
+from regrow.models.load import quiet
+from regrow.study.cells import Cell
+from regrow.training.precision import resolve_precision
+from regrow.training.trainer import next_token_loss
+
+#: Seconds that the timed steps take at least, and a model's size in bytes a parameter while it trains: weights,
+#: gradients and AdamW's two moments, in fp32.
+_SECONDS = 1.0
+_BYTES = 16
+
+
+def training_speed(cell: Cell) -> float | None:
+    """Training FLOP/s on a cell's unpruned shape with its batches and precision; None where it does not fit in half of
+    the memory.
+
+    Steps are those of `regrow train`: forward, backward, AdamW; the weights are random, the speed does not know.
+    """
+    folder = find_model(cell.model)
+    shape = Architecture.from_pretrained(folder)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if shape.params * _BYTES > _memory(device) / 2:
+        return None
+    train = cell.train
+    blocks = train.micro_batch_blocks or train.batch_blocks
+    with quiet():
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder), dtype=torch.float32).to(device)
+    model.train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=train.learning_rate)
+    ids = torch.randint(0, shape.vocab, (blocks, train.sequence_length), device=device)
+    bf16 = resolve_precision(train.precision, device) == "bf16"
+
+    def step() -> None:
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
+            logits = model(input_ids=ids, use_cache=False).logits
+        next_token_loss(logits, ids).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
+    step()
+    steps, began = 0, time.perf_counter()
+    while steps < 2 or time.perf_counter() - began < _SECONDS:
+        step()
+        steps += 1
+        if time.perf_counter() - began > 5 * _SECONDS:
+            break
+    seconds = time.perf_counter() - began
+    return steps * ids.numel() * shape.training_flops_per_token(train.sequence_length) / seconds
+
+
+def _memory(device: torch.device) -> float:
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info()[0])
+    try:
+        return float(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, OSError, ValueError):  # not every system says
+        return float("inf")

@@ -1,0 +1,175 @@
+"""The Ray engine: cells as tasks of a Ray cluster, one that runs already or a local one started for the study.
+
+Ray places the tasks by the CPUs and GPUs they ask for, keeps its worker processes from cell to cell (imports are paid
+once each), and gives the cell of a worker or a node that was lost to another one. Results do not pass through Ray:
+workers write run folders, so every machine must see the study's folder under the same path.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from regrow.errors import InputError
+from regrow.study.cells import Cell
+from regrow.study.engine import Job
+from regrow.study.local import cpu_count, visible_gpus
+from regrow.study.worker import do
+
+#: Seconds for a cluster's port to open, and for Ray to join it.
+_PORT, _JOIN = 5.0, 40.0
+#: Bytes of a local cluster's object store: only jobs and one-line answers pass through it.
+_STORE = 100_000_000
+
+
+class RayEngine:
+    """Cells as Ray tasks; see `Engine`. Where Ray is connected already, that connection is used and left open.
+
+    Raises `InputError` if Ray is not installed, the address does not answer, or the cluster has not what a cell takes.
+    """
+
+    name = "ray"
+
+    def __init__(
+        self,
+        *,
+        workers: int | None = None,
+        address: str | None = None,
+        retries: int = 1,
+        cpus: float | None = None,
+        gpus: float | None = None,
+    ) -> None:
+        self._ray = _import_ray()
+        self.retries = retries
+        self._owned = not self._ray.is_initialized()
+        local = address is None
+        if self._owned:
+            slots = workers or len(visible_gpus()) or min(cpu_count(), 4)
+            _connect(self._ray, address, slots * (cpus or 1))
+        try:
+            there = self._ray.cluster_resources()
+            has_gpus = there.get("GPU", 0) > 0
+            self.takes = {
+                "num_gpus": gpus if gpus is not None else float(has_gpus),
+                "num_cpus": cpus if cpus is not None else 1.0,
+            }
+            room = self._room(there)
+        except BaseException:
+            self.close()
+            raise
+        self.workers = workers or room
+        # on one machine the CPU's threads are shared out as the local engine does; on a cluster a cell has its own
+        share = max(1, cpu_count() // self.workers) if local else max(1, int(self.takes["num_cpus"]))
+        environment = {"OMP_NUM_THREADS": str(share), "TOKENIZERS_PARALLELISM": "false"}
+        if "PYTHONPATH" in os.environ:  # a worker must import the regrow that asks
+            environment["PYTHONPATH"] = os.environ["PYTHONPATH"]
+        # max_calls: by default the worker of a GPU task ends with it, and the next one would import torch again
+        self._task = self._ray.remote(
+            **self.takes, max_retries=retries, max_calls=0, runtime_env={"env_vars": environment}
+        )(do)
+
+    def _room(self, there: dict[str, float]) -> int:
+        """Cells that the cluster has room for at once."""
+        room = []
+        for key, resource in (("num_cpus", "CPU"), ("num_gpus", "GPU")):
+            asked, has = self.takes[key], there.get(resource, 0.0)
+            if asked > has:
+                raise InputError(
+                    f"a cell takes {asked:g} {resource}s, the cluster has {has:g}",
+                    where=f"--{resource.lower()}s",
+                    hint="ask for less, or add nodes",
+                )
+            if asked:
+                room.append(int(has / asked))
+        return max(1, min(room, default=1))
+
+    def run(self, jobs: Sequence[Job]) -> Iterator[tuple[Cell, str | None]]:
+        waiting = deque(jobs)
+        doing: dict[Any, Job] = {}
+        try:
+            while waiting or doing:
+                while waiting and len(doing) < self.workers:
+                    job = waiting.popleft()
+                    doing[self._task.remote(job)] = job
+                ended, _ = self._ray.wait(list(doing))
+                for reference in ended:
+                    yield doing.pop(reference).cell, self._answer(reference)
+        finally:
+            for reference in doing:
+                with contextlib.suppress(Exception):
+                    self._ray.cancel(reference, force=True)
+
+    def _answer(self, reference: Any) -> str | None:
+        try:
+            return self._ray.get(reference)
+        except self._ray.exceptions.RayError as error:
+            what = type(error).__name__
+            often = f", {self.retries + 1} times" if self.retries else ""
+            return f"its worker process died ({what}{often}); run the study again to go on with it"
+
+    def probe(self, cells: Sequence[Cell]) -> list[float | None]:
+        try:
+            return self._ray.get(self._task.remote(list(cells)))
+        except self._ray.exceptions.RayError:
+            return [None] * len(cells)
+
+    def close(self) -> None:
+        if self._owned:
+            self._ray.shutdown()
+
+
+def _import_ray() -> Any:
+    # asked before the import: Ray reports home unless told not to
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+        import ray.exceptions
+    except ModuleNotFoundError:
+        raise InputError("Ray is not installed", where="--engine ray", hint="pip install 'regrow[ray]'") from None
+    return ray
+
+
+def _connect(ray: Any, address: str | None, cpus: float) -> None:
+    """Join the cluster at `address`, or start a local one with `cpus` CPUs."""
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address is None:
+        options |= {"address": "local", "num_cpus": cpus, "include_dashboard": False, "object_store_memory": _STORE}
+        ray.init(**options)
+        return
+    if address != "auto":
+        _check_port(address)
+    failure: list[BaseException] = []
+
+    def join() -> None:
+        try:
+            ray.init(address=address, **options)
+        except BaseException as error:
+            failure.append(error)
+
+    # Ray waits for a minute and more for what answers and is no cluster
+    joining = threading.Thread(target=join, daemon=True)
+    joining.start()
+    joining.join(_JOIN)
+    if joining.is_alive() or failure:
+        why = str(failure[0]).strip().splitlines()[0] if failure and str(failure[0]).strip() else "no answer"
+        raise InputError(f"no Ray cluster answers ({why})", where=f"--address {address}", hint=_HINT)
+
+
+_HINT = "start one with `ray start --head`, or leave --address out for a local one"
+
+
+def _check_port(address: str) -> None:
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        raise InputError("not an address", where=f"--address {address}", hint="write host:port, or auto")
+    try:
+        socket.create_connection((host, int(port)), timeout=_PORT).close()
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"no Ray cluster answers ({reason})", where=f"--address {address}", hint=_HINT) from None

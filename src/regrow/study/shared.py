@@ -1,0 +1,102 @@
+"""What cells share: the unpruned model's loss, calibration scores, pruned models. Each made once, and free to remove.
+
+Everything lies under one folder by the hash of what it was made from. Of several workers that want the same thing one
+makes it, the others wait; what is there is whole, as it is moved into place when it is. The folder may be removed at
+any time: what is missing is made again.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from regrow.errors import RegrowError
+from regrow.runs import spec_hash
+from regrow.runs.locks import hold
+
+T = TypeVar("T")
+
+SHARED = "shared"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """A kind of thing that is shared: the folder it lies in, and the end of its files' names."""
+
+    name: str
+    suffix: str = ""
+
+
+LOSSES = Kind(name="loss-before", suffix=".json")
+SCORES = Kind(name="scores", suffix=".safetensors")
+PRUNED = Kind(name="pruned")
+
+
+def share(
+    folder: Path | None,
+    kind: Kind,
+    key: Mapping[str, Any],
+    *,
+    make: Callable[[], T],
+    save: Callable[[T, Path], None],
+    load: Callable[[Path], T],
+) -> T:
+    """The thing made from `key`: loaded if it is there, else made and saved.
+
+    Args:
+        folder: where shared things lie; None to make it and save nothing.
+        key: everything that affects it, as plain data.
+        make, save, load: `load(path)` gives back what `save(made, path)` wrote, or raises.
+    """
+    if folder is None:
+        return make()
+    place = folder / kind.name / f"{spec_hash(key)}{kind.suffix}"
+    found = _load(place, load)
+    if found is not None:
+        return found
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with hold(place.parent / f".{spec_hash(key)}.lock", what="being made", hint="wait", wait=None):
+        found = _load(place, load)  # who held the lock has made it
+        if found is not None:
+            return found
+        made = make()
+        stage = place.parent / f".{uuid.uuid4().hex[:8]}{kind.suffix}"
+        try:
+            save(made, stage)
+            _remove(place)  # a broken one
+            stage.replace(place)
+        except (OSError, RegrowError):
+            # no room for it: this cell has what it needs, and the others make their own
+            pass
+        finally:
+            _remove(stage)
+        return made
+
+
+def _load(place: Path, load: Callable[[Path], T]) -> T | None:
+    if not place.exists():
+        return None
+    try:
+        return load(place)
+    except (OSError, ValueError, KeyError, TypeError, RegrowError):
+        return None  # removed or broken meanwhile
+
+
+def _remove(place: Path) -> None:
+    if place.is_dir():
+        shutil.rmtree(place, ignore_errors=True)
+    else:
+        place.unlink(missing_ok=True)
+
+
+def save_number(value: float, path: Path) -> None:
+    path.write_text(json.dumps({"value": value}) + "\n")
+
+
+def load_number(path: Path) -> float:
+    return float(json.loads(path.read_text())["value"])
