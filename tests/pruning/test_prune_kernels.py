@@ -87,10 +87,10 @@ def test_statistics_match_a_direct_computation(family):
 def test_batches_do_not_change_the_statistics(monkeypatch):
     model, ids = make("qwen3"), tokens(5, 12)
     whole = calibrate(model, ids)
-    monkeypatch.setattr("regrow.pruning.calibration.BATCH_TOKENS", 24)
+    monkeypatch.setattr("regrow.pruning.stream.BATCH_TOKENS", 24)
     lines: list[str] = []
     parts = calibrate(model, ids, progress=lines.append)
-    assert lines[-1] == "calibration: 5 of 5 blocks"
+    assert lines[-1] == "calibration: 4 of 4 blocks"
     torch.testing.assert_close(parts.mlp_activation, whole.mlp_activation)
     torch.testing.assert_close(parts.block_influence, whole.block_influence)
 

@@ -98,12 +98,14 @@ def decoder_blocks(model: nn.Module) -> nn.ModuleList:
 
 def block_weights(model: nn.Module) -> dict[str, nn.Parameter]:
     """The weights [out, in] of the linear layers of every block, by plain name: what N:M sparsity targets."""
-    weights = {}
-    for name, parameter in model.named_parameters():
-        place = split_block_name(plain_name(name))
-        if place and place[1].removesuffix(".weight") in BLOCK_LINEARS and place[1].endswith(".weight"):
-            weights[plain_name(name)] = parameter
-    return weights
+    named = ((plain_name(name), parameter) for name, parameter in model.named_parameters())
+    return {name: parameter for name, parameter in named if is_block_weight(name)}
+
+
+def is_block_weight(name: str) -> bool:
+    """Whether this is the weight of one of a block's linear layers, by its plain name."""
+    place = split_block_name(name)
+    return place is not None and place[1].endswith(".weight") and place[1].removesuffix(".weight") in BLOCK_LINEARS
 
 
 def is_tied(model: nn.Module) -> bool:

@@ -1,4 +1,4 @@
-"""One forward pass over calibration text; every activation-based score comes from what it leaves.
+"""One walk over calibration text; every activation-based score comes from what it leaves.
 
 Only norms are kept, a few numbers per channel, so that many pruning rates and methods cost one pass.
 """
@@ -6,7 +6,7 @@ Only norms are kept, a few numbers per channel, so that many pruning rates and m
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,8 @@ from transformers import PreTrainedModel
 from regrow.arch import Architecture
 from regrow.data.blocks import Blocks
 from regrow.errors import InputError, RunFailed
-from regrow.models.layout import block_weights, decoder_blocks, split_block_name
-from regrow.models.load import architecture_of
-
-#: Tokens per forward pass: bounds the activations in memory, whatever the model's context.
-BATCH_TOKENS = 4096
+from regrow.models.layout import block_weights, is_block_weight, split_block_name
+from regrow.pruning.stream import BlockStream, Source, batches, open_stream
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,10 +107,15 @@ def choose_blocks(blocks: Blocks, *, count: int, length: int, seed: int) -> torc
     return torch.from_numpy(blocks.tokens[picked.numpy(), :length]).long()
 
 
-def weights_fingerprint(model: nn.Module) -> str:
+def weights_fingerprint(model: nn.Module | Source) -> str:
     """Which weights these are: SHA-256 (16 hex digits) over the first row of every block's linear weights."""
     digest = hashlib.sha256()
-    for name, weight in block_weights(model).items():
+    if isinstance(model, nn.Module):
+        weights: Iterable[tuple[str, torch.Tensor]] = block_weights(model).items()
+    else:
+        names = (name for name in model.layout if is_block_weight(name))
+        weights = ((name, model.read([name])[name]) for name in names)
+    for name, weight in weights:
         digest.update(name.encode() + str(tuple(weight.shape)).encode())
         digest.update(weight.detach()[0].float().cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
@@ -134,46 +136,25 @@ def random_scores(arch: Architecture, *, seed: int) -> Scores:
     return Scores(**noise, tokens=0, fingerprint="random")
 
 
-def calibrate(model: PreTrainedModel, tokens: torch.Tensor, *, progress: Callable[[str], None] | None = None) -> Scores:
-    """Run the model over calibration tokens [blocks, length] once and keep the statistics.
+def calibrate(
+    model: PreTrainedModel | BlockStream, tokens: torch.Tensor, *, progress: Callable[[str], None] | None = None
+) -> Scores:
+    """Walk calibration tokens [blocks, length] through the model once and keep the statistics.
 
-    The output layer is not run, and a batch holds `BATCH_TOKENS` tokens or one block. Raises `InputError` for tokens
-    that are not of this model's vocabulary, `RunFailed` if the activations are not finite.
+    One decoder block is in memory at a time beside the hidden states; the output layer is not run. Raises `InputError`
+    for tokens that are not of this model's vocabulary, `RunFailed` if the activations are not finite.
     """
-    arch = architecture_of(model)
-    _check_tokens(tokens, arch)
-    statistics = _Statistics(arch, next(model.parameters()).device)
-    handles = statistics.attach(model)
-    batch = max(1, BATCH_TOKENS // tokens.shape[1])
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            for start in range(0, len(tokens), batch):
-                model.model(input_ids=tokens[start : start + batch].long().to(model.device), use_cache=False)
-                if progress:
-                    progress(f"calibration: {min(start + batch, len(tokens))} of {len(tokens)} blocks")
-    finally:
-        for handle in handles:
-            handle.remove()
-        model.train(was_training)
-    return statistics.scores(tokens=tokens.numel(), fingerprint=weights_fingerprint(model))
-
-
-def _check_tokens(tokens: torch.Tensor, arch: Architecture) -> None:
-    if tokens.ndim != 2 or not tokens.numel() or tokens.is_floating_point():
-        raise InputError(
-            f"calibration tokens of shape {tuple(tokens.shape)} and type {tokens.dtype}",
-            where="calibration",
-            hint="give whole numbers in the shape [blocks, length]",
-        )
-    low, high = int(tokens.min()), int(tokens.max())
-    if low < 0 or high >= arch.vocab:
-        raise InputError(
-            f"token {high if high >= arch.vocab else low} is outside the model's vocabulary of {arch.vocab}",
-            where="calibration",
-            hint="tokenise the text with the model's own tokenizer",
-        )
+    stream = model if isinstance(model, BlockStream) else open_stream(model)
+    hidden = stream.embed(tokens)
+    statistics = _Statistics(stream.arch, stream.device)
+    for layer, block in stream.blocks():
+        statistics.attach(block, layer)
+        hidden = stream.run(block, hidden, out=hidden)
+        if progress:
+            progress(f"calibration: {layer + 1} of {stream.layers} blocks")
+    for rows in batches(hidden):
+        statistics.add("final_norm", 0, stream.norm(hidden[rows]))
+    return statistics.scores(tokens=tokens.numel(), fingerprint=weights_fingerprint(stream.source))
 
 
 class _Statistics:
@@ -195,28 +176,23 @@ class _Statistics:
             "final_norm": zeros(1, arch.hidden),
         }
 
-    def attach(self, model: PreTrainedModel) -> list[Any]:
-        """Hook every block; returns the handles to remove."""
-        handles = [model.model.norm.register_forward_hook(self._output("final_norm", 0))]
-        block: Any
-        for layer, block in enumerate(decoder_blocks(model)):
-            handles += [
-                block.register_forward_hook(self._block(layer), with_kwargs=True),
-                block.input_layernorm.register_forward_hook(self._output("attention_input", layer)),
-                block.self_attn.o_proj.register_forward_pre_hook(self._input("attention_output", layer)),
-                block.post_attention_layernorm.register_forward_hook(self._output("mlp_input", layer)),
-                block.mlp.down_proj.register_forward_pre_hook(self._input("mlp_activation", layer)),
-            ]
-        return handles
+    def attach(self, block: Any, layer: int) -> None:
+        """Hook a block of a stream, which is let go with its hooks."""
+        block.register_forward_hook(self._block(layer), with_kwargs=True)
+        block.input_layernorm.register_forward_hook(self._output("attention_input", layer))
+        block.self_attn.o_proj.register_forward_pre_hook(self._input("attention_output", layer))
+        block.post_attention_layernorm.register_forward_hook(self._output("mlp_input", layer))
+        block.mlp.down_proj.register_forward_pre_hook(self._input("mlp_activation", layer))
 
-    def _add(self, name: str, layer: int, x: torch.Tensor) -> None:
+    def add(self, name: str, layer: int, x: torch.Tensor) -> None:
+        """Add the squares of activations [..., width]."""
         self.squares[name][layer] += x.detach().float().square().flatten(0, -2).sum(0)
 
     def _output(self, name: str, layer: int) -> Callable[[nn.Module, Any, torch.Tensor], None]:
-        return lambda module, args, output: self._add(name, layer, output)
+        return lambda module, args, output: self.add(name, layer, output)
 
     def _input(self, name: str, layer: int) -> Callable[[nn.Module, Any], None]:
-        return lambda module, args: self._add(name, layer, args[0])
+        return lambda module, args: self.add(name, layer, args[0])
 
     def _block(self, layer: int) -> Callable[..., None]:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:

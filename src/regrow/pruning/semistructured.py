@@ -20,15 +20,20 @@ def n_m_mask(score: torch.Tensor, n: int, m: int) -> torch.Tensor:
 
     Exactly `n` of each group stay: of equals the first, so that the result never depends on a sort.
     """
-    # one contiguous tensor per place in the group: comparing whole tensors is several times faster than sorting fours
     places = score.unflatten(-1, (-1, m)).movedim(-1, 0).contiguous()
-    rank = torch.zeros(places.shape, dtype=torch.int16, device=score.device)
-    for first in range(m):
-        for second in range(first + 1, m):
+    return keep_largest(places, n).movedim(0, -1).flatten(-2)
+
+
+def keep_largest(places: torch.Tensor, n: int) -> torch.Tensor:
+    """Mask of the `n` largest of `places` [m, ...] along the first dimension; of equals the first."""
+    # comparing whole tensors, one per place in the group, is several times faster than sorting fours
+    rank = torch.zeros(places.shape, dtype=torch.int16, device=places.device)
+    for first in range(len(places)):
+        for second in range(first + 1, len(places)):
             first_wins = places[first] >= places[second]
             rank[second] += first_wins
             rank[first] += ~first_wins
-    return (rank < n).movedim(0, -1).flatten(-2)
+    return rank < n
 
 
 def wanda_score(weight: torch.Tensor, input_norms: torch.Tensor) -> torch.Tensor:

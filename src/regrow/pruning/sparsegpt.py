@@ -1,0 +1,178 @@
+"""SparseGPT: what goes, and how the weights that stay make up for it (Frantar and Alistarh 2023, arXiv 2301.00774).
+
+For a linear layer with weights W [out, in] and calibration inputs X [tokens, in], the squared error of its outputs has
+the Hessian H = 2 X^T X, the same for every row. Columns are settled from left to right: the error that pruning makes in
+one is passed on to those that are not settled yet, by the inverse Hessian of these. With U the upper Cholesky factor of
+H^-1 (H^-1 = U^T U), row i of U over U[i, i] says how much of column i's error each later column takes (algorithm 1).
+
+Here as everywhere N:M means N kept of every M neighbours.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+
+import torch
+
+from regrow.errors import RunFailed
+from regrow.pruning.semistructured import keep_largest
+
+#: Share of the Hessian's mean diagonal that is added to its diagonal (the paper's 1%).
+DAMPING = 0.01
+
+#: Times ten each, up to this, when the Hessian cannot be factorised.
+MAX_DAMPING = 100.0
+
+#: Columns whose errors are gathered before the columns after them are updated (the paper's lazy batches).
+BLOCK_COLUMNS = 128
+
+#: Ways to pick n of m that are all tried (2:4 has 6, 4:8 has 70).
+MAX_CHOICES = 70
+
+
+class Hessian:
+    """H [in, in] / tokens, float32, summed over batches of inputs. The scale plays no part: see `factor`."""
+
+    def __init__(self, width: int, device: torch.device) -> None:
+        self._sum = torch.zeros(width, width, device=device)
+        self._tokens = 0
+
+    def add(self, inputs: torch.Tensor) -> None:
+        """Add inputs [..., in]."""
+        rows = inputs.flatten(0, -2).float()
+        self._tokens += rows.shape[0]
+        # H is symmetric: the part above a staircase of four steps is left for `matrix`, three eighths of the work
+        width = rows.shape[1]
+        step = -(-width // 4)
+        for start in range(0, width, step):
+            end = min(width, start + step)
+            self._sum[start:end, :end].addmm_(rows[:, start:end].T, rows[:, :end], alpha=2)
+
+    def matrix(self) -> torch.Tensor:
+        """The mean of 2 x x^T [in, in] over the tokens. Takes the sum's place: add nothing afterwards."""
+        self._sum.tril_().div_(max(1, self._tokens))
+        return self._sum.add_(self._sum.tril(-1).T)
+
+
+@dataclass(frozen=True)
+class Factor:
+    """U [in, in], upper, with U^T U the inverse of the damped Hessian, the damping that it took, and the inputs that
+    were always zero."""
+
+    upper: torch.Tensor
+    damping: float
+    dead: torch.Tensor
+
+
+def factor(hessian: torch.Tensor, *, damping: float = DAMPING, where: str = "SparseGPT") -> Factor:
+    """Factorise the inverse of H + damping * mean(diag H) * I, with ten times the damping each time that fails.
+
+    An input that is always zero gets a one on the diagonal, as in the paper's code; its weights do nothing and go.
+
+    Raises `RunFailed` if the Hessian is not finite, or not even `MAX_DAMPING` helps. `hessian` is overwritten.
+    """
+    diagonal = hessian.diagonal()
+    if not torch.isfinite(diagonal).all():
+        raise RunFailed("the Hessian is not finite", where=where, hint="the model's weights may be broken")
+    dead = diagonal == 0
+    # the view writes into the matrix
+    diagonal[dead] = 1
+    mean, added = diagonal.mean().item(), 0.0
+    while True:
+        diagonal.add_((damping - added) * mean)
+        added = damping
+        # H reversed in rows and columns is L L^T; L^-1 reversed is then upper, and the factor that is looked for:
+        # nothing is factorised twice, and no inverse is rounded before it is factorised
+        lower, failed = torch.linalg.cholesky_ex(hessian.flip(0, 1))
+        if not failed.item() and torch.isfinite(lower.diagonal()).all():
+            inverse = torch.linalg.solve_triangular(lower, torch.eye(len(lower), device=lower.device), upper=False)
+            return Factor(inverse.flip(0, 1), damping, dead)
+        if damping >= MAX_DAMPING:
+            raise RunFailed(
+                f"the Hessian cannot be factorised even with {damping:g} times its mean diagonal added",
+                where=where,
+                hint="give more calibration text",
+            )
+        damping = damping * 10 if damping else DAMPING
+
+
+def sparsegpt(weight: torch.Tensor, factored: Factor, n: int, m: int) -> torch.Tensor:
+    """The pruned and updated weights [out, in], float32: `n` of every `m` neighbours in a row kept, the rest exactly 0.
+
+    When a group of `m` columns is reached, the weights to keep are picked given all updates so far. Of at most
+    `MAX_CHOICES` ways to pick them, the one is taken that leaves the least error of the group when its columns are
+    settled one after another; the paper ranks them by w^2 / U[i, i]^2, as if each went alone, and so does this where
+    there are more ways. Of equals the first stay.
+    """
+    upper = factored.upper
+    # one row per column: each step then works on numbers that lie together
+    columns = weight.detach().float().T.contiguous()
+    columns[factored.dead] = 0
+    size = max(1, BLOCK_COLUMNS // m) * m
+    for start in range(0, len(columns), size):
+        end = min(start + size, len(columns))
+        errors = _settle(columns[start:end], upper[start:end, start:end], n, m)
+        if end < len(columns):
+            columns[end:].addmm_(upper[start:end, end:].T, errors, alpha=-1)
+    return columns.T.contiguous()
+
+
+def _settle(columns: torch.Tensor, upper: torch.Tensor, n: int, m: int) -> torch.Tensor:
+    """Settle a block of columns [columns, out] in place, group by group; returns their errors over U[i, i]."""
+    errors = torch.empty_like(columns)
+    # single numbers as Python's own: a tensor of no dimensions costs as much to handle as a row
+    factors = upper.tolist()
+    pick = _least_error if math.comb(m, n) <= MAX_CHOICES else _largest
+    for start in range(0, len(columns), m):
+        end = start + m
+        group = columns[start:end]
+        local = [row[start:end] for row in factors[start:end]]
+        gone = ~pick(group, local, n)
+        for i in range(m):
+            error = torch.mul(group[i], gone[i], out=errors[start + i]).div_(local[i][i])
+            for j in range(i + 1, m):
+                group[j].sub_(error, alpha=local[i][j])
+        group.masked_fill_(gone, 0.0)
+        if end < len(columns):
+            columns[end:].addmm_(upper[start:end, end:].T, errors[start:end], alpha=-1)
+    return errors
+
+
+def _largest(group: torch.Tensor, upper: list[list[float]], n: int) -> torch.Tensor:
+    """Mask [m, out] of the `n` weights of a group with the largest w^2 / U[i, i]^2."""
+    return keep_largest(torch.stack([row.square() / upper[i][i] ** 2 for i, row in enumerate(group)]), n)
+
+
+def _least_error(group: torch.Tensor, upper: list[list[float]], n: int) -> torch.Tensor:
+    """Mask [m, out] of the `n` weights of a group whose keeping leaves the least sum of squared errors."""
+    m = len(group)
+    # the last ones first, so that of equals the first stay
+    choices = list(itertools.combinations(range(m), m - n))[::-1]
+    known: dict[tuple[int, ...], tuple[list[torch.Tensor], torch.Tensor]] = {}
+    losses = torch.stack([_errors(group, upper, choice, known)[1] for choice in choices])
+    table = torch.ones(len(choices), m, dtype=torch.bool, device=group.device)
+    for row, choice in zip(table, choices, strict=True):
+        row[list(choice)] = False
+    return table[losses.argmin(0)].T
+
+
+def _errors(
+    group: torch.Tensor,
+    upper: list[list[float]],
+    gone: tuple[int, ...],
+    known: dict[tuple[int, ...], tuple[list[torch.Tensor], torch.Tensor]],
+) -> tuple[list[torch.Tensor], torch.Tensor]:
+    """Errors [out] over U[i, i] of the weights `gone`, and the sum [out] of their squares; beginnings are shared."""
+    if gone not in known:
+        *before, last = gone
+        left = group[last]
+        errors: list[torch.Tensor] = []
+        if before:
+            errors, loss = _errors(group, upper, tuple(before), known)
+            for index, error in zip(before, errors, strict=True):
+                left = left.sub(error, alpha=upper[index][last])
+        error = left / upper[last][last]
+        known[gone] = [*errors, error], error.square() + (loss if before else 0)
+    return known[gone]

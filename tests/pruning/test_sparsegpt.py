@@ -1,0 +1,169 @@
+"""SparseGPT against the textbook: one weight at a time, with the inverse Hessian of what is left made anew."""
+
+import itertools
+
+import pytest
+import torch
+
+from regrow.errors import RunFailed
+from regrow.pruning import sparsegpt as module
+from regrow.pruning.sparsegpt import DAMPING, Hessian, factor, sparsegpt
+
+
+def layer(out=5, width=16, tokens=40, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    mixing = torch.randn(width, width, generator=generator)
+    inputs = torch.randn(tokens, width, generator=generator) @ mixing
+    return torch.randn(out, width, generator=generator), inputs
+
+
+def hessian_of(inputs):
+    hessian = Hessian(inputs.shape[1], inputs.device)
+    for batch in inputs.split(7):
+        hessian.add(batch)
+    return hessian.matrix()
+
+
+def remove(row, inverse, index):
+    """Optimal Brain Surgeon: weight `index` goes, the others make up for it (Hassibi and Stork 1992, equation 5)."""
+    error = row[index] ** 2 / inverse[index, index]
+    return row - row[index] / inverse[index, index] * inverse[:, index], error
+
+
+def settle_group(row, hessian, start, gone, width):
+    """The group from `start` with the weights `gone` removed one after another; columns already settled stay put."""
+    total = 0.0
+    row = row.clone()
+    for index in gone:
+        # what may still change: this weight and those after it
+        left = list(range(index, width))
+        inverse = torch.linalg.inv(hessian[left][:, left])
+        row[left], error = remove(row[left], inverse, 0)
+        row[index] = 0
+        total += error.item()
+    return row, total
+
+
+def textbook(weight, hessian, n, m):
+    """Row by row and group by group, all choices of what to keep tried by the error they leave, in float64."""
+    width = weight.shape[1]
+    damped = hessian.double() + DAMPING * hessian.double().diagonal().mean() * torch.eye(width, dtype=torch.float64)
+    result = weight.double().clone()
+    for row in result:
+        for start in range(0, width, m):
+            tried = [
+                settle_group(row, damped, start, gone, width)
+                for gone in itertools.combinations(range(start, start + m), m - n)
+            ]
+            row.copy_(min(tried, key=lambda one: one[1])[0])
+    return result
+
+
+@pytest.mark.parametrize(("n", "m"), [(2, 4), (1, 4), (3, 4), (1, 2), (4, 8)])
+@pytest.mark.parametrize("columns", [128, 8])
+def test_it_is_the_textbook(n, m, columns, monkeypatch):
+    monkeypatch.setattr(module, "BLOCK_COLUMNS", columns)
+    weight, inputs = layer()
+    hessian = 2 * inputs.T @ inputs / len(inputs)
+    torch.testing.assert_close(hessian_of(inputs), hessian)
+    pruned = sparsegpt(weight, factor(hessian_of(inputs)), n, m)
+    torch.testing.assert_close(pruned.double(), textbook(weight, hessian, n, m), rtol=1e-3, atol=1e-4)
+    assert ((pruned != 0).unflatten(1, (-1, m)).sum(-1) == n).all()
+
+
+def test_many_choices_fall_back_to_the_papers_ranking(monkeypatch):
+    """One group of one row, so that the ranking by w^2 / U[i, i]^2 can be written down."""
+    monkeypatch.setattr(module, "MAX_CHOICES", 0)
+    weight, inputs = layer(out=6, width=4)
+    factored = factor(hessian_of(inputs))
+    pruned = sparsegpt(weight, factored, 2, 4)
+    ranks = (weight.square() / factored.upper.diagonal().square()).argsort(1, descending=True)[:, :2]
+    assert torch.equal((pruned != 0).nonzero()[:, 1].reshape(6, 2), ranks.sort(1).values)
+
+
+def test_trying_all_choices_loses_no_more_than_the_ranking_in_a_single_group(monkeypatch):
+    for seed in range(20):
+        weight, inputs = layer(out=8, width=4, seed=seed)
+        factored = factor(hessian_of(inputs))
+        errors = []
+        for choices in (70, 0):
+            monkeypatch.setattr(module, "MAX_CHOICES", choices)
+            change = sparsegpt(weight, factored, 2, 4) - weight
+            damped = torch.linalg.inv(factored.upper.T @ factored.upper)
+            errors.append(torch.einsum("oi,ij,oj->o", change, damped, change))
+        assert (errors[0] <= errors[1] * (1 + 1e-3)).all()
+
+
+def test_it_beats_zeroing_alone():
+    weight, inputs = layer(out=32, width=64, tokens=500)
+    pruned = sparsegpt(weight, factor(hessian_of(inputs)), 2, 4)
+    zeroed = weight * (pruned != 0)
+    error = (inputs @ (pruned - weight).T).square().sum()
+    assert error < 0.7 * (inputs @ (zeroed - weight).T).square().sum()
+
+
+def test_white_inputs_make_it_magnitude():
+    weight, _ = layer()
+    pruned = sparsegpt(weight, factor(2 * torch.eye(16)), 2, 4)
+    kept = weight.abs().unflatten(1, (-1, 4)).topk(2).indices.sort().values
+    assert torch.equal((pruned != 0).unflatten(1, (-1, 4)).nonzero()[:, 2].reshape(kept.shape), kept)
+    assert torch.equal(pruned[pruned != 0], weight[pruned != 0])
+
+
+def test_the_factor_is_that_of_the_damped_inverse():
+    _, inputs = layer(tokens=200)
+    hessian = hessian_of(inputs)
+    damped = hessian + DAMPING * hessian.diagonal().mean() * torch.eye(16)
+    factored = factor(hessian.clone())
+    torch.testing.assert_close(factored.upper.T @ factored.upper, torch.linalg.inv(damped), rtol=1e-3, atol=1e-4)
+    assert torch.equal(factored.upper, factored.upper.triu())
+    assert factored.damping == DAMPING
+
+
+def test_damping_is_raised_step_by_step_and_said():
+    # no inputs make an indefinite Hessian, but rounding does: here one eigenvalue is negative
+    direction = torch.nn.functional.normalize(torch.ones(8), dim=0)
+    hessian = torch.eye(8) * 1.1875 - 1.5 * torch.outer(direction, direction)
+    assert hessian.diagonal().mean() == pytest.approx(1.0)
+    assert torch.linalg.eigvalsh(hessian).min() == pytest.approx(-0.3125)
+    factored = factor(hessian.clone())
+    assert factored.damping == pytest.approx(1.0)
+    torch.testing.assert_close(
+        factored.upper.T @ factored.upper, torch.linalg.inv(hessian + torch.eye(8)), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_a_singular_hessian_without_damping_is_raised_to_the_default():
+    inputs = torch.ones(3, 4)  # rank one
+    assert factor(hessian_of(inputs), damping=0.0).damping == DAMPING
+
+
+def test_what_damping_cannot_mend_is_said():
+    with pytest.raises(RunFailed, match="cannot be factorised even with 100 times"):
+        factor(torch.diag(torch.tensor([1e8, -1e8 + 1.0])), where="here")
+    broken = torch.eye(3)
+    broken[1, 1] = torch.nan
+    with pytest.raises(RunFailed, match="not finite"):
+        factor(broken)
+
+
+def test_inputs_that_are_always_zero_lose_their_weights():
+    weight, inputs = layer()
+    inputs[:, [3, 4]] = 0
+    factored = factor(hessian_of(inputs))
+    assert factored.dead.nonzero().flatten().tolist() == [3, 4]
+    pruned = sparsegpt(weight, factored, 2, 4)
+    assert (pruned[:, [3, 4]] == 0).all()
+    assert ((pruned != 0).unflatten(1, (-1, 4)).sum(-1) == 2).all()
+
+
+@pytest.mark.parametrize("width", [1, 3, 10, 64])
+def test_half_the_hessian_is_the_whole(width):
+    inputs = torch.randn(50, width, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(hessian_of(inputs), 2 * inputs.T @ inputs / 50)
+
+
+def test_no_negative_zeros():
+    weight, inputs = layer(out=64)
+    pruned = sparsegpt(weight, factor(hessian_of(inputs)), 2, 4)
+    assert not torch.signbit(pruned[pruned == 0]).any()
