@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from regrow.report import write_report
     from regrow.runs import RunRecord, from_table, read_runs, to_table
     from regrow.study import StudySpec, run_study
+    from regrow.training.forecast import RecoveryForecast
     from regrow.training.post_train import post_train
     from regrow.training.spec import TrainSpec
 
@@ -35,6 +36,7 @@ _HOMES = {
     "regrow.report": ("write_report",),
     "regrow.runs": ("RunRecord", "from_table", "read_runs", "to_table"),
     "regrow.study": ("StudySpec", "run_study"),
+    "regrow.training.forecast": ("RecoveryForecast",),
     "regrow.training.post_train": ("post_train",),
     "regrow.training.spec": ("TrainSpec",),
 }
@@ -52,6 +54,7 @@ __all__ = [
     "PlanSpec",
     "Prediction",
     "PruneSpec",
+    "RecoveryForecast",
     "RegrowError",
     "RunFailed",
     "RunRecord",

@@ -1,0 +1,232 @@
+"""While a run goes on: where it will end, and how many tokens it is worth. numpy only.
+
+From a law of such runs, corrected by this run's own evaluations; or from those alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from regrow.errors import InputError
+from regrow.planning.criteria import Budget, Criterion, Gain
+from regrow.planning.curves import Curves, Setting
+from regrow.planning.solve import optimal_tokens
+from regrow.units import format_count
+
+if TYPE_CHECKING:
+    from regrow.laws.law import Law
+
+#: a run's evaluations tell a level, a slope and a bend, however many there are (`regrow.laws.fitting` counts so, too)
+_NUMBERS_OF_A_RUN = 3.0
+#: as many draws at least are to carry the forecast, or the run and the law are taken to disagree
+_LEAST_DRAWS = 30.0
+#: standard deviation of the log loss of an evaluation around a law's curve, at least
+_LEAST_NOISE = 5e-4
+#: noise values per draw
+_NOISE_PER_DRAW = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forecast:
+    """What is expected of a run that stands at `tokens`; what is not known is None, and `notes` say why.
+
+    Attributes:
+        tokens: tokens trained on so far.
+        loss: the last evaluation, nats/token; None before the first.
+        final_tokens: tokens that the run is to be trained on.
+        final_loss, final_low, final_high: the loss expected there, and its interval of probability `level`.
+        best_tokens, best_low, best_high: D* by the criterion, and its interval; None where no number of tokens will do.
+        share_met: share of the draws in which the criterion is met by now.
+        because: the criterion in words.
+        source: `law`, or `run` where the run's own curve is all there is.
+    """
+
+    tokens: int
+    loss: float | None
+    final_tokens: int
+    final_loss: float | None = None
+    final_low: float | None = None
+    final_high: float | None = None
+    best_tokens: float | None = None
+    best_low: float | None = None
+    best_high: float | None = None
+    share_met: float | None = None
+    level: float = 0.9
+    because: str = ""
+    source: str = "run"
+    notes: tuple[str, ...] = ()
+
+    def sentence(self) -> str:
+        """The forecast in one line, without its notes, which are mostly the same at every evaluation."""
+        at = f"at {format_count(self.tokens)} tokens"
+        if self.loss is not None:
+            at += f", loss {self.loss:.4f}"
+        if self.final_loss is None:
+            return f"forecast {at}: none yet ({'; '.join(self.notes)})"
+        return (
+            f"forecast {at}: {self.final_loss:.4f} ({self.final_low:.4f} to {self.final_high:.4f}, {self.level:.0%}) "
+            f"at {format_count(self.final_tokens)} tokens; D* {_count(self.best_tokens)} "
+            f"({_count(self.best_low)} to {_count(self.best_high)}), where {self.because}"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {**vars(self), "notes": list(self.notes)}
+
+
+def _count(value: float | None) -> str:
+    return "without end" if value is None else format_count(value)
+
+
+def forecast(
+    tokens: Sequence[int],
+    losses: Sequence[float],
+    *,
+    final_tokens: int,
+    criterion: Criterion | None = None,
+    law: Law | None = None,
+    setting: Setting | None = None,
+    level: float = 0.9,
+) -> Forecast:
+    """Forecast a run from its evaluations so far.
+
+    Args:
+        tokens, losses: the evaluations in the order of their tokens; nats/token.
+        criterion: when it is time to stop; `Gain()` if None.
+        law, setting: a law and what the run is (`regrow.planning.Setting`); without a law the run's own curve is used.
+
+    Returns a forecast without numbers, and with the reason, where the evaluations are too few or do not fall.
+
+    Raises `InputError` for a budget as the criterion, a law without its setting, or a law that failed.
+    """
+    criterion = criterion or Gain()
+    if isinstance(criterion, Budget):
+        raise InputError("a budget is spent, not forecast", where="criterion", hint="use gain, slope, recovery, target")
+    if not 0 < level < 1:
+        raise InputError(f"level {level:g}", hint="it is a fraction between 0 and 1")
+    if law is not None and setting is None:
+        raise InputError("a law needs the run's size, rate and loss before pruning", where="forecast")
+    at, read = np.asarray(tokens, dtype=float), np.asarray(losses, dtype=float)
+    empty = Forecast(
+        tokens=int(at[-1]) if at.size else 0,
+        loss=float(read[-1]) if at.size else None,
+        final_tokens=final_tokens,
+        level=level,
+        because=criterion.describe(),
+        source="run" if law is None else "law",
+    )
+    try:
+        if law is None or setting is None:
+            from regrow.laws.own_curve import BASE, fit_curve
+
+            law = fit_curve(at, read)
+            alone = Setting(params_before=1.0, pruning_rate=0.5, loss_before=BASE)
+            curves: Curves = Curves(law, alone)
+            notes = list(law.warnings)
+        else:
+            if law.status == "failed":
+                raise InputError(f"the law of {law.family}, {law.method} failed to fit", hint="fit it again")
+            curves, notes = _conditioned(law, setting, at, read, level)
+    except InputError as refused:
+        if empty.source == "law":
+            raise
+        return replace(empty, notes=(refused.what,))
+    return _read(empty, curves, law, criterion, notes)
+
+
+def _read(empty: Forecast, curves: Curves, law: Law, criterion: Criterion, notes: list[str]) -> Forecast:
+    tail = (1 - empty.level) / 2
+    ahead = curves.loss(np.array([float(empty.final_tokens)]))[1:, 0]
+    rng = np.random.default_rng(0)
+    noise = max(law.point_spread, _LEAST_NOISE) * rng.standard_normal((len(ahead), _NOISE_PER_DRAW))
+    measured = ahead[:, None] * np.exp(noise)
+    low, middle, high = np.quantile(measured, [tail, 0.5, 1 - tail])
+    try:
+        found = np.sort(optimal_tokens(criterion, curves)[1:])
+        # order statistics, not interpolation: a draw may be infinite
+        at = [found[min(int(share * len(found)), len(found) - 1)] for share in (tail, 0.5, 1 - tail)]
+        best_low, best, best_high = (float(v) if np.isfinite(v) else None for v in at)
+        share: float | None = float(np.mean(found <= empty.tokens))
+        because = criterion.describe(curves)
+    except InputError as refused:  # a target below the floor: the loss can still be forecast
+        best_low = best = best_high = share = None
+        because = criterion.describe()
+        notes = [*notes, refused.what]
+    return replace(
+        empty,
+        final_loss=float(middle),
+        final_low=float(low),
+        final_high=float(high),
+        best_tokens=best,
+        best_low=best_low,
+        best_high=best_high,
+        share_met=share,
+        because=because,
+        notes=tuple(notes),
+    )
+
+
+class _RunCurves(Curves):
+    """A law's draws as one run has weighed them: which rows, and by what factor the run lies off each."""
+
+    def __init__(self, law: Law, setting: Setting, rows: np.ndarray, factor: np.ndarray) -> None:
+        super().__init__(law, setting)
+        self.rows = rows
+        self.factor = factor
+
+    def point(self) -> Curves:
+        return _RunCurves(self.law, self.setting, self.rows[:1], self.factor[:1])
+
+    def loss(self, tokens: np.ndarray) -> np.ndarray:
+        return super().loss(tokens)[self.rows] * self.factor[:, None]
+
+
+def _conditioned(
+    law: Law, setting: Setting, tokens: np.ndarray, losses: np.ndarray, level: float
+) -> tuple[Curves, list[str]]:
+    """A law's draws, each weighed by the evaluations of the run and shifted by the run's own offset.
+
+    The log loss of an evaluation is the draw's, plus an offset of the run, plus noise; both Gaussian with the law's own
+    spreads, so each draw has a closed marginal likelihood and a closed posterior of the offset. The likelihood is
+    tempered to the three numbers that a curve holds, and further where hardly a draw explains the run.
+    """
+    plain = Curves(law, setting)
+    if not len(law.draws):
+        raise InputError("the law has no bootstrap draws, so a forecast would have no interval", hint="fit it again")
+    notes = [f"the law: {warning}" for warning in law.warnings] if law.status != "ok" else []
+    rng = np.random.default_rng(0)
+    inside = (tokens >= law.ranges["tokens"][0] * 0.999) & (tokens > 0) & np.isfinite(losses)
+    between, noise = max(law.run_spread, 1e-9), max(law.point_spread, _LEAST_NOISE)
+    count = len(law.draws)
+    if not inside.any():
+        factor = np.exp(np.append(0.0, between * rng.standard_normal(count)))
+        return _RunCurves(law, setting, np.arange(count + 1), factor), [*notes, "by the law alone: no evaluation yet"]
+    predicted = np.log(np.maximum(plain.loss(tokens[inside]), 1e-12))
+    off = np.log(losses[inside])[None, :] - predicted  # [1 + draws, n]
+    n = off.shape[1]
+    temper = min(1.0, _NUMBERS_OF_A_RUN / n)
+    spread = np.hypot(between, noise)
+    strange = np.abs(off[1:, -1].mean()) > 2 * np.hypot(spread, off[1:, -1].std())
+    while True:
+        precision = temper * n / noise**2 + 1 / between**2
+        shift = temper * off.sum(axis=1) / noise**2 / precision
+        log_like = -0.5 * temper * np.sum(off**2, axis=1) / noise**2 + 0.5 * shift**2 * precision
+        weight = np.exp(log_like[1:] - log_like[1:].max())
+        weight /= weight.sum()
+        if 1 / np.sum(weight**2) >= min(_LEAST_DRAWS, count / 2) or temper < 1e-6:
+            break
+        temper /= 2
+    if strange:
+        notes.append(
+            f"the run's loss lies {'above' if off[0, -1] > 0 else 'below'} what the law expects: "
+            "the law may not be of this model and this data"
+        )
+    # systematic resampling: each draw as often as its weight says
+    rows = 1 + np.minimum(np.searchsorted(np.cumsum(weight), (np.arange(count) + 0.5) / count), count - 1)
+    rows = np.append(0, rows)
+    factor = np.exp(shift[rows] + np.append(0.0, rng.standard_normal(count)) / np.sqrt(precision))
+    return _RunCurves(law, setting, rows, factor), notes

@@ -1,0 +1,209 @@
+"""A live forecast of a run, in anyone's `transformers.Trainer`: where its loss will end, how many tokens it is worth.
+
+    RecoveryForecast(tokens_per_step=65536).attach(trainer)
+
+At every evaluation the evaluations so far (which Trainer keeps in its state, also over a resume) go through
+`regrow.planning.forecast`; the result is shown, logged, and can stop the run.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from regrow.errors import InputError
+from regrow.laws import Law, load_laws, select_law
+from regrow.planning.criteria import Budget, Criterion, Gain
+from regrow.planning.curves import Setting
+from regrow.planning.forecast import Forecast, forecast
+
+#: learning-rate schedules under which a loss read on the way is that of a run that ends there, but for the warm-up
+CONSTANT_RATES = ("constant", "constant_with_warmup")
+
+
+class RecoveryForecast(TrainerCallback):
+    """Forecasts the final held-out loss of a run and D*, with intervals, at every evaluation.
+
+    `attach(trainer)` adds it to a Trainer and logs through it, so that the numbers reach whatever tracker the Trainer
+    reports to, as `eval_forecast_loss`, `eval_forecast_low`, `eval_forecast_high` (nats/token), `eval_forecast_tokens`,
+    `eval_forecast_tokens_low`, `eval_forecast_tokens_high` (D*; left out where no number of tokens will do) and
+    `eval_forecast_met` (share of what is thinkable in which the criterion is met). Passed to `callbacks=` instead, it
+    shows and stops, but can't log: transformers gives a callback no way to its Trainer.
+
+    Args:
+        law: a law file or a `Law` of such runs, which the run's own evaluations then correct; None for the run's own
+            curve alone. It needs `params_before`, `pruning_rate` and `loss_before`; a file of several laws also
+            `family` or `method`.
+        tokens_per_step: tokens in one optimizer step. Not needed where TrainingArguments.include_num_input_tokens_seen
+            has the Trainer count them.
+        final_tokens: tokens of the whole run; by default those of the Trainer's `max_steps`.
+        criterion: when it is time to stop (`regrow.planning`): `Gain`, `Slope`, `Recovery` or `Target`.
+        stop: stop the run once the criterion is met in a share `confidence` of what is thinkable.
+        level: probability of the intervals.
+        metric: what Trainer calls the held-out loss.
+        show: is given the forecast in one line; prints to stderr by default, None for silence.
+
+    Raises `InputError` for arguments that do not fit each other, and at the start of a run whose tokens can't be known.
+    """
+
+    def __init__(
+        self,
+        law: str | Path | Law | None = None,
+        *,
+        params_before: float | None = None,
+        pruning_rate: float | None = None,
+        loss_before: float | None = None,
+        family: str | None = None,
+        method: str | None = None,
+        tokens_per_step: int | None = None,
+        final_tokens: int | None = None,
+        criterion: Criterion | Budget | None = None,
+        stop: bool = False,
+        confidence: float = 0.8,
+        level: float = 0.9,
+        metric: str = "eval_loss",
+        show: Callable[[str], None] | None = lambda line: print(line, file=sys.stderr),
+    ) -> None:
+        chosen = criterion or Gain()
+        if isinstance(chosen, Budget):
+            raise InputError("a budget is spent, not forecast", where="criterion", hint="use gain, slope or target")
+        for name, value in (("confidence", confidence), ("level", level)):
+            if not 0 < value < 1:
+                raise InputError(f"a {name} of {value:g}", where="forecast", hint="it lies between 0 and 1")
+        for name, count in (("tokens_per_step", tokens_per_step), ("final_tokens", final_tokens)):
+            if count is not None and count < 1:
+                raise InputError(f"{name} is {count}", where="forecast", hint="give a positive count")
+        self.law = select_law(load_laws(law), family, method) if isinstance(law, str | Path) else law
+        self.setting = None if self.law is None else _setting(params_before, pruning_rate, loss_before)
+        self.criterion: Criterion = chosen
+        self.tokens_per_step = tokens_per_step
+        self.final_tokens = final_tokens
+        self.stop = stop
+        self.confidence = confidence
+        self.level = level
+        self.metric = metric
+        self.show = show
+        self.latest: Forecast | None = None
+        self._log: Callable[[dict[str, float]], None] | None = None
+        self._shown: set[str] = set()
+
+    def attach(self, trainer: Trainer) -> RecoveryForecast:
+        """Add this to a Trainer and log through it."""
+        trainer.add_callback(self)
+        self._log = trainer.log
+        return self
+
+    def forecast(self, tokens: list[int], losses: list[float], *, final_tokens: int) -> Forecast:
+        """What is to be said of a run with these evaluations; kept as `latest`."""
+        self.latest = forecast(
+            tokens,
+            losses,
+            final_tokens=final_tokens,
+            criterion=self.criterion,
+            law=self.law,
+            setting=self.setting,
+            level=self.level,
+        )
+        return self.latest
+
+    def new_notes(self, found: Forecast) -> list[str]:
+        """Notes of a forecast that have not been shown yet, each as one line."""
+        if found.final_loss is None:  # they are in its sentence
+            return []
+        new = [note for note in found.notes if note not in self._shown]
+        self._shown.update(new)
+        return [f"forecast: {note}" for note in new]
+
+    @property
+    def is_met(self) -> bool:
+        """Whether the latest forecast says that it is time to stop."""
+        share = None if self.latest is None else self.latest.share_met
+        return share is not None and share >= self.confidence
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if self.tokens_per_step is None and args.include_num_input_tokens_seen == "no":
+            raise InputError(
+                "the run's tokens are not counted",
+                where="RecoveryForecast",
+                hint="give tokens_per_step, or set include_num_input_tokens_seen in the TrainingArguments",
+            )
+        rate = str(getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type))
+        if rate not in CONSTANT_RATES:
+            self._say(
+                state,
+                f"forecast: the learning rate is {rate}, not constant: a loss on the way is above that of a run that "
+                "ends there, so the final loss will be lower than forecast, and the criterion is met later than seen",
+            )
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        points = [
+            (self._tokens(entry["step"], entry.get("num_input_tokens_seen")), float(entry[self.metric]))
+            for entry in state.log_history
+            if self.metric in entry and math.isfinite(entry[self.metric])
+        ]
+        # an evaluation before a resume is in the state once; one by hand after training repeats the last
+        curve = dict(points)
+        step = state.global_step
+        if not curve or not step:
+            return
+        now = self._tokens(step, state.num_input_tokens_seen)
+        final = self.final_tokens or round(now / step * max(state.max_steps, step))
+        found = self.forecast(list(curve), list(curve.values()), final_tokens=final)
+        self._say(state, found.sentence())
+        for note in self.new_notes(found):
+            self._say(state, note)
+        if self._log is not None and found.final_loss is not None:
+            self._log(log_values(found))
+        if self.stop and self.is_met and not control.should_training_stop:
+            control.should_training_stop = True
+            self._say(state, stopping(found))
+
+    def _tokens(self, step: int, seen: float | None) -> int:
+        return step * self.tokens_per_step if self.tokens_per_step else int(seen or 0)
+
+    def _say(self, state: TrainerState, line: str) -> None:
+        if self.show is not None and state.is_world_process_zero:
+            self.show(line)
+
+
+def log_values(found: Forecast) -> dict[str, float]:
+    """A forecast as the numbers that a tracker takes; what is not known is left out."""
+    values = {
+        "loss": found.final_loss,
+        "low": found.final_low,
+        "high": found.final_high,
+        "tokens": found.best_tokens,
+        "tokens_low": found.best_low,
+        "tokens_high": found.best_high,
+        "met": found.share_met,
+    }
+    return {f"eval_forecast_{name}": value for name, value in values.items() if value is not None}
+
+
+def stopping(found: Forecast) -> str:
+    """Why a run stops, in one line."""
+    return f"forecast: stopping at {found.tokens:,} tokens, where {found.because} ({found.share_met:.0%} sure)"
+
+
+def _setting(params_before: float | None, pruning_rate: float | None, loss_before: float | None) -> Setting:
+    given = {"params_before": params_before, "pruning_rate": pruning_rate, "loss_before": loss_before}
+    missing = [name for name, value in given.items() if value is None]
+    if missing:
+        raise InputError(
+            f"no {', '.join(missing)}", where="forecast", hint="a law needs to know which run it speaks of"
+        )
+    size, rate, before = (float(value or 0.0) for value in given.values())
+    if not size >= 1 or not 0 <= rate < 1 or not (math.isfinite(before) and before > 0):
+        raise InputError(
+            f"params_before {size:g}, pruning_rate {rate:g}, loss_before {before:g}",
+            where="forecast",
+            hint="a count, a fraction below 1, and nats/token",
+        )
+    return Setting(params_before=size, pruning_rate=rate, loss_before=before)
