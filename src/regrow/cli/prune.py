@@ -112,6 +112,8 @@ def prune(
     needs_text = spec.needs_calibration and (measured is None or spec.search > 1)
     if given is not None and given.pattern is None:
         needs_text = False
+    # weights that stay are solved again on the text, when they are written
+    needs_text |= spec.refits and not dry_run
     blocks = _calibration_blocks(model, folder, spec, calibration, cache=not no_cache) if needs_text else None
     from regrow.pruning.prune import prune as run
 

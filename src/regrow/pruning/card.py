@@ -29,6 +29,7 @@ _SCORERS = {
     "perplexity": "the loss without each block (Shortened LLaMA, arXiv 2402.02834)",
     "angular": "the angle across consecutive blocks (Gromov et al., arXiv 2403.17887)",
     "activation": "norms of activations (Minitron, arXiv 2407.14679)",
+    "least-squares": "norms of activations (Minitron, arXiv 2407.14679), with down_proj solved again by least squares",
     "wanda": "|weight| times the norm of its input (Wanda, arXiv 2306.11695)",
     "sparsegpt": "SparseGPT (arXiv 2301.00774), which also updates the weights that stay",
     "magnitude": "|weight|",
@@ -201,7 +202,7 @@ def _calibration(calibration: Mapping[str, Any] | None) -> str:
 
 
 def _by_plan(name: str, plan: PrunePlan) -> list[str]:
-    if plan.pattern is not None:
+    if plan.pattern is not None or plan.scorer == "least-squares":
         return ["`regrow_prune.json` in this folder holds what was done, for programs.", ""]
     return [
         "`regrow_prune.json` in this folder names every part that stayed or went; with it no text is needed:",

@@ -23,6 +23,7 @@ from regrow.pruning.calibration import Scores, choose_blocks, weights_fingerprin
 from regrow.pruning.card import CARD, model_card
 from regrow.pruning.depth import drop_blocks, drop_config_blocks
 from regrow.pruning.plan import PrunePlan, outlines
+from regrow.pruning.refit import refit
 from regrow.pruning.scoring import AnyScores, check_scores, decide, measure
 from regrow.pruning.search import search
 from regrow.pruning.semistructured import mask_state, sparse_masks
@@ -68,7 +69,7 @@ def prune(
     folder = Path(path).expanduser()
     tokenizer = load_tokenizer(path) if not folder.is_dir() or has_tokenizer(folder) else None
     tokens = None
-    if calibration is not None and spec.needs_calibration and (scores is None or spec.search > 1):
+    if calibration is not None and spec.needs_calibration and (scores is None or spec.search > 1 or spec.refits):
         tokens = choose_blocks(
             calibration, count=spec.calibration_blocks, length=spec.calibration_length, seed=spec.seed
         )
@@ -82,7 +83,7 @@ def prune(
         scores.save(save_scores)
     if out is None:
         return plan
-    pruned = apply_plan(model, plan, scores if isinstance(scores, Scores) else None)
+    pruned = apply_plan(model, plan, scores if isinstance(scores, Scores) else None, tokens, progress=progress)
     _verify(pruned, plan)
     record = _record(path, spec, plan, tokens, calibration)
     say(f"writing {out}")
@@ -111,7 +112,7 @@ def prune_model(
     Raises `InputError` if the spec cannot be met on this model.
     """
     plan, scores = make_plan(model, spec, calibration, scores=scores, progress=progress)
-    pruned = apply_plan(model, plan, scores if isinstance(scores, Scores) else None)
+    pruned = apply_plan(model, plan, scores if isinstance(scores, Scores) else None, calibration, progress=progress)
     _verify(pruned, plan)
     return pruned, plan
 
@@ -148,8 +149,19 @@ def check_plan(plan: PrunePlan, before: Architecture) -> None:
         )
 
 
-def apply_plan(model: PreTrainedModel, plan: PrunePlan, scores: Scores | None = None) -> PreTrainedModel:
-    """Build the pruned model that a decided plan describes. `scores` serve N:M only: Wanda with, magnitude without."""
+def apply_plan(
+    model: PreTrainedModel,
+    plan: PrunePlan,
+    scores: Scores | None = None,
+    tokens: torch.Tensor | None = None,
+    *,
+    progress: Progress | None = None,
+) -> PreTrainedModel:
+    """Build the pruned model that a decided plan describes.
+
+    `scores` serve N:M only: Wanda with, magnitude without. `tokens` [samples, length] are what `least-squares` solves
+    on; raises `InputError` if it lacks them.
+    """
     state, config = model.state_dict(), model.config.to_dict()
     # the code it names does not come along, and transformers would ask everybody to trust it
     config.pop("auto_map", None)
@@ -165,6 +177,13 @@ def apply_plan(model: PreTrainedModel, plan: PrunePlan, scores: Scores | None = 
     else:
         kept = Kept(hidden=plan.kept_hidden, intermediate=plan.kept_intermediate, kv_heads=plan.kept_kv_heads)
         state = slice_state(state, kept, plan.before)
+        if plan.scorer == "least-squares":
+            if tokens is None:
+                raise InputError(
+                    "least squares need calibration text", where="calibration", hint="give --calibration as well"
+                )
+            for solved in refit(open_stream(model), plan, tokens, progress=progress):
+                state |= solved
         config = narrow_config(config, plan.after)
     return _build(model, config, state)
 

@@ -15,7 +15,7 @@ METHODS = (DEPTH, WIDTH, "2:4")
 #: Scorers per kind of method, the default first. `random` is the baseline every other must beat.
 SCORERS: dict[str, tuple[str, ...]] = {
     DEPTH: ("block-influence", "perplexity", "angular", "random"),
-    WIDTH: ("activation", "random"),
+    WIDTH: ("activation", "least-squares", "random"),
     "N:M": ("wanda", "magnitude"),
 }
 
@@ -178,6 +178,11 @@ class PruneSpec:
     def needs_calibration(self) -> bool:
         """Whether the scorer looks at activations, and so needs text."""
         return self.scorer not in _WITHOUT_TEXT
+
+    @property
+    def refits(self) -> bool:
+        """Whether applying a decided plan reads text too, because weights that stay are solved again."""
+        return self.scorer == "least-squares"
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data, for JSON."""

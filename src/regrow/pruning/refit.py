@@ -1,0 +1,101 @@
+"""Width pruning whose feed-forward layers make up for the neurons that go: `down_proj` solved again by least squares.
+
+With x [intermediate] the neurons' activations on calibration text, W [hidden, intermediate] the dense `down_proj` and K
+the neurons that stay, the new W' [hidden, K] is the one that best gives the dense layer's outputs from what is left,
+
+    minimise  E |W x - W' x_K|^2 + damping * |W' - W_K|^2,    W' = (W G_:K + damping W_K) (G_KK + damping I)^-1,
+
+with G = E x x^T. He et al. 2017 (arXiv 1707.06168, section 3) do so for the channels of convolutions. Blocks are solved
+in order, each on the activations that the pruned and solved blocks before it give.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from regrow.errors import RunFailed
+from regrow.models.layout import block_name
+from regrow.pruning.plan import PrunePlan
+from regrow.pruning.search import NarrowedSource
+from regrow.pruning.stream import BlockStream
+
+#: Share of the mean square activation that is added to the diagonal of G: holds W' near W where the text says little.
+DAMPING = 0.01
+
+
+def refit(
+    stream: BlockStream, plan: PrunePlan, tokens: torch.Tensor, *, progress: Callable[[str], None] | None = None
+) -> Iterator[dict[str, torch.Tensor]]:
+    """Each block's new `down_proj` weight [hidden, intermediate after pruning] by its name, in its stored type.
+
+    Walks tokens [samples, length] through the model, a block in memory at a time, each run twice: once for G, which
+    takes intermediate * intermediate float32, and once with the new weights. Nothing comes of a plan that leaves the
+    feed-forward width whole. Raises `RunFailed` if activations are not finite.
+    """
+    if plan.kept_intermediate is None:
+        return
+    # everything but the neurons is narrowed, so that the activations are those of the pruned model
+    wide = replace(plan, after=plan.after.with_shape(intermediate=plan.before.intermediate), kept_intermediate=None)
+    narrowed = BlockStream(NarrowedSource(stream.source, wide), device=stream.device, dtype=stream.dtype)
+    hidden = narrowed.embed(tokens)
+    for layer, block in narrowed.blocks():
+        name = block_name(layer, "mlp.down_proj.weight")
+        kept = torch.tensor(plan.kept_intermediate[layer], device=narrowed.device)
+        linear = block.mlp.down_proj
+        solved = solve(linear.weight, _gram(narrowed, block, hidden), kept, where=name)
+        stored = solved.to(stream.source.layout[name].dtype)
+        # a zero column is a neuron that is gone; what follows sees the numbers as they are stored
+        linear.weight.zero_()
+        linear.weight[:, kept] = stored.to(linear.weight.dtype)
+        hidden = narrowed.run(block, hidden, out=hidden)
+        if progress:
+            progress(f"least squares: {layer + 1} of {narrowed.layers} blocks")
+        yield {name: stored}
+
+
+def solve(
+    weight: torch.Tensor,
+    gram: torch.Tensor,
+    kept: Sequence[int] | torch.Tensor,
+    *,
+    damping: float = DAMPING,
+    where: str = "least squares",
+) -> torch.Tensor:
+    """W' [out, kept] for weights [out, in] and the G [in, in] of their inputs, float64.
+
+    Raises `RunFailed` if G is not finite, or cannot be solved with at the given damping.
+    """
+    gram, weight = gram.double(), weight.detach().double()
+    kept = torch.as_tensor(kept, device=weight.device)
+    if not gram.isfinite().all():
+        raise RunFailed("the activations are not finite", where=where, hint="the model's weights may be broken")
+    added = damping * gram.diagonal().mean()
+    if added == 0 and damping:
+        # neurons that are silent on all of the text say nothing about their weights
+        return weight[:, kept]
+    system = gram[kept][:, kept]
+    system.diagonal().add_(added)
+    right = (weight @ gram[:, kept]).add_(weight[:, kept], alpha=float(added))
+    lower, failed = torch.linalg.cholesky_ex(system)
+    if failed:
+        raise RunFailed("the least squares have no one solution", where=where, hint="give more calibration text")
+    return torch.cholesky_solve(right.T, lower).T
+
+
+def _gram(stream: BlockStream, block: Any, hidden: torch.Tensor) -> torch.Tensor:
+    """The mean of x x^T [intermediate, intermediate] over what `down_proj` reads, float32."""
+    width = block.mlp.down_proj.in_features
+    total = torch.zeros(width, width, device=stream.device)
+
+    def add(module: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> None:
+        rows = args[0].flatten(0, -2).float()
+        total.addmm_(rows.T, rows, alpha=1 / (hidden.shape[0] * hidden.shape[1]))
+
+    handle = block.mlp.down_proj.register_forward_pre_hook(add)
+    stream.run(block, hidden)
+    handle.remove()
+    return total

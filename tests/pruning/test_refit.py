@@ -1,0 +1,106 @@
+"""Least squares against textbook solutions, and against the models they make."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny_models import FAMILIES, make, tokens
+
+from regrow.errors import InputError, RunFailed
+from regrow.models.layout import block_name
+from regrow.pruning import PruneSpec, calibrate, prune_model
+from regrow.pruning.refit import refit, solve
+from regrow.pruning.stream import open_stream
+
+
+def problem(samples=50, width=12, outputs=7):
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(samples, width, generator=generator, dtype=torch.float64)
+    return inputs, torch.randn(outputs, width, generator=generator, dtype=torch.float64)
+
+
+def test_without_damping_it_is_the_least_squares_solution():
+    inputs, weight = problem()
+    kept = [0, 3, 4, 8, 11]
+    direct = torch.linalg.lstsq(inputs[:, kept], inputs @ weight.T).solution.T
+    torch.testing.assert_close(solve(weight, inputs.T @ inputs, kept, damping=0), direct)
+
+
+def test_damping_is_ridge_towards_the_dense_weights():
+    inputs, weight = problem()
+    kept, gram = [1, 2, 7], inputs.T @ inputs
+    strength = 0.3 * gram.diagonal().mean()
+    # the same problem with the damping as more rows of data
+    rows = torch.cat([inputs[:, kept], strength.sqrt() * torch.eye(3, dtype=torch.float64)])
+    targets = torch.cat([inputs @ weight.T, strength.sqrt() * weight[:, kept].T])
+    direct = torch.linalg.lstsq(rows, targets).solution.T
+    torch.testing.assert_close(solve(weight, gram, kept, damping=0.3), direct)
+    assert torch.equal(solve(weight, torch.zeros(12, 12), kept), weight[:, kept])
+
+
+def test_keeping_every_neuron_changes_nothing():
+    inputs, weight = problem()
+    torch.testing.assert_close(solve(weight, inputs.T @ inputs, range(12)), weight)
+
+
+def test_what_cannot_be_solved_is_said():
+    _, weight = problem()
+    with pytest.raises(RunFailed, match="not finite"):
+        solve(weight, torch.full((12, 12), torch.nan), [1])
+    with pytest.raises(RunFailed, match="no one solution"):
+        solve(weight, torch.zeros(12, 12), [1], damping=0)
+
+
+def outputs_of(model, ids):
+    """What every block's feed-forward layer gives on these tokens, [tokens, hidden] each."""
+    seen = []
+    for block in model.model.layers:
+        block.mlp.register_forward_hook(lambda module, args, output: seen.append(output.flatten(0, 1)))
+    with torch.no_grad():
+        model(input_ids=ids)
+    return seen
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_first_block_is_nearer_to_the_dense_one(family):
+    """Its inputs are the dense model's, so the dense outputs are the target: least squares cannot do worse."""
+    model, ids = make(family), tokens(8, 24)
+    spec = PruneSpec(method="width", shape={"intermediate": 30}, scorer="least-squares")
+    solved, plan = prune_model(model, spec, ids)
+    cut, same = prune_model(model, replace(spec, scorer="activation"), ids)
+    assert same.kept_intermediate == plan.kept_intermediate
+    dense = outputs_of(model, ids)[0]
+    error, plain = ((outputs_of(other, ids)[0] - dense).square().mean() for other in (solved, cut))
+    assert error < 0.9 * plain
+
+
+def test_later_blocks_are_solved_on_what_the_pruned_ones_give():
+    model, ids = make("llama-tied"), tokens(8, 24)
+    spec = PruneSpec(method="width", rate=0.3, scorer="least-squares")
+    solved, plan = prune_model(model, spec, ids)
+    assert plan.after.hidden < plan.before.hidden
+    # block 1's inputs in the pruned model, through the dense neurons of its kept channels
+    seen = {}
+    solved.model.layers[1].post_attention_layernorm.register_forward_hook(
+        lambda module, args, output: seen.update(x=output.flatten(0, 1))
+    )
+    with torch.no_grad():
+        solved(input_ids=ids)
+        mlp, channels = model.model.layers[1].mlp, list(plan.kept_hidden)
+        gate, up = (linear.weight[:, channels] for linear in (mlp.gate_proj, mlp.up_proj))
+        neurons = torch.nn.functional.silu(seen["x"] @ gate.T) * (seen["x"] @ up.T)
+    direct = solve(mlp.down_proj.weight[channels], neurons.T @ neurons, plan.kept_intermediate[1])
+    torch.testing.assert_close(
+        solved.model.layers[1].mlp.down_proj.weight.double(), direct.double(), rtol=1e-3, atol=1e-4
+    )
+    names = [name for part in refit(open_stream(model), plan, ids) for name in part]
+    assert names == [block_name(layer, "mlp.down_proj.weight") for layer in range(4)]
+
+
+def test_text_is_needed_even_with_scores():
+    model, ids = make("llama-tied"), tokens(8, 24)
+    spec = PruneSpec(method="width", rate=0.3, scorer="least-squares")
+    scores = calibrate(model, ids)
+    with pytest.raises(InputError, match="least squares need calibration text"):
+        prune_model(model, spec, None, scores=scores)
+    assert prune_model(model, spec, ids, scores=scores)[1] == prune_model(model, spec, ids)[1]
