@@ -139,7 +139,9 @@ def test_seeds_give_other_orders_and_the_same_seed_the_same_curve(tiny_model, te
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tiny_model, text, tmp_path):
-    with pytest.raises(RunFailed, match=r"is not finite at step \d+ \(\d+ tokens, training blocks \d+, .*lower --lr"):
+    with pytest.raises(
+        RunFailed, match=r"is not finite at step \d+ \(\d+ tokens\), in a batch of .*text.parquet:\d+, .*lower --lr"
+    ):
         post_train(
             str(tiny_model),
             data=str(text),

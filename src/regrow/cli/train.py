@@ -25,6 +25,9 @@ def train(
     lr: Annotated[
         str, typer.Option("--lr", help="Learning rate after warm-up; `auto` takes the rule for the model's size.")
     ] = "auto",
+    lr_probe: Annotated[
+        str | None, typer.Option(help="First try rates around it on so many tokens each, and take the best.")
+    ] = None,
     schedule: Annotated[
         str,
         typer.Option(
@@ -145,6 +148,7 @@ def train(
             loss_before=loss_before,
             family=family,
             teacher=None if teacher is None else find_model(teacher),
+            lr_probe=0 if lr_probe is None else parse_count(lr_probe, what="--lr-probe"),
             resume=resume,
             shard=shard,
             stop=stop,

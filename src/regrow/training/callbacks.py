@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from regrow.data import BlockOrder
+from regrow.data import BlockOrder, Blocks
 from regrow.errors import RunFailed
 from regrow.models.masks import MaskKeeper
 from regrow.runs import CurvePoint, RunWriter
@@ -57,7 +57,7 @@ class CurveCallback(TrainerCallback):
 
     Args:
         writer: the run on disk; None in every process but the main one.
-        order: of the blocks, to name those of a batch that went wrong.
+        blocks, order: of the training text, to name what a batch that went wrong was made of.
         stop: asked after every step; the run saves and ends where it says so.
     """
 
@@ -67,6 +67,7 @@ class CurveCallback(TrainerCallback):
         trainer: PostTrainer,
         reader: Reader,
         writer: RunWriter | None,
+        blocks: Blocks,
         order: BlockOrder,
         average: Average | None = None,
         stop: StopRequest | None = None,
@@ -76,6 +77,7 @@ class CurveCallback(TrainerCallback):
         self.spec: TrainSpec = trainer.spec
         self.reader = reader
         self.writer = writer
+        self.blocks = blocks
         self.order = order
         self.average = average
         self.stop = stop
@@ -157,11 +159,9 @@ class CurveCallback(TrainerCallback):
         if step is None:
             return
         seen = range((step - 1) * self.spec.batch_blocks, step * self.spec.batch_blocks)
-        blocks = sorted(self.order[position] for position in seen)
-        shown = ", ".join(map(str, blocks[:8])) + (", ..." if len(blocks) > 8 else "")
         raise RunFailed(
-            f"the training loss or its gradient is not finite at step {step} ({step * self.spec.batch_tokens} tokens, "
-            f"training blocks {shown})",
+            f"the training loss or its gradient is not finite at step {step} ({step * self.spec.batch_tokens} tokens), "
+            f"in a batch of {_texts(self.blocks, sorted(self.order[position] for position in seen))}",
             where=self.reader.where,
             hint="lower --lr, use --precision fp32 or look at that text, then run again",
         )
@@ -196,6 +196,12 @@ class CurveCallback(TrainerCallback):
         )
         if self.writer is not None:
             self.writer.append(point)
+
+
+def _texts(blocks: Blocks, chosen: list[int]) -> str:
+    """The documents that these training blocks were cut from, or the blocks where that is not known."""
+    names = [f"block {i}" for i in chosen] if blocks.table is None else blocks.documents_of(chosen)
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
 def _learning_rate(kwargs: Mapping[str, Any]) -> float | None:

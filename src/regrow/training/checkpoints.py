@@ -99,6 +99,7 @@ def publish(folder: Path, name: str) -> None:
     if target.exists():  # of a run that went back further than this one and came again
         shutil.rmtree(target)
     os.replace(staged, target)
+    clear_stage(folder)
     _sync(folder)
     for old in checkpoints(folder)[:-KEPT]:
         shutil.rmtree(old, ignore_errors=True)

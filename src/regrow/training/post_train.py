@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import PreTrainedModel
 
 from regrow.data import Blocks, read_blocks, read_split
 from regrow.errors import InputError
 from regrow.evaluation import evaluate
 from regrow.methods import is_masked
-from regrow.models.load import count_nonzero, count_params, load_model, load_tokenizer
+from regrow.models.load import count_nonzero, count_params, has_tokenizer, load_model, load_tokenizer
 from regrow.models.masks import zero_masks
 from regrow.models.save import PRUNE_RECORD
-from regrow.runs import CONTROL, RunRecord
+from regrow.runs import CONTROL, RunRecord, read_run
+from regrow.runs.store import RUN_FILE
 from regrow.training.callbacks import OnProgress
-from regrow.training.run import train_model
+from regrow.training.precision import has_fast_bf16
+from regrow.training.probe import probe_learning_rate
+from regrow.training.processes import processes
+from regrow.training.run import check_fit, train_model
 from regrow.training.signals import StopRequest
 from regrow.training.spec import TrainSpec
 
@@ -60,6 +66,7 @@ def post_train(
     loss_before: float | None = None,
     family: str | None = None,
     teacher: str | None = None,
+    lr_probe: int = 0,
     resume: bool = False,
     cache: bool = True,
     shard: bool = False,
@@ -75,13 +82,17 @@ def post_train(
         family: name under which runs are fitted together; the model type if None.
         teacher: a model to distil from.
         cache: keep the tokenised text for the next run (`regrow.data`).
+        lr_probe: first try rates around the spec's on so many tokens each, and train with the one that does best.
         resume, shard, stop: see `train_model`.
 
     Raises `InputError` where L0 can't be known or the data do not fit, `RunFailed` where training breaks.
     """
     folder = Path(model)
     origin = read_origin(folder)
-    network, tokenizer = load_model(model, dtype=torch.float32), load_tokenizer(model)
+    device = processes().device
+    # a model that is to be shared out may be too large for one device
+    network = load_model(model, dtype=torch.float32, device="cpu" if shard else device)
+    tokenizer = load_tokenizer(model)
     train, held = _blocks(tokenizer, data, held_out, held_out_share, spec, cache)
     original = original or (origin.model if origin and Path(origin.model).is_dir() else None)
     is_control = origin is None and original is None
@@ -91,16 +102,25 @@ def post_train(
             where=str(folder),
             hint="give its folder with --original, or its held-out loss with --loss-before",
         )
+    before = origin.params_before if origin else count_params(network)
     # the original is asked for its size as well, where no record of `regrow prune` holds it
-    reference = network
     if original is not None and (loss_before is None or origin is None):
-        reference = load_model(original, dtype=torch.float32)
-    before = origin.params_before if origin else count_params(reference)
-    if loss_before is None:
-        loss_before = evaluate(reference, held).loss
+        size, loss = _measure(original, held, device)
+        before = origin.params_before if origin else size
+        loss_before = loss if loss_before is None else loss_before
+    elif loss_before is None:
+        loss_before = _measure(model, held, device)[1] if shard else _loss(network, held)
     method = origin.method if origin else (CONTROL if is_control else "other")
     sparse = is_masked(method)
     after = count_nonzero(network) if sparse else count_params(network)
+    masks = zero_masks(network) if sparse else None
+    taught_by = _teacher(teacher, tokenizer, device) if teacher else None
+    found = None
+    if lr_probe:
+        found = _recorded_probe(Path(out)) if resume else None
+        if found is None:
+            found = _probe(network, spec, lr_probe, train, held, masks, taught_by)
+        spec = replace(spec, learning_rate=found["learning_rate"])
     distilled = f"distillation:T={spec.distill_temperature:g},mix={spec.distill_mix:g}"
     asked: dict[str, Any] = {
         "model": model,
@@ -122,7 +142,7 @@ def post_train(
         seed=spec.seed,
         objective=distilled if teacher else "cross-entropy",
         schedule=spec.schedule,
-        details={"model": model},
+        details={"model": model, **({"lr_probe": found} if found else {})},
     )
     return train_model(
         network,
@@ -131,8 +151,8 @@ def post_train(
         train=train,
         held_out=held,
         out=Path(out),
-        masks=zero_masks(network) if sparse else None,
-        teacher=load_model(teacher).eval() if teacher else None,
+        masks=masks,
+        teacher=taught_by,
         tokenizer=tokenizer,
         save_dtype=_saved_dtype(folder),
         resume=resume,
@@ -140,6 +160,58 @@ def post_train(
         stop=stop,
         on_progress=on_progress,
     )
+
+
+def _loss(model: PreTrainedModel, held: Blocks) -> float:
+    state = processes()
+    return evaluate(model, held, share=(state.process_index, state.num_processes)).loss
+
+
+def _measure(model: str, held: Blocks, device: torch.device) -> tuple[int, float]:
+    """Parameters and held-out loss of a model that is needed for nothing else, and so not kept."""
+    reference = load_model(model, dtype=torch.float32, device=device)
+    return count_params(reference), _loss(reference, held)
+
+
+def _teacher(folder: str, tokenizer: Any, device: torch.device) -> PreTrainedModel:
+    """The teacher as it computes: without gradients, in bf16 where that is fast.
+
+    Raises `InputError` if it has a tokenizer of its own with another vocabulary: its logits would name other tokens.
+    """
+    if has_tokenizer(folder) and load_tokenizer(folder).get_vocab() != tokenizer.get_vocab():
+        raise InputError(
+            "the teacher's tokenizer has another vocabulary than the model's",
+            where="--teacher",
+            hint="distillation needs one vocabulary",
+        )
+    dtype = torch.bfloat16 if has_fast_bf16(device) else torch.float32
+    return load_model(folder, dtype=dtype, device=device).requires_grad_(False)
+
+
+def _recorded_probe(out: Path) -> dict[str, Any] | None:
+    """What the probe of an unfinished run found: a second one could find another rate on an accelerator."""
+    return read_run(out).details.get("lr_probe") if (out / RUN_FILE).exists() else None
+
+
+def _probe(
+    network: PreTrainedModel,
+    spec: TrainSpec,
+    tokens: int,
+    train: Blocks,
+    held: Blocks,
+    masks: Mapping[str, torch.Tensor] | None,
+    teacher: PreTrainedModel | None,
+) -> dict[str, Any]:
+    if spec.lora_rank or processes().num_processes > 1:
+        raise InputError(
+            "a rate is probed in one process and for all parameters",
+            where="--lr-probe",
+            hint="probe so first, then give the rate with --lr",
+        )
+    check_fit(network, teacher, spec, train, held)
+    return probe_learning_rate(
+        network, spec=spec, tokens=tokens, train=train, held_out=held, masks=masks, teacher=teacher
+    ).to_dict()
 
 
 def _saved_dtype(folder: Path) -> torch.dtype:

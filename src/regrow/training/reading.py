@@ -16,6 +16,7 @@ from regrow.evaluation import evaluate
 from regrow.models.masks import MaskKeeper
 from regrow.training.lora import adapted_layers, merged
 from regrow.training.processes import add_up, processes
+from regrow.training.sharding import settle
 from regrow.training.spec import TrainSpec
 
 
@@ -49,6 +50,7 @@ class Reader:
         state = processes()
         with _evaluable(model, self.spec):
             loss = evaluate(model, self.held_out, share=(state.process_index, state.num_processes)).loss
+        settle(model)
         if not math.isfinite(loss):
             raise RunFailed(
                 f"the held-out loss is {loss} {at}", where=self.where, hint="lower --lr or use --precision fp32"

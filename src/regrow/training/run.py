@@ -93,7 +93,7 @@ def train_model(
     Raises `InputError` for blocks or a teacher that do not fit the model, `RunFailed` for a non-finite loss, lost
     zeros or a disk that can't be written.
     """
-    _check(model, teacher, spec, train, held_out)
+    check_fit(model, teacher, spec, train, held_out)
     if resume and is_done(out, spec_hash=record.hash):
         return read_run(out)
     state = processes()
@@ -137,6 +137,7 @@ def train_model(
         trainer=trainer,
         reader=reader,
         writer=writer if state.is_main_process else None,
+        blocks=train,
         order=order,
         average=average,
         stop=stop,
@@ -178,9 +179,10 @@ def train_model(
     return on_main(lambda: _finish(writer, plain, weights, tokenizer, save_dtype, masks or {}, out, details))
 
 
-def _check(
+def check_fit(
     model: PreTrainedModel, teacher: PreTrainedModel | None, spec: TrainSpec, train: Blocks, held_out: Blocks
 ) -> None:
+    """Raise `InputError` if the blocks or the teacher do not fit the model."""
     for blocks, what in ((train, "training"), (held_out, "held-out")):
         if blocks.sequence_length != spec.sequence_length:
             raise InputError(f"{what} blocks of {blocks.sequence_length}, not {spec.sequence_length} tokens")
@@ -319,7 +321,6 @@ def _arguments(spec: TrainSpec, out: Path) -> TrainingArguments:
         remove_unused_columns=False,
         dataloader_pin_memory=cuda,
         ddp_find_unused_parameters=False,
-        ddp_broadcast_buffers=False,
         report_to=[],
         disable_tqdm=True,
     )

@@ -20,7 +20,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_state_dict,
 )
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import FSDPModule, fully_shard
 from transformers import PreTrainedModel
 
 from regrow.models.layout import decoder_blocks
@@ -40,6 +40,15 @@ def shard(model: PreTrainedModel) -> PreTrainedModel:
         for name, buffer in module.named_buffers(recurse=False):
             setattr(module, name, buffer.to(state.device))
     return model
+
+
+def settle(model: nn.Module) -> None:
+    """Let go of the whole weights that a forward pass without a backward pass has left behind.
+
+    Until then the model's parameters are copies, and what is written to them is lost.
+    """
+    if isinstance(model, FSDPModule):
+        model.reshard()
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:

@@ -117,6 +117,8 @@ class TrainSpec:
                 where="train spec",
                 hint="a cool-down branches off a constant rate",
             )
+        if 0 < self.cooldown_tokens <= self.batch_tokens:
+            raise InputError("a cool-down of one step cools nothing", where="train spec", hint="give it more tokens")
         if self.cooldown_at and not self.cooldown_tokens:
             raise InputError("cooldown_at without cooldown_tokens", where="train spec", hint="say how long it takes")
         if self.lora_rank < 0 or (self.lora_alpha is not None and not (self.lora_rank and self.lora_alpha > 0)):

@@ -1,0 +1,139 @@
+"""Find a learning rate: train a few thousand tokens at each rate of a grid, from the same start, and take the best.
+
+The rule: the rate with the lowest held-out loss after the last step, the smaller one where two are equal; where the
+best is at an end of the grid, the grid goes on that way, at most three rates more. A short run favours rates that gain
+quickly: over many more tokens a rate near the found one, rather below it, is the safer choice.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from regrow.data import BlockOrder, Blocks
+from regrow.evaluation import evaluate
+from regrow.models.masks import MaskKeeper
+from regrow.training.learning_rate import probe_grid
+from regrow.training.objective import distillation_loss, next_token_loss
+from regrow.training.precision import resolve_precision
+from regrow.training.spec import TrainSpec
+
+#: Rates tried beyond an end of the grid at most.
+FURTHER = 3
+RULE = "lowest held-out loss after the probe's tokens; the smaller rate of equals"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RateProbe:
+    """What a probe tried and found.
+
+    Attributes:
+        learning_rate: the rate it found.
+        tokens: trained on at each rate; not counted as the run's.
+        losses: held-out loss (nats/token) by rate, None where it was not finite; in the order of the rates.
+        loss_start: before any step.
+        rule: how the rate was picked.
+    """
+
+    learning_rate: float
+    tokens: int
+    losses: Mapping[float, float | None]
+    loss_start: float
+    rule: str = RULE
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for a run's record."""
+        return {**asdict(self), "losses": [[rate, loss] for rate, loss in self.losses.items()]}
+
+
+def probe_learning_rate(
+    model: PreTrainedModel,
+    *,
+    spec: TrainSpec,
+    tokens: int,
+    train: Blocks,
+    held_out: Blocks,
+    masks: Mapping[str, torch.Tensor] | None = None,
+    teacher: PreTrainedModel | None = None,
+) -> RateProbe:
+    """Probe around `spec.learning_rate` on the first `tokens` (whole batches) that the run would see.
+
+    The model is left as it was, to the bit. One process.
+    """
+    steps = max(1, math.ceil(tokens / spec.batch_tokens))
+    start = [p.detach().clone() for p in model.parameters()]
+    was_training, loss_start = model.training, evaluate(model, held_out).loss
+
+    def loss_at(rate: float) -> float | None:
+        try:
+            _train(model, replace(spec, learning_rate=rate), steps, train, masks or {}, teacher)
+            loss = evaluate(model, held_out).loss
+        finally:
+            with torch.no_grad():
+                for parameter, value in zip(model.parameters(), start, strict=True):
+                    parameter.copy_(value)
+            model.train(was_training)
+        return loss if math.isfinite(loss) else None
+
+    losses = {rate: loss_at(rate) for rate in probe_grid(spec.learning_rate)}
+    ratio = 2.0
+    for _ in range(FURTHER):
+        best = best_rate(losses)
+        further = {min(losses): best / ratio, max(losses): best * ratio}.get(best)
+        if further is None:
+            break
+        losses[float(f"{further:.3g}")] = loss_at(float(f"{further:.3g}"))
+    return RateProbe(
+        learning_rate=best_rate(losses),
+        tokens=steps * spec.batch_tokens,
+        losses=dict(sorted(losses.items())),
+        loss_start=loss_start,
+    )
+
+
+def best_rate(losses: Mapping[float, float | None]) -> float:
+    """The rate that the rule picks; the smallest one where no loss is finite."""
+    return min(losses, key=lambda rate: (math.inf if losses[rate] is None else losses[rate], rate))
+
+
+def _train(
+    model: PreTrainedModel,
+    spec: TrainSpec,
+    steps: int,
+    train: Blocks,
+    masks: Mapping[str, torch.Tensor],
+    teacher: PreTrainedModel | None,
+) -> None:
+    """The run's first steps at a constant rate after its warm-up."""
+    model.train()
+    device = model.device
+    bf16 = resolve_precision(spec.precision, device) == "bf16"
+    order, keeper = BlockOrder(blocks=len(train), seed=spec.seed), MaskKeeper(model, masks)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=spec.learning_rate, betas=spec.betas, weight_decay=spec.weight_decay, fused=True
+    )
+    micro = spec.micro_batch_blocks or spec.batch_blocks
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = spec.rate_at(step) if step < spec.steps else spec.learning_rate
+        for first in range(0, spec.batch_blocks, micro):
+            positions = range(step * spec.batch_blocks + first, step * spec.batch_blocks + first + micro)
+            ids = torch.tensor(train.tokens[[order[i] for i in positions]], dtype=torch.long, device=device)
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
+                logits = model(input_ids=ids, use_cache=False).logits
+            loss = next_token_loss(logits, ids)
+            if teacher is not None:
+                with torch.no_grad():
+                    target = teacher(input_ids=ids, use_cache=False).logits
+                taught = distillation_loss(logits, target, temperature=spec.distill_temperature)
+                loss = spec.distill_mix * taught + (1 - spec.distill_mix) * loss
+            (loss * micro / spec.batch_blocks).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), spec.max_grad_norm or math.inf)
+        optimizer.step()
+        keeper.apply()
+        optimizer.zero_grad()
