@@ -2,12 +2,13 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import regrow
 
-HEAVY = ("torch", "transformers", "accelerate", "datasets", "ray")
+HEAVY = ("torch", "transformers", "accelerate", "datasets", "ray", "tensorboard", "tensorflow", "wandb")
 LIGHT = (
     "regrow",
     "regrow.arch",
@@ -43,10 +44,23 @@ def test_the_probe_can_fail():
     assert "torch" in loaded_by("import regrow.evaluation")
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["plan", "--help"], ["train", "--help"], ["study", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["plan", "--help"], ["train", "--help"], ["study", "--help"], ["import", "--help"]]
+)
 def test_help_loads_nothing_heavy(arguments):
     code = f"import sys\nsys.argv = ['regrow', *{arguments!r}]\nfrom regrow.cli.main import main\n"
     assert loaded_by(code + "try:\n    main()\nexcept SystemExit as end:\n    assert end.code == 0") == set()
+
+
+@pytest.mark.parametrize(
+    ("log", "loads"),
+    [("run-tracked.wandb", set()), ("wandb_history.csv", set()), ("events.out.tfevents.0", {"tensorboard"})],
+)
+def test_logs_are_read_without_what_wrote_them(log, loads):
+    path = Path(__file__).parents[1] / "examples" / "logs" / "formats" / log
+    about = "run='r', family='f', method='depth', params_before=2, params_after=1, loss_before=3.9"
+    code = f"from regrow import ImportSpec, import_log\nimport_log({str(path)!r}, ImportSpec({about}))"
+    assert loaded_by(code) == loads
 
 
 @pytest.mark.parametrize("command", ["plan", "predict"])

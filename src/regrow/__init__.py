@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from regrow.pruning.spec import PruneSpec
     from regrow.report import write_report
     from regrow.runs import RunRecord, from_table, read_runs, to_table
+    from regrow.runs.importers import ImportSpec, import_log, import_manifest
     from regrow.study import StudySpec, run_study
     from regrow.training.forecast import RecoveryForecast
     from regrow.training.post_train import post_train
@@ -35,6 +36,7 @@ _HOMES = {
     "regrow.pruning.spec": ("PruneSpec",),
     "regrow.report": ("write_report",),
     "regrow.runs": ("RunRecord", "from_table", "read_runs", "to_table"),
+    "regrow.runs.importers": ("ImportSpec", "import_log", "import_manifest"),
     "regrow.study": ("StudySpec", "run_study"),
     "regrow.training.forecast": ("RecoveryForecast",),
     "regrow.training.post_train": ("post_train",),
@@ -48,6 +50,7 @@ __all__ = [
     "Comparison",
     "DesignModel",
     "DesignSpec",
+    "ImportSpec",
     "InputError",
     "Law",
     "Plan",
@@ -66,6 +69,8 @@ __all__ = [
     "find_architecture",
     "fit",
     "from_table",
+    "import_log",
+    "import_manifest",
     "load_laws",
     "plan",
     "post_train",

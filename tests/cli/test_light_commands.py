@@ -229,11 +229,13 @@ def test_imports_that_cannot_be_trusted(regrow, tmp_path):
     ask = ("--as", "trainer-state", *META, "--out", tmp_path / "run")
     one_line_error(regrow("import", trainer_state(tmp_path, steps), *ask), "--tokens-per-step")
     only_train = trainer_state(tmp_path, [{"step": 10, "loss": 2.9}])
-    one_line_error(regrow("import", only_train, *ask, "--tokens-per-step", "1k"), "no column 'eval_loss'")
+    one_line_error(regrow("import", only_train, *ask, "--tokens-per-step", "1k"), "no held-out loss")
     perplexities = trainer_state(tmp_path, [{"step": 10, "eval_loss": 290.0}])
     one_line_error(regrow("import", perplexities, *ask, "--tokens-per-step", "1k"), "not nats per token")
     one_line_error(regrow("import", tmp_path / "nowhere", *ask), "no such file")
-    one_line_error(regrow("import", trainer_state(tmp_path, steps), "--as", "wandb", *META, "--out", "x"), "wandb-csv")
+    one_line_error(
+        regrow("import", trainer_state(tmp_path, steps), "--as", "wandb-cvs", *META, "--out", "x"), "wandb-csv"
+    )
     (tmp_path / "bad.json").write_text("[]")
     one_line_error(regrow("import", tmp_path / "bad.json", *ask), "not a trainer_state.json")
 
@@ -245,4 +247,4 @@ def test_csv_logs_with_their_own_column_names(regrow, tmp_path):
         *("import", log, "--as", "csv", *META, "--loss-column", "val", "--tokens-column", "seen"),
         *("--out", tmp_path / "run", "--json"),
     )
-    assert done.json["runs"] == [{"run": "run", "points": 2}]
+    assert [(run["run"], run["points"]) for run in done.json["runs"]] == [("run", 2)]

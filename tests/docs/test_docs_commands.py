@@ -1,7 +1,7 @@
-"""docs/plan.md does what it says: every command of its console blocks is run, and what it prints is compared.
+"""Pages do what they say: every command of their console blocks is run, and what it prints is compared.
 
 Words must be the same. Numbers may differ by a twentieth of themselves, as bootstrap refits depend on the machine in
-their last digits. `REGROW_UPDATE_DOCS=1 pytest tests/planning/test_docs_plan.py` writes what is printed into the page.
+their last digits. `REGROW_UPDATE_DOCS=1 pytest tests/docs/test_docs_commands.py` writes what is printed into the pages.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "plan.md"
+#: Pages and the fewest commands that each runs.
+PAGES = {"plan.md": 6, "import.md": 11}
 _NUMBER = re.compile(r"\d[\d,]*\.?\d*(?:e[+-]?\d+)?")
 _TOLERANCE = 0.05
 
@@ -45,15 +46,17 @@ def test_the_comparison_can_fail() -> None:
     assert words(block[1]) == ["stop", "at", "#M", "tokens", "(#", "to", "#)"]
 
 
-def test_every_command_of_the_page_prints_what_the_page_says(monkeypatch, capsys, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", PAGES)
+def test_every_command_of_a_page_prints_what_the_page_says(name, monkeypatch, capsys, tmp_path: Path) -> None:
     from regrow.cli.main import main
 
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     (tmp_path / "src").symlink_to(ROOT / "src")
     monkeypatch.chdir(tmp_path)
-    page = PAGE.read_text()
+    path = ROOT / "docs" / name
+    page = path.read_text()
     commands = blocks(page)
-    assert len(commands) >= 6
+    assert len(commands) >= PAGES[name]
     for command, said in commands:
         monkeypatch.setattr("sys.argv", shlex.split(command.replace("\\\n", " ")))
         with pytest.raises(SystemExit) as end:
@@ -66,5 +69,5 @@ def test_every_command_of_the_page_prints_what_the_page_says(monkeypatch, capsys
             continue
         assert words(printed) == words(said), command
         assert numbers(printed) == pytest.approx(numbers(said), rel=_TOLERANCE), command
-    if page != PAGE.read_text():
-        PAGE.write_text(page)
+    if page != path.read_text():
+        path.write_text(page)

@@ -1,0 +1,96 @@
+"""The formats that can be imported: each has a name, a test on content and a reader, in a module of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from regrow.errors import InputError, one_of
+from regrow.runs.importers import (
+    llama_factory,
+    megatron,
+    nemo,
+    tables,
+    tensorboard,
+    torchtitan,
+    trainer_state,
+    wandb_history,
+    wandb_run,
+)
+from regrow.runs.importers.history import History
+
+#: How much of a file is looked at to recognise it.
+_HEAD = 65536
+
+
+@dataclass(frozen=True, kw_only=True)
+class Format:
+    """One format.
+
+    Attributes:
+        name: as `--as` takes it.
+        what: for messages, `a trainer_state.json`.
+        recognise: whether a path (file or folder) with these first bytes (b"" for a folder) is of it.
+        read: the history in it; raises `InputError` if it is not of the format.
+    """
+
+    name: str
+    what: str
+    recognise: Callable[[Path, bytes], bool]
+    read: Callable[[Path], History]
+
+
+#: In the order in which they are tried: the particular before the general.
+_ALL = tuple(
+    Format(name=name, what=what, recognise=recognise, read=read)
+    for name, what, recognise, read in (
+        ("trainer-state", "a trainer_state.json", trainer_state.recognise, trainer_state.read),
+        ("llama-factory", "LLaMA-Factory's trainer_log.jsonl", llama_factory.recognise, llama_factory.read),
+        ("tensorboard", "TensorBoard event files", tensorboard.recognise, tensorboard.read),
+        ("wandb-run", "a W&B run file", wandb_run.recognise, wandb_run.read),
+        ("wandb-csv", "a W&B history in CSV", wandb_history.recognise_csv, wandb_history.read_csv),
+        ("wandb-parquet", "a W&B history in Parquet", wandb_history.recognise_parquet, wandb_history.read_parquet),
+        ("torchtitan", "a torchtitan log", torchtitan.recognise, torchtitan.read),
+        ("megatron", "a Megatron-LM log", megatron.recognise, megatron.read),
+        ("nemo", "a NeMo log", nemo.recognise, nemo.read),
+        ("parquet", "a Parquet table", tables.recognise_parquet, tables.read_parquet),
+        ("jsonl", "a table in JSON lines", tables.recognise_jsonl, tables.read_jsonl),
+        ("csv", "a CSV table", tables.recognise_csv, tables.read_csv),
+    )
+)
+_BY_NAME = {format.name: format for format in _ALL}
+FORMATS = tuple(_BY_NAME)
+#: Tools that write one of the formats.
+_ALIASES = {"axolotl": "trainer-state", "trainer": "trainer-state"}
+
+
+def find_format(path: Path, name: str | None) -> Format:
+    """The format called `name`, or that of the content.
+
+    Raises `InputError` for an unknown name (with the nearest one), a path that is not there, an empty file, or content
+    that is of no format.
+    """
+    if name is not None:
+        name = _ALIASES.get(name, name)
+        one_of(name, FORMATS, what="log format", where="--as")
+    try:
+        head = b"" if path.is_dir() else _head(path)
+    except FileNotFoundError:
+        raise InputError("no such file or folder", where=str(path), hint="give a log") from None
+    except OSError as error:
+        raise InputError(f"can't be read ({error.strerror or error})", where=str(path)) from None
+    if path.is_file() and not head.strip():
+        raise InputError("the file is empty", where=str(path), hint="give a log with held-out losses")
+    if name is not None:
+        return _BY_NAME[name]
+    found = next((format for format in _ALL if format.recognise(path, head)), None)
+    if found is None:
+        kind = "no log in this folder" if path.is_dir() else "not a log of a known format"
+        raise InputError(kind, where=str(path), hint=f"give a file, or say which it is: --as {', '.join(FORMATS)}")
+    return found
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as stream:
+        return stream.read(_HEAD)

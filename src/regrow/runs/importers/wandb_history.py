@@ -1,0 +1,63 @@
+"""A W&B history, exported to CSV or Parquet.
+
+Two shapes: the history table (`run.history()`, `run.scan_history()`, or the Parquet files of a run's history artifact),
+with `_step`, `_runtime` and `_timestamp` beside what was logged; and a chart's "Export CSV", whose columns are an x
+axis and, for each line, `NAME - METRIC`, `NAME - METRIC__MIN` and `__MAX` (wandb/wandb#5349). `_step` counts log calls,
+so it is not taken for optimizer steps unless --step-column says so.
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from regrow.errors import InputError
+from regrow.runs.importers.history import History
+from regrow.runs.importers.tables import csv_table, from_table, parquet_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_OWN = ("_step", "_runtime", "_timestamp")
+
+
+def recognise_csv(path: Path, head: bytes) -> bool:
+    names = next(csv.reader([head.decode("utf-8", errors="replace").split("\n", 1)[0]]), [])
+    return bool(set(_OWN) & set(names)) or any(name.strip().endswith("__MIN") for name in names)
+
+
+def recognise_parquet(path: Path, head: bytes) -> bool:
+    import pyarrow
+    import pyarrow.parquet
+
+    if head[:4] != b"PAR1":
+        return False
+    try:
+        return bool(set(_OWN) & set(pyarrow.parquet.read_schema(path).names))
+    except (OSError, pyarrow.ArrowInvalid):
+        return False
+
+
+def read_csv(path: Path) -> History:
+    return _history(csv_table(path), path)
+
+
+def read_parquet(path: Path) -> History:
+    return _history(parquet_table(path), path)
+
+
+def _history(table: pd.DataFrame, path: Path) -> History:
+    names = [str(name) for name in table.columns]
+    chart = any(name.endswith("__MIN") for name in names)
+    if not chart and not set(_OWN) & set(names):
+        raise InputError(
+            "not a W&B history: neither _step nor NAME - METRIC__MIN",
+            where=str(path),
+            hint="--as csv reads it",
+        )
+    if chart:
+        table = table[[name for name in names if not name.endswith(("__MIN", "__MAX"))]]
+    elif "_step" in names:
+        table = table.sort_values("_step", kind="stable")
+    return from_table(table, str(path))
