@@ -124,8 +124,8 @@ def import_logs(
         alike.setdefault("; ".join(record.details["import_notes"]), []).append(record.run)
         many = "checkpoint" if len(record.curve) == 1 else "checkpoints"
         typer.echo(f"{record.run}: {len(record.curve)} {many} up to {record.curve[-1].tokens:,} tokens")
-    for notes, runs in alike.items():
-        typer.echo(f"{runs[0] if len(runs) == 1 else f'{len(runs)} runs'}: {notes}", err=True)
+    for notes, names in alike.items():
+        typer.echo(f"{names[0] if len(names) == 1 else f'{len(names)} runs'}: {notes}", err=True)
 
 
 def _names(logs: list[str]) -> list[str]:
