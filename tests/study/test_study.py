@@ -7,6 +7,7 @@ import pytest
 
 from regrow.errors import InputError
 from regrow.runs import read_runs
+from regrow.runs.locks import LOCK_FILE, hold
 from regrow.study import StudySpec, missing_cells, run_study
 from regrow.study.plan import run_folder
 
@@ -67,6 +68,23 @@ def test_a_study_file_is_read_and_checked(tiny_model, tmp_path):
     assert {c.train.learning_rate for c in found.cells()} == {2e-3}
 
 
+def test_yaml_reads_numbers_as_people_write_them(tmp_path):
+    path = tmp_path / "study.yaml"
+    path.write_text(
+        "models: tiny-llama-0.2m\nfamily: f\nmethods: [depth, 2:4]\nrates: 0.25\nrates_by_method: {depth: [0.17]}\n"
+        "scorers: {2:4: magnitude}\nbudget: {tokens: 1M}\n"
+        "train: {tokens: 100k, batch_tokens: 1k, sequence_length: 250, learning_rate: 6e-4, eval_at: linear:4}\n"
+        "train_by_model: {tiny-llama-0.2m: {learning_rate: 1e-3, eval_at: [50k, 100k]}}\n"
+    )
+    found = StudySpec.from_yaml(path)
+    assert found.methods == ("depth", "2:4")
+    assert found.scorers == {"2:4": "magnitude"}
+    assert (found.train.learning_rate, found.train.eval_at) == (6e-4, (25_000, 50_000, 75_000, 100_000))
+    assert {c.train.eval_at for c in found.cells()} == {(50_000, 100_000)}
+    assert {c.train.learning_rate for c in found.cells()} == {1e-3}
+    assert found.budget.tokens == 1_000_000
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [
@@ -77,6 +95,18 @@ def test_a_study_file_is_read_and_checked(tiny_model, tmp_path):
         ("models: [a]\nfamily: x\ntrain: {tokens: 10}\ntrain_by_model: {b: {}}", "unknown model 'b'"),
         ("models: [a]\nfamily: x\ntrain: {tokens: ten}", "not a positive number"),
         ("just text", "not a mapping"),
+        ("models: [a]\nfamily: x\ntrain: 10k", "train: '10k' is not a mapping"),
+        ("models: [a]\nfamily: x\ntrain: {learning_rate: 1.0e-3}", "train: tokens missing"),
+        ("models: [a]\nfamily: x\ntrain: {tokens: 10, learning_rate: fast}", "learning_rate: 'fast' is not a number"),
+        ("models: [a]\nfamily: x\ntrain: {tokens: 1.5}", "tokens: 1.5 is not a whole number"),
+        ("models: [a]\nfamily: x\ntrain: {tokens: 10, eval_at: [some]}", "eval_at: 'some' is not a positive number"),
+        ("models: [a]\nfamily: x\nrates: [low]\ntrain: {tokens: 10}", "rates: 'low' is not a number"),
+        ("models: [a]\nfamily: x\nseeds: [0.5]\ntrain: {tokens: 10}", "seeds: 0.5 is not a number"),
+        ("models: [a]\nfamily: x\nseeds: [1, 1]\ntrain: {tokens: 10}", "1 is named twice"),
+        ("models: [a]\nfamily: x\nscorers: [wanda]\ntrain: {tokens: 10}", "scorers: .* is not a mapping"),
+        ("models: [a]\nfamily: x\nobjectives: [distilation]\ntrain: {tokens: 10}", "did you mean 'distillation'"),
+        ("models: [a]\nfamily: x\nmethods: []\ncontrols: false\ntrain: {tokens: 10}", "nothing to run"),
+        ("models: [a]\nfamily: x\nbudget: {tokns: 1}\ntrain: {tokens: 10}", "budget: unknown key 'tokns'"),
         ("models: [a", "not a YAML file"),
     ],
 )
@@ -90,3 +120,30 @@ def test_study_files_that_cannot_be(tmp_path, content, says):
 def test_cells_that_cannot_be(tiny_model, text, changes):
     with pytest.raises(InputError):
         small_study(tiny_model, text, **changes).cells()
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"data": "nowhere.txt"}, "study, data: no such file or folder: nowhere.txt"),
+        ({"held_out": "nowhere.txt"}, "study, held_out: no such file or folder: nowhere.txt"),
+        ({"models": ("./nowhere",)}, "./nowhere: no such model folder"),
+        ({"rates": (0.9,)}, r"model, depth: no shape of this model reaches rate 0.9.*; nearest rates: 0\.\d+"),
+        ({"methods": ("width",), "rates": (0.999,)}, "model, width: no shape .* nearest rates"),
+        ({"methods": ("5:7",)}, "model, N:M: the input dimension .* does not divide into groups of 7"),
+        ({"objectives": ("distillation:Llama-3.1-8B",)}, "the teacher Llama-3.1-8B has 128256 entries, .* has 2048"),
+    ],
+)
+def test_what_cannot_be_run_is_found_before_anything_runs(tiny_model, text, tmp_path, changes, says):
+    with pytest.raises(InputError, match=says):
+        run_study(small_study(tiny_model, text, **changes), tmp_path)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_second_study_in_the_folder_is_refused(tiny_model, text, tmp_path):
+    asked = small_study(tiny_model, text)
+    with (
+        hold(tmp_path / LOCK_FILE, what="", hint=""),
+        pytest.raises(InputError, match="another study is running in this folder \\(process"),
+    ):
+        run_study(asked, tmp_path)

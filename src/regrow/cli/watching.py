@@ -67,10 +67,12 @@ class _Watch:
             self.errors[cell.name] = error
         if self._thread is None or error is not None:
             state = cell_state(cell, run_folder(cell, self.out))
-            told = f"failed: {error}" if error else f"loss {number(state.loss, '.4f')}, {_speed(state)}"
+            told, then = f"failed: {error}", ""
             asked = sum(c.state != "done" for c in self.cells)
-            left = self._seconds_left(self._states())
-            then = f", {duration(left)} left" if left and self.count < asked else ""
+            if error is None:
+                told = f"loss {number(state.loss, '.4f')}, {_speed(state)}"
+                left = self._seconds_left(self._states())
+                then = f", {duration(left)} left" if left and self.count < asked else ""
             self.console.print(f"{self.count}/{asked} {cell.name}: {told}{then}", markup=False, soft_wrap=True)
 
     def stop(self) -> None:

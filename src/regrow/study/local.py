@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from regrow.errors import InputError
 from regrow.study.cells import Cell
 from regrow.study.engine import Job
 
@@ -94,6 +96,8 @@ class LocalEngine:
         return share
 
     def run(self, jobs: Sequence[Job]) -> Iterator[tuple[Cell, str | None]]:
+        if importlib.util.find_spec("torch") is None:
+            raise InputError("training needs torch", hint="pip install 'regrow[train]'")
         waiting = deque((job, 0) for job in jobs)
         doing: dict[Connection, tuple[Job, int]] = {}
         try:

@@ -145,11 +145,16 @@ def plan_study(spec: StudySpec, out: Path, *, engine: Engine | None = None) -> S
         replace(_cell_plan(cell, out, shapes[cell.model]), seed_rank=i % len(spec.seeds))
         for i, cell in enumerate(spec.cells())
     ]
-    cells, timing = _with_times(cells, out, engine, shapes)
-    said = None
+    said = timing = None
+    # a budget that needs no times refuses before the hardware is tried
+    late = spec.budget is not None and spec.budget.hours is not None
+    if late:
+        cells, timing = _with_times(cells, out, engine, shapes)
     if spec.budget is not None:
         names, said = _chosen_before(spec.budget, cells, out) or within(spec.budget, cells)
         cells = [replace(cell, chosen=cell.cell.name in names) for cell in cells]
+    if not late:
+        cells, timing = _with_times(cells, out, engine, shapes)
     return StudyPlan(
         cells=tuple(cells),
         workers=None if engine is None else engine.workers,

@@ -1,0 +1,167 @@
+"""`regrow study`: the plan first, what it did after, bad input in one line; others look on while it runs."""
+
+import io
+import os
+import subprocess
+import sys
+
+import pytest
+from rich.console import Console
+
+from regrow.cli import watching
+from regrow.laws.simulate import simulate
+from regrow.runs import CurvePoint, RunWriter
+from regrow.study import StudySpec
+from regrow.study.plan import run_folder
+
+from .conftest import TRUTH, one_line_error
+
+STUDY = (
+    "models: [tiny-llama-0.2m, tiny-llama-0.3m]\nfamily: sim\nmethods: [depth]\nrates: [0.17, 0.25, 0.33]\n"
+    "train: {tokens: 10k, batch_tokens: 1024}\n"
+)
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "study.yaml"
+    path.write_text(STUDY)
+    return path
+
+
+class Engine:
+    """Runs cells by writing curves of a known law; every run but the last of its list is finished."""
+
+    name = "simulated"
+    workers = 2
+
+    def __init__(self, unfinished: int = 0) -> None:
+        self.unfinished = unfinished
+
+    def probe(self, cells):
+        return [1e9] * len(cells)
+
+    def run(self, jobs):
+        losses = {1e6: 3.6, 2e6: 3.4}
+        runs = simulate(
+            TRUTH,
+            sizes=(1e6, 2e6),
+            rates=(0.17, 0.25, 0.33),
+            tokens=[1e3 * 1.6**i for i in range(6)],
+            loss_before=lambda n: losses[n],
+            seed=0,
+        )
+        pruned = [job for job in jobs if job.cell.prune]
+        for job, run in zip(pruned, runs, strict=False):
+            record = {**vars(run), "run": job.cell.name, "spec": job.cell.spec, "curve": (), "status": "running"}
+            writer = RunWriter.open(job.out, type(run)(**record))
+            points = run.curve[:1] if job in pruned[len(pruned) - self.unfinished :] else run.curve
+            for point in points:
+                writer.append(CurvePoint(tokens=point.tokens, loss=point.loss, seconds=point.tokens / 1e3))
+            if points is run.curve:
+                writer.finish(details={"tokens_per_second": 1e3})
+                yield job.cell, None
+        for job in pruned[len(pruned) - self.unfinished :] if self.unfinished else ():
+            yield job.cell, "its worker process died"
+
+    def close(self):
+        pass
+
+
+def test_fit_list_and_show_work_on_what_has_finished(regrow, file, tmp_path):
+    out = tmp_path / "out"
+    spec = StudySpec.from_yaml(file)
+    seen = []
+
+    def look(cell, error):
+        if len(seen) < 5:
+            seen.append(regrow("runs", "list", out, "--json").json["runs"])
+        if error is not None:  # five of six runs are finished, the last has begun
+            fitted = regrow("fit", out, "--json")
+            assert fitted.code == 0, fitted.err
+            assert fitted.json["laws"][0]["n_runs"] == 5
+            assert "warning: left out, not finished: 1 of 6 runs" in fitted.err
+            assert regrow("runs", "show", run_folder(cell, out), "--json").json["status"] == "running"
+
+    from regrow.study import run_study
+
+    done = run_study(spec, out, engine=Engine(unfinished=1), on_cell=look)
+    assert len(done.failed) == 1
+    assert [len(runs) for runs in seen] == [1, 2, 3, 4, 5]
+
+
+def test_a_watched_study_tells_its_plan_and_a_line_a_cell(file, tmp_path, monkeypatch):
+    text = io.StringIO()
+    monkeypatch.setattr(watching, "console", lambda: Console(file=text, width=200))
+    watching.run_watched(StudySpec.from_yaml(file), tmp_path / "out", engine=Engine(unfinished=1))
+    lines = text.getvalue().splitlines()
+    assert lines[0].startswith("8 cells, 8 to run: 81.9k tokens, ")
+    assert lines[1].startswith("about ")
+    assert "on 2 workers, from a try of a second just now" in lines[1]
+    assert "on disk when all are done" in lines[2]
+    told = [line for line in lines if line.split("/")[0].isdigit()]
+    assert len(told) == 6
+    assert "1k tokens/s" in told[0]
+    assert told[-1].endswith("failed: its worker process died")
+
+
+def test_a_terminal_shows_a_live_table(file, tmp_path, monkeypatch):
+    text = io.StringIO()
+    monkeypatch.setattr(watching, "console", lambda: Console(file=text, width=160, height=40, force_terminal=True))
+    watching.run_watched(StudySpec.from_yaml(file), tmp_path / "out", engine=Engine(unfinished=1))
+    shown = text.getvalue()
+    assert "tiny-llama-0.2m-depth-0.17" in shown
+    for column in ("state", "tokens", "loss", "tokens/s", "left"):
+        assert column in shown
+
+
+@pytest.mark.parametrize(("seconds", "says"), [(41.2, "41 s"), (700, "12 min"), (9000, "2.5 h"), (200_000, "2.3 days")])
+def test_durations(seconds, says):
+    assert watching.duration(seconds) == says
+
+
+@pytest.mark.parametrize(
+    ("line", "options", "says"),
+    [
+        ("objectivs: [distillation]", (), "did you mean 'objectives'"),
+        ("data: nowhere.txt", (), "no such file or folder: nowhere.txt"),
+        ("rates_by_method: {depth: [0.97]}", (), "tiny-llama-0.2m, depth: no shape of this model reaches rate 0.97"),
+        ("", ("--workers", 0), "--workers: 0 workers"),
+        ("", ("--engine", "lokal"), "did you mean 'local'"),
+        ("", ("--address", "auto"), "add --engine ray"),
+        ("budget: {tokens: 1k}", (), "cost 81.9k tokens of at most 1k tokens"),
+    ],
+)
+def test_bad_input_is_one_line(regrow, file, tmp_path, line, options, says):
+    file.write_text(STUDY + line + "\n")
+    done = regrow("study", file, "--out", tmp_path / "out", *options)
+    one_line_error(done, says)
+    assert not (tmp_path / "out" / "runs").exists()
+
+
+def test_of_two_studies_in_one_folder_the_second_is_refused(regrow, file, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    code = (
+        "import sys, time; from pathlib import Path; from regrow.runs.locks import hold\n"
+        f"with hold(Path({str(out / '.lock')!r}), what='', hint=''):\n    print('held', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout is not None
+        first.stdout.readline()
+        one_line_error(regrow("study", file, "--out", out), f"{out}: another study is running", f"process {first.pid}")
+        first.kill()
+
+
+def test_a_dry_run_shows_every_cell_and_writes_nothing(regrow, file, tmp_path, monkeypatch):
+    monkeypatch.setattr("regrow.study.engine.make_engine", lambda *a, **k: Engine())
+    done = regrow("study", file, "--out", tmp_path / "out", "--dry-run")
+    assert done.code == 0, done.err
+    assert done.out.count("tiny-llama-0.3m-depth") == 3
+    assert "waiting" in done.out
+    assert not os.path.exists(tmp_path / "out")
+    shown = regrow("study", file, "--out", tmp_path / "out", "--dry-run", "--json").json
+    assert shown["missing"][0].startswith("tiny-llama-0.3m-control")  # most work first
+    assert shown["tokens"] == 8 * 10240
+    assert shown["seconds"] > 0
+    assert {row["state"] for row in shown["plan"]} == {"waiting"}
