@@ -121,6 +121,9 @@ def test_folders_and_manifests_that_are_refused(regrow, tmp_path):
         one_line_error(regrow("import", tmp_path / "empty", "--as", kind, *META, *out), str(tmp_path / "empty"))
     one_line_error(regrow("import", "--manifest", tmp_path / "no.csv", *out), "no such file")
     one_line_error(regrow("import", tmp_path, "--manifest", tmp_path / "no.csv", *out), "--manifest and LOG together")
+    for option in (("--unit", "bits"), ("--merge",), ("--as", "csv"), ("--resets", "continue")):
+        asked = regrow("import", "--manifest", LOGS / "manifest.csv", *option, *out)
+        one_line_error(asked, f"--manifest and {option[0]} together")
     one_line_error(regrow("import", *META, *out), "no log to import")
     one_line_error(regrow("import", tmp_path, "--family", "f", *out), "--method, --params-before")
     shutil.copytree(LOGS, tmp_path / "logs")

@@ -71,25 +71,37 @@ def import_logs(
         "params_after": params_after,
         "loss_before": loss_before,
     }
+    more: dict[str, Any] = {
+        "as": kind,
+        "unit": unit,
+        "bytes_per_token": bytes_per_token,
+        "tokens_per_step": tokens_per_step,
+        "sequence_length": sequence_length,
+        "loss_column": loss_column,
+        "tokens_column": tokens_column,
+        "step_column": step_column,
+        "rate": rate,
+        "seed": seed,
+        "merge": merge or None,
+        "train_loss": train_loss or None,
+        "resets": None if resets == "resume" else resets,
+    }
     records: list[RunRecord] = []
     if manifest is not None:
-        given = [name for name, value in about.items() if value is not None]
-        if logs or given:
-            raise InputError(
-                f"--manifest and {'LOG' if logs else '--' + given[0].replace('_', '-')} together",
-                hint="the manifest says it for each run",
-            )
+        given = ["LOG"] if logs else [_option(name) for name, value in {**about, **more}.items() if value is not None]
+        if given:
+            raise InputError(f"--manifest and {given[0]} together", hint="the manifest says it for each run")
         records = import_manifest(manifest)
     else:
         if not logs:
             raise InputError("no log to import", hint="name one, or give --manifest")
-        missing = [f"--{name.replace('_', '-')}" for name, value in about.items() if value is None]
+        missing = [_option(name) for name, value in about.items() if value is None]
         if missing:
             raise InputError(f"{', '.join(missing)} missing", hint="a log does not say it")
         for name in ("params_before", "params_after"):
-            about[name] = parse_count(about[name], what=f"--{name.replace('_', '-')}")
+            about[name] = parse_count(about[name], what=_option(name))
         for name, text in (("tokens_per_step", tokens_per_step), ("sequence_length", sequence_length)):
-            about[name] = None if text is None else parse_count(text, what=f"--{name.replace('_', '-')}")
+            about[name] = None if text is None else parse_count(text, what=_option(name))
         groups = [logs] if merge else [[log] for log in logs]
         names = [Path(out).name] if len(groups) == 1 else _names(logs)
         for name, group in zip(names, groups, strict=True):
@@ -126,6 +138,10 @@ def import_logs(
         typer.echo(f"{record.run}: {len(record.curve)} {many} up to {record.curve[-1].tokens:,} tokens")
     for notes, names in alike.items():
         typer.echo(f"{names[0] if len(names) == 1 else f'{len(names)} runs'}: {notes}", err=True)
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _names(logs: list[str]) -> list[str]:

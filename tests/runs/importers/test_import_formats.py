@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 
 import pandas as pd
@@ -243,6 +244,30 @@ def test_a_log_of_another_format_is_refused_by_each(kind, tmp_path):
     assert str(path) in str(refused.value)
     with pytest.raises(InputError, match="not a log of a known format"):
         import_log(path, spec())
+
+
+def test_logs_that_broke_are_read_or_refused_and_nothing_else(tmp_path):
+    """Bytes changed, cut out and put in at random: a run with rising tokens, or one line that says what is wrong."""
+    rng = random.Random(0)
+    files = [TRACKED, *(path for path in FORMATS.iterdir() if path.name != "README.md")]
+    outcomes = set()
+    for _ in range(200):
+        content = bytearray(rng.choice(files).read_bytes())
+        for _ in range(rng.choice([1, 10, 50])):
+            at = rng.randrange(len(content))
+            if rng.random() < 0.5:
+                content[at] = rng.randrange(256)
+            else:
+                content[at : at + rng.randrange(30)] = rng.choice([b"", b"nan", b"-1", b"null", b"\r", b",", b"\0"])
+        (tmp_path / "log").write_bytes(content)
+        kind = rng.choice([None, None, *NAMES])
+        try:
+            record = import_log(tmp_path / "log", spec(**BEFORE, tokens_per_step=10, sequence_length=8, format=kind))
+            assert [p.tokens for p in record.curve] == sorted({p.tokens for p in record.curve})
+            outcomes.add("read")
+        except InputError:
+            outcomes.add("refused")
+    assert outcomes == {"read", "refused"}
 
 
 def test_megatrons_events_have_a_twin_in_samples(tmp_path):

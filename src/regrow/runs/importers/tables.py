@@ -33,7 +33,7 @@ def recognise_jsonl(path: Path, head: bytes) -> bool:
 
 def recognise_csv(path: Path, head: bytes) -> bool:
     """A line of names, and one with as many cells, some of them numbers."""
-    lines = list(csv.reader(head.decode("utf-8", errors="replace").splitlines()[:2]))
+    lines = first_cells(head)
     if len(lines) < 2 or len(lines[0]) < 2 or len(lines[0]) != len(lines[1]) or not all(lines[0][1:]):
         return False
     return any(_NUMBER.fullmatch(cell.strip()) for cell in lines[1])
@@ -49,6 +49,14 @@ def read_parquet(path: Path) -> History:
 
 def read_jsonl(path: Path) -> History:
     return History.from_rows(json_lines(path, what="a table in JSON lines"), where=str(path))
+
+
+def first_cells(head: bytes) -> list[list[str]]:
+    """The cells of the first two lines, as far as they are CSV."""
+    try:
+        return list(csv.reader(head.decode("utf-8", errors="replace").splitlines()[:2]))
+    except csv.Error:
+        return []
 
 
 def csv_table(path: Path) -> pd.DataFrame:

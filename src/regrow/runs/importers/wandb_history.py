@@ -8,13 +8,12 @@ so it is not taken for optimizer steps unless --step-column says so.
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from regrow.errors import InputError
 from regrow.runs.importers.history import History
-from regrow.runs.importers.tables import csv_table, from_table, parquet_table
+from regrow.runs.importers.tables import csv_table, first_cells, from_table, parquet_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,7 +22,7 @@ _OWN = ("_step", "_runtime", "_timestamp")
 
 
 def recognise_csv(path: Path, head: bytes) -> bool:
-    names = next(csv.reader([head.decode("utf-8", errors="replace").split("\n", 1)[0]]), [])
+    names = next(iter(first_cells(head)), [])
     return bool(set(_OWN) & set(names)) or any(name.strip().endswith("__MIN") for name in names)
 
 

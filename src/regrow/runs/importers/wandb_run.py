@@ -4,8 +4,8 @@ The file is a LevelDB log (google/leveldb, doc/log_format.md: blocks of 32 KiB; 
 split over blocks as first, middle and last) behind seven bytes of W&B's own, and each record is a protobuf message
 (wandb/proto/wandb_internal.proto). Of those only the history is read: `Record.history` = 2, `HistoryRecord.item` = 1,
 `HistoryItem.key` = 1, `.nested_key` = 2, `.value_json` = 16, and the typed values 3 to 8 of later versions. The library
-ships no Python reader any more (0.31), and the format has not changed since 2019, so this is less to break than a
-dependency on it. A record torn by a crash ends the log.
+ships no Python reader any more (0.31) and brings twenty packages: these lines are less to carry than a dependency.
+A record torn by a crash ends the log.
 """
 
 from __future__ import annotations
