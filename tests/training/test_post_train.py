@@ -218,6 +218,19 @@ def test_bad_input_is_refused_in_one_line(tiny_model, text, tmp_path):
     wide = AutoModelForCausalLM.from_config(type(load_model(tiny_model).config)(**{**config, "vocab_size": 2100}))
     wide.save_pretrained(other)
     refuse("the teacher has 2100 entries", teacher=str(other))
+    speaker = tmp_path / "speaker"
+    shutil.copytree(tiny_model, speaker)
+    content = json.loads((speaker / "tokenizer.json").read_text())
+    vocabulary = content["model"]["vocab"]
+    first, second = list(vocabulary)[300:302]
+    vocabulary[first], vocabulary[second] = vocabulary[second], vocabulary[first]
+    (speaker / "tokenizer.json").write_text(json.dumps(content))
+    refuse("the teacher's tokenizer has another vocabulary", teacher=str(speaker))
+    small = tmp_path / "small"
+    shutil.copytree(tiny_model, small)
+    narrow = AutoModelForCausalLM.from_config(type(load_model(tiny_model).config)(**{**config, "vocab_size": 500}))
+    narrow.save_pretrained(small)
+    refuse("outside the model's 500 entries.*tokenizer does not match", model=str(small))
     (other / "regrow_prune.json").write_text("{}")
     refuse("not what `regrow prune` writes", model=str(other))
 

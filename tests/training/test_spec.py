@@ -52,11 +52,38 @@ def test_eval_at_that_makes_no_sense(text):
         ({"distill_mix": 1.5}, "distill_mix"),
         ({"warmup_tokens": -1}, "cannot be negative"),
         ({"eval_at": (-1,)}, "negative evaluation point"),
+        ({"decay_tokens": 100}, "decay_tokens is 100; part of the tokens, with schedule wsd"),
+        ({"schedule": "wsd", "decay_tokens": 20_000}, "decay_tokens is 20000"),
+        ({"schedule": "wsd", "cooldown_tokens": 5000}, "branches off a constant rate"),
+        ({"cooldown_tokens": 2048}, "a cool-down of one step cools nothing"),
+        ({"cooldown_at": (4096,)}, "cooldown_at without cooldown_tokens"),
+        ({"average": "ema:1"}, "'ema:1' is not an average; write ema:0.99 or last:5"),
+        ({"average": "last:2.5"}, "is not an average"),
+        ({"lora_rank": -1}, "must be positive"),
+        ({"lora_alpha": 8.0}, "must be positive"),
+        ({"attention": "falsh"}, "did you mean 'flash'"),
     ],
 )
 def test_what_cannot_be_trained(changes, says):
     with pytest.raises(InputError, match=says):
         TrainSpec(**{"tokens": 10_000, **changes})
+
+
+def test_options_of_today_do_not_rename_the_runs_of_yesterday():
+    first = {"tokens", "batch_tokens", "sequence_length", "learning_rate", "schedule", "warmup_tokens", "eval_at"}
+    first |= {"held_out_blocks", "seed", "weight_decay", "betas", "max_grad_norm", "precision", "micro_batch_blocks"}
+    first |= {"save_every_tokens", "distill_temperature", "distill_mix"}
+    assert TrainSpec(tokens=1000).to_dict().keys() == first
+    spec = TrainSpec(tokens=9000, cooldown_tokens=5000, cooldown_at=(9000,), average="last:3")
+    assert spec.to_dict().keys() - first == {"cooldown_tokens", "cooldown_at", "average"}
+    assert TrainSpec.from_dict(spec.to_dict()) == spec
+
+
+def test_a_cool_down_ends_at_its_milestone():
+    spec = TrainSpec(tokens=20_480, eval_at=(4096, 8192), cooldown_tokens=5000)
+    assert spec.milestone_steps == (0, 2, 4, 10)
+    assert spec.cooldowns == {1: 4, 7: 10}  # three steps each; the milestone at two steps is too early
+    assert TrainSpec(tokens=20_480, eval_at=(8192,), cooldown_tokens=5000, cooldown_at=(8000,)).cooldowns == {1: 4}
 
 
 def test_plain_data_and_back():

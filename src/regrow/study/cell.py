@@ -35,6 +35,7 @@ from regrow.study.progress import ProgressFile
 from regrow.study.shared import LOSSES, PRUNED, SCORES, load_number, save_number, share
 from regrow.training.run import train_model
 from regrow.training.signals import StopRequest
+from regrow.training.teacher import load_teacher
 
 #: Seconds to wait for a process that still writes this run: one that lost its study is about to end.
 _WAIT = 20.0
@@ -146,7 +147,8 @@ def _run(cell: Cell, out: Path, shop: _Shop, stop: StopRequest | None) -> RunRec
         model, plan = shop.pruned(model, cell.prune, train)
         after, rate = plan.params_after, plan.pruning_rate
         masks = zero_masks(model) if is_masked(cell.method) else {}
-    teacher = None if cell.teacher is None else load_model(find_model(cell.teacher)).eval()
+    tokenizer = load_tokenizer(shop.folder)
+    teacher = None if cell.teacher is None else load_teacher(find_model(cell.teacher), tokenizer)
     record = RunRecord(
         run=cell.name,
         family=cell.family,
@@ -171,7 +173,7 @@ def _run(cell: Cell, out: Path, shop: _Shop, stop: StopRequest | None) -> RunRec
             out=out,
             masks=masks,
             teacher=teacher,
-            tokenizer=load_tokenizer(shop.folder),
+            tokenizer=tokenizer,
             resume=True,
             stop=stop,
             on_progress=progress.tell,

@@ -15,18 +15,18 @@ from regrow.data import Blocks, read_blocks, read_split
 from regrow.errors import InputError
 from regrow.evaluation import evaluate
 from regrow.methods import is_masked
-from regrow.models.load import count_nonzero, count_params, has_tokenizer, load_model, load_tokenizer
+from regrow.models.load import count_nonzero, count_params, load_model, load_tokenizer
 from regrow.models.masks import zero_masks
 from regrow.models.save import PRUNE_RECORD
 from regrow.runs import CONTROL, RunRecord, read_run
 from regrow.runs.store import RUN_FILE
 from regrow.training.callbacks import OnProgress
-from regrow.training.precision import has_fast_bf16
 from regrow.training.probe import probe_learning_rate
 from regrow.training.processes import processes
 from regrow.training.run import check_fit, train_model
 from regrow.training.signals import StopRequest
 from regrow.training.spec import TrainSpec
+from regrow.training.teacher import load_teacher
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +114,7 @@ def post_train(
     sparse = is_masked(method)
     after = count_nonzero(network) if sparse else count_params(network)
     masks = zero_masks(network) if sparse else None
-    taught_by = _teacher(teacher, tokenizer, device) if teacher else None
+    taught_by = load_teacher(teacher, tokenizer) if teacher else None
     found = None
     if lr_probe:
         found = _recorded_probe(Path(out)) if resume else None
@@ -171,21 +171,6 @@ def _measure(model: str, held: Blocks, device: torch.device) -> tuple[int, float
     """Parameters and held-out loss of a model that is needed for nothing else, and so not kept."""
     reference = load_model(model, dtype=torch.float32, device=device)
     return count_params(reference), _loss(reference, held)
-
-
-def _teacher(folder: str, tokenizer: Any, device: torch.device) -> PreTrainedModel:
-    """The teacher as it computes: without gradients, in bf16 where that is fast.
-
-    Raises `InputError` if it has a tokenizer of its own with another vocabulary: its logits would name other tokens.
-    """
-    if has_tokenizer(folder) and load_tokenizer(folder).get_vocab() != tokenizer.get_vocab():
-        raise InputError(
-            "the teacher's tokenizer has another vocabulary than the model's",
-            where="--teacher",
-            hint="distillation needs one vocabulary",
-        )
-    dtype = torch.bfloat16 if has_fast_bf16(device) else torch.float32
-    return load_model(folder, dtype=dtype, device=device).requires_grad_(False)
 
 
 def _recorded_probe(out: Path) -> dict[str, Any] | None:
