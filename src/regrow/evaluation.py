@@ -45,7 +45,12 @@ def check_vocabulary(blocks: Blocks, model: PreTrainedModel, *, where: str) -> N
 
 @torch.no_grad()
 def evaluate(
-    model: PreTrainedModel, blocks: Blocks, *, batch_size: int = 16, share: tuple[int, int] = (0, 1)
+    model: PreTrainedModel,
+    blocks: Blocks,
+    *,
+    batch_size: int = 16,
+    share: tuple[int, int] = (0, 1),
+    isolated: bool = False,
 ) -> Evaluation:
     """The mean cross-entropy of every block's tokens after the first, given those before it in the block.
 
@@ -55,6 +60,8 @@ def evaluate(
     Args:
         share: this process and how many there are: each reads its part of the batches, and all get the number that one
             process would, to the bit. All of them must call.
+        isolated: keep attention inside each document of a block. The same tokens are predicted either way, the first
+            of a document from the end-of-text token before it, so that both losses are over one set.
     """
     check_vocabulary(blocks, model, where="held-out text")
     was_training = model.training
@@ -66,9 +73,12 @@ def evaluate(
         for first in range(0, len(starts), processes):
             # a process without a batch of its own reads the last again: a sharded model's forward pass needs everyone
             index = min(first + process, len(starts) - 1)
-            ids = torch.from_numpy(np.ascontiguousarray(blocks.tokens[starts[index] : starts[index] + batch_size]))
+            rows = range(starts[index], min(starts[index] + batch_size, len(blocks)))
+            ids = torch.from_numpy(np.ascontiguousarray(blocks.tokens[rows.start : rows.stop]))
             ids = ids.long().to(model.device)
-            logits = model(input_ids=ids, use_cache=False).logits[:, :-1].float()
+            # without a mask of its own, transformers takes positions that start again for documents of their own
+            positions = torch.from_numpy(blocks.position_ids(rows)).to(model.device) if isolated else None
+            logits = model(input_ids=ids, position_ids=positions, use_cache=False).logits[:, :-1].float()
             losses = F.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
             if first + process == index:
                 sums[index] = losses.double().sum()

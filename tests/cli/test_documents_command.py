@@ -18,9 +18,11 @@ def test_the_documents_of_a_run(regrow, tiny_model, tmp_path, monkeypatch):
     run = tmp_path / "run"
     done = regrow(
         *("train", tiny_model, "--data", data, "--held-out", data, "--tokens", "1024", "--batch-tokens", "256"),
-        *("--sequence-length", "64", "--held-out-blocks", "2", "--eval-at", "linear:2", "--out", run),
+        *("--sequence-length", "64", "--held-out-blocks", "2", "--eval-at", "linear:2"),
+        *("--forecast", "run", "--out", run),
     )
     assert done.code == 0, done.err
+    assert "none yet (1 evaluation so far" in done.err
     found = regrow("runs", "documents", run, "--json").json
     assert found["tokens"] == found["unique_tokens"] == sum(d["tokens_seen"] for d in found["seen"]) == 1024
     assert found["documents_of"] == 60

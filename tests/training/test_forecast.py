@@ -11,8 +11,12 @@ import regrow
 from regrow.data import read_blocks
 from regrow.errors import InputError
 from regrow.models.load import load_model, load_tokenizer
-from regrow.planning.criteria import Budget, Gain
-from regrow.training.forecast import RecoveryForecast
+from regrow.planning.criteria import Budget, Gain, Recovery, Target
+from regrow.runs import read_run
+from regrow.runs.check import check_runs
+from regrow.training import TrainSpec
+from regrow.training.forecast import RecoveryForecast, parse_stop
+from regrow.training.post_train import post_train
 
 PER_STEP = 4 * 64
 
@@ -169,6 +173,53 @@ def test_a_resumed_run_goes_on_with_the_evaluations_before(make_trainer, tmp_pat
     forecast = RecoveryForecast(tokens_per_step=PER_STEP, show=None).attach(again)
     again.train(resume_from_checkpoint=str(tmp_path / "out" / "checkpoint-20"))
     assert forecast.latest.final_loss is not None  # one evaluation since, five before
+
+
+def test_a_run_of_regrow_ends_where_the_forecast_says(tiny_model, text, tmp_path):
+    lines = []
+    spec = TrainSpec(
+        tokens=10 * 256,
+        batch_tokens=256,
+        sequence_length=64,
+        held_out_blocks=4,
+        eval_at=tuple(range(256, 2561, 256)),
+        learning_rate=3e-3,
+    )
+    ask = {"data": str(text), "spec": spec, "out": tmp_path / "run", "stop_when": "gain:9"}
+    run = post_train(str(tiny_model), **ask, on_forecast=lines.append)
+    assert run.curve[-1].tokens == run.details["ended_at"] == 5 * 256  # the first forecast takes five evaluations
+    assert run.details["ended_by"] == lines[-1] == f"forecast: stopping at 1,280 tokens, where {GAIN_9} (100% sure)"
+    assert run.details["unique_tokens"] == 1280
+    assert run.status == "done"
+    assert [one.problems for one in check_runs(tmp_path / "run")] == [()]
+    assert post_train(str(tiny_model), **ask, resume=True) == read_run(tmp_path / "run")  # it is done, and stays so
+    with pytest.raises(InputError, match="another spec"):
+        post_train(str(tiny_model), **{**ask, "stop_when": "gain:0.01"}, resume=True)
+
+
+GAIN_9 = "doubling the tokens buys less than 9 nats"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("gian:0.1", "did you mean 'gain'"),
+        ("budget:3", "unknown criterion 'budget'"),
+        ("gain:much", "'much' is not a number"),
+        ("gain:-1", "a minimum gain of -1"),
+        ("slope", "needs max_slope"),
+    ],
+)
+def test_stopping_rules_that_are_none(text, says):
+    with pytest.raises(InputError, match=says):
+        parse_stop(text)
+
+
+def test_stopping_rules():
+    assert parse_stop("gain") == Gain()
+    assert parse_stop("gain:0.02") == Gain(min_gain=0.02)
+    assert parse_stop("target:2.5") == Target(loss=2.5)
+    assert parse_stop("recovery:0.8") == Recovery(share=0.8)
 
 
 def test_bad_input_is_one_line(make_trainer, law):

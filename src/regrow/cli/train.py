@@ -7,12 +7,17 @@ from typing import Annotated
 
 import typer
 
-from regrow.cli.options import AsJson, Out, console, number, print_json
+from regrow.cli.options import AsJson, NoCache, Out, console, number, print_json
 
 
 def train(
     model: Annotated[str, typer.Argument(help="A checkpoint folder (pruned or not), or a ladder model.")],
-    data: Annotated[str, typer.Option(help="Text to train on (txt, jsonl, csv, parquet, or a folder), or `ladder`.")],
+    data: Annotated[
+        str,
+        typer.Option(
+            help="Text to train on (txt, jsonl, csv, parquet, a folder, hub:OWNER/NAME,tokens=N), or `ladder`."
+        ),
+    ],
     tokens: Annotated[str, typer.Option(help="Tokens to train on, e.g. 300k or 2B.")],
     out: Out,
     held_out: Annotated[
@@ -50,6 +55,9 @@ def train(
     gradient_checkpointing: Annotated[
         bool, typer.Option("--gradient-checkpointing", help="Recompute activations: less memory, a third more work.")
     ] = False,
+    packing: Annotated[
+        str, typer.Option(help="Attention over the ends of documents in a block: `cross`, or `isolated` to each.")
+    ] = "cross",
     attention: Annotated[str, typer.Option(help="`sdpa`, `flash` or `eager`.")] = "sdpa",
     compiled: Annotated[bool, typer.Option("--compile", help="torch.compile the model.")] = False,
     liger: Annotated[bool, typer.Option("--liger", help="Liger's kernels, on NVIDIA GPUs.")] = False,
@@ -66,6 +74,15 @@ def train(
     seed: Annotated[int, typer.Option(help="Of the run's own data order.")] = 0,
     temperature: Annotated[float, typer.Option(help="Of the distillation.")] = 1.0,
     mix: Annotated[float, typer.Option(help="Share of the distillation in the loss; the rest is cross-entropy.")] = 1.0,
+    forecast: Annotated[
+        str | None,
+        typer.Option(help="Forecast the run's end at every milestone: by its own curve (`run`), or a law file."),
+    ] = None,
+    stop_when: Annotated[
+        str | None,
+        typer.Option(help="End the run once the forecast says so: `gain:0.01`, `slope:`, `recovery:`, `target:`."),
+    ] = None,
+    no_cache: NoCache = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint of the same spec.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -93,6 +110,7 @@ def train(
         lora_alpha=lora_alpha,
         gradient_checkpointing=gradient_checkpointing,
         attention=attention,
+        packing=packing,
         compile=compiled,
         liger=liger,
         save_every_tokens=None if save_every is None else parse_count(save_every, what="--save-every"),
@@ -150,8 +168,12 @@ def train(
             teacher=None if teacher is None else find_model(teacher),
             lr_probe=0 if lr_probe is None else parse_count(lr_probe, what="--lr-probe"),
             resume=resume,
+            cache=not no_cache,
             shard=shard,
             stop=stop,
+            forecast=forecast,
+            stop_when=stop_when,
+            on_forecast=lambda line: bar.console.print(line, markup=False, highlight=False, soft_wrap=True),
             on_progress=show,
         )
     if not speaks:
@@ -168,6 +190,7 @@ def train(
                 "loss_cooled": last.loss_cooled,
                 "loss_before": record.loss_before,
                 "tokens_per_second": record.details.get("tokens_per_second"),
+                "ended_by": record.details.get("ended_by"),
             }
         )
         return

@@ -44,7 +44,7 @@ def fit_curve(tokens: np.ndarray, losses: np.ndarray, *, draws: int = 400, seed:
         raise InputError("a loss is not finite", where="the run's curve")
     if len(d) < LEAST_POINTS:
         raise InputError(
-            f"{len(d)} evaluations so far: a forecast from the run alone takes {LEAST_POINTS} or more",
+            f"{len(d)} evaluation{'s' if len(d) != 1 else ''} so far: a forecast from the run alone takes {LEAST_POINTS} or more",
             where="the run's curve",
             hint="evaluate more often, or give a law",
         )

@@ -93,11 +93,12 @@ class _Shop:
 
     def loss_before(self, model: PreTrainedModel, held_out: Blocks) -> float:
         """L0: one number for all cells of a model on the same held-out blocks."""
+        isolated = self.cell.train.packing == "isolated"
         return share(
             self.shared,
             LOSSES,
-            {**self.source, "held_out": held_out.fingerprint},
-            make=lambda: evaluate(model, held_out).loss,
+            {**self.source, "held_out": held_out.fingerprint, **({"isolated": True} if isolated else {})},
+            make=lambda: evaluate(model, held_out, isolated=isolated).loss,
             save=save_number,
             load=load_number,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from regrow.models.masks import MaskKeeper
 from regrow.runs import CurvePoint, RunWriter
 from regrow.training.averages import Average
 from regrow.training.cooldown import cooled_loss
+from regrow.training.processes import on_main
 from regrow.training.reading import Reader
 from regrow.training.signals import StopRequest
 from regrow.training.spec import TrainSpec
@@ -32,6 +33,8 @@ class Progress:
 
 
 OnProgress = Callable[[Progress], None]
+#: Shown a run's curve at every milestone; a reason ends the run there.
+Watch = Callable[[Sequence[CurvePoint]], str | None]
 
 #: Steps between two looks at an accelerator's losses for one that is not finite: each look waits for it.
 LOOK_EVERY = 16
@@ -59,6 +62,7 @@ class CurveCallback(TrainerCallback):
         writer: the run on disk; None in every process but the main one.
         blocks, order: of the training text, to name what a batch that went wrong was made of.
         stop: asked after every step; the run saves and ends where it says so.
+        watch: asked at every milestone, in the main process; the run ends there if it gives a reason (`ended_by`).
     """
 
     def __init__(
@@ -71,6 +75,7 @@ class CurveCallback(TrainerCallback):
         order: BlockOrder,
         average: Average | None = None,
         stop: StopRequest | None = None,
+        watch: Watch | None = None,
         on_progress: OnProgress | None = None,
     ) -> None:
         self.trainer = trainer
@@ -81,6 +86,8 @@ class CurveCallback(TrainerCallback):
         self.order = order
         self.average = average
         self.stop = stop
+        self.watch = watch
+        self.ended_by: str | None = None
         self.on_progress = on_progress
         self.milestones = set(self.spec.milestone_steps)
         self.branches = self.spec.cooldowns
@@ -127,6 +134,9 @@ class CurveCallback(TrainerCallback):
             if self.average is not None:
                 self.average.at_milestone()
             self._read_milestone(model, step=step, lr=_learning_rate(kwargs))
+            self.ended_by = self._watched() if step < self.spec.steps else None
+            if self.ended_by is not None:
+                save = control.should_training_stop = True
         self._branch(model, step=step)
         control.should_save = save
         if self.on_progress is not None:
@@ -153,6 +163,13 @@ class CurveCallback(TrainerCallback):
             return at_milestone
         before, after = (step - 1) * self.spec.batch_tokens, step * self.spec.batch_tokens
         return bool(every) and before // every < after // every
+
+    def _watched(self) -> str | None:
+        """Why the run is to end at this milestone, the same in every process; None if it goes on."""
+        watch, writer = self.watch, self.writer
+        if watch is None:
+            return None
+        return on_main(lambda: watch(writer.record.curve) if writer is not None else None)
 
     def _refuse_non_finite(self) -> None:
         step = self.trainer.meter.bad_step()

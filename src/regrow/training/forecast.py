@@ -10,17 +10,20 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from regrow.errors import InputError
+from regrow.errors import InputError, one_of
 from regrow.laws import Law, load_laws, select_law
-from regrow.planning.criteria import Budget, Criterion, Gain
+from regrow.planning.criteria import CRITERIA, Budget, Criterion, Gain, criterion_from
 from regrow.planning.curves import Setting
 from regrow.planning.forecast import Forecast, forecast
+from regrow.runs import CurvePoint, RunRecord
+from regrow.training.spec import TrainSpec
 
 #: learning-rate schedules under which a loss read on the way is that of a run that ends there, but for the warm-up
 CONSTANT_RATES = ("constant", "constant_with_warmup")
@@ -136,11 +139,7 @@ class RecoveryForecast(TrainerCallback):
             )
         rate = str(getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type))
         if rate not in CONSTANT_RATES:
-            self._say(
-                state,
-                f"forecast: the learning rate is {rate}, not constant: a loss on the way is above that of a run that "
-                "ends there, so the final loss will be lower than forecast, and the criterion is met later than seen",
-            )
+            self._say(state, _decays(rate))
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         points = [
@@ -187,6 +186,13 @@ def log_values(found: Forecast) -> dict[str, float]:
     return {f"eval_forecast_{name}": value for name, value in values.items() if value is not None}
 
 
+def _decays(schedule: str) -> str:
+    return (
+        f"forecast: the learning rate is {schedule}, not constant: a loss on the way is above that of a run that ends "
+        "there, so the final loss will be lower than forecast"
+    )
+
+
 def stopping(found: Forecast) -> str:
     """Why a run stops, in one line."""
     return f"forecast: stopping at {found.tokens:,} tokens, where {found.because} ({found.share_met:.0%} sure)"
@@ -207,3 +213,75 @@ def _setting(params_before: float | None, pruning_rate: float | None, loss_befor
             hint="a count, a fraction below 1, and nats/token",
         )
     return Setting(params_before=size, pruning_rate=rate, loss_before=before)
+
+
+def parse_stop(text: str) -> Criterion:
+    """A stopping rule from `gain:0.01`, `slope:0.002`, `recovery:0.9` or `target:2.3`; the value may be left out where
+    the criterion has a default.
+
+    Raises `InputError` for anything else.
+    """
+    where = "--stop-when"
+    name, _, value = text.partition(":")
+    kind = CRITERIA[one_of(name, [known for known in CRITERIA if known != Budget.name], what="criterion", where=where)]
+    try:
+        options = {fields(kind)[0].name: float(value)} if value else {}
+    except ValueError:
+        raise InputError(f"{value!r} is not a number", where=where, hint="write it like gain:0.01") from None
+    found = criterion_from(name, **options)
+    assert not isinstance(found, Budget)
+    return found
+
+
+def watch_for(
+    source: str | Path | None, stop_when: str | None, show: Callable[[str], None] | None
+) -> Callable[[RunRecord, TrainSpec], Callable[[Sequence[CurvePoint]], str | None]]:
+    """What watches a run of regrow: forecasts at every milestone, and the reason to end the run where there is one.
+
+    Args:
+        source: `run` (or None) for the run's own curve, or a law file.
+        stop_when: as `parse_stop` reads it; None to forecast only.
+        show: is given each forecast in one line; None for silence.
+
+    Returns what makes the watch of one run, whose size and loss before pruning are known only then. Raises `InputError`
+    for what can't be read.
+    """
+    criterion = None if stop_when is None else parse_stop(stop_when)
+    laws = None if source is None or str(source) == "run" else load_laws(source)
+
+    def watch(record: RunRecord, spec: TrainSpec) -> Callable[[Sequence[CurvePoint]], str | None]:
+        law: Law | None = None
+        known: dict[str, Any] = {}
+        if laws is not None:
+            law = select_law(laws, *_family_and_method(laws, record))
+            known = {
+                "params_before": record.params_before,
+                "pruning_rate": record.pruning_rate,
+                "loss_before": record.loss_before,
+            }
+        forecaster = RecoveryForecast(law, **known, criterion=criterion, show=None)
+        say = show or (lambda line: None)
+        if spec.schedule not in CONSTANT_RATES:
+            say(_decays(spec.schedule))
+
+        def at_milestone(curve: Sequence[CurvePoint]) -> str | None:
+            found = forecaster.forecast(
+                [p.tokens for p in curve], [p.loss for p in curve], final_tokens=spec.steps * spec.batch_tokens
+            )
+            for line in [found.sentence(), *forecaster.new_notes(found)]:
+                say(line)
+            if stop_when is None or not forecaster.is_met:
+                return None
+            say(stopping(found))
+            return stopping(found)
+
+        return at_milestone
+
+    return watch
+
+
+def _family_and_method(laws: Sequence[Law], record: RunRecord) -> tuple[str | None, str | None]:
+    """What chooses among the laws of a file: the run's own family and method, as far as the file has them."""
+    family = record.family if any(law.family == record.family for law in laws) else None
+    method = record.method if any(law.method == record.method for law in laws) else None
+    return family, method

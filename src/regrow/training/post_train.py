@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,9 @@ def post_train(
     cache: bool = True,
     shard: bool = False,
     stop: StopRequest | None = None,
+    forecast: str | Path | None = None,
+    stop_when: str | None = None,
+    on_forecast: Callable[[str], None] | None = None,
     on_progress: OnProgress | None = None,
 ) -> RunRecord:
     """Post-train the checkpoint `model` on `data` and record its curve in the run folder `out`.
@@ -84,9 +87,17 @@ def post_train(
         cache: keep the tokenised text for the next run (`regrow.data`).
         lr_probe: first try rates around the spec's on so many tokens each, and train with the one that does best.
         resume, shard, stop: see `train_model`.
+        forecast: forecast the run at every milestone: from its own curve (`run`), or by a law file.
+        stop_when: end the run once that says so, as in `gain:0.01` (`regrow.training.forecast.parse_stop`).
+        on_forecast: is given each forecast in one line.
 
     Raises `InputError` where L0 can't be known or the data do not fit, `RunFailed` where training breaks.
     """
+    watcher = None
+    if forecast is not None or stop_when is not None:
+        from regrow.training.forecast import watch_for
+
+        watcher = watch_for(forecast, stop_when, on_forecast)
     folder = Path(model)
     origin = read_origin(folder)
     device = processes().device
@@ -102,14 +113,15 @@ def post_train(
             where=str(folder),
             hint="give its folder with --original, or its held-out loss with --loss-before",
         )
+    isolated = spec.packing == "isolated"
     before = origin.params_before if origin else count_params(network)
     # the original is asked for its size as well, where no record of `regrow prune` holds it
     if original is not None and (loss_before is None or origin is None):
-        size, loss = _measure(original, held, device)
+        size, loss = _measure(original, held, device, isolated)
         before = origin.params_before if origin else size
         loss_before = loss if loss_before is None else loss_before
     elif loss_before is None:
-        loss_before = _measure(model, held, device)[1] if shard else _loss(network, held)
+        loss_before = _measure(model, held, device, isolated)[1] if shard else _loss(network, held, isolated)
     method = origin.method if origin else (CONTROL if is_control else "other")
     sparse = is_masked(method)
     after = count_nonzero(network) if sparse else count_params(network)
@@ -130,6 +142,8 @@ def post_train(
         "teacher": teacher,
         "train": spec.to_dict(),
     }
+    if stop_when is not None:  # part of what names the run: it decides where it ends
+        asked |= {"forecast": None if forecast is None else str(forecast), "stop_when": stop_when}
     record = RunRecord(
         run=Path(out).name,
         family=family or str(network.config.model_type),
@@ -158,19 +172,20 @@ def post_train(
         resume=resume,
         shard=shard,
         stop=stop,
+        watch=None if watcher is None else watcher(record, spec),
         on_progress=on_progress,
     )
 
 
-def _loss(model: PreTrainedModel, held: Blocks) -> float:
+def _loss(model: PreTrainedModel, held: Blocks, isolated: bool) -> float:
     state = processes()
-    return evaluate(model, held, share=(state.process_index, state.num_processes)).loss
+    return evaluate(model, held, share=(state.process_index, state.num_processes), isolated=isolated).loss
 
 
-def _measure(model: str, held: Blocks, device: torch.device) -> tuple[int, float]:
+def _measure(model: str, held: Blocks, device: torch.device, isolated: bool) -> tuple[int, float]:
     """Parameters and held-out loss of a model that is needed for nothing else, and so not kept."""
     reference = load_model(model, dtype=torch.float32, device=device)
-    return count_params(reference), _loss(reference, held)
+    return count_params(reference), _loss(reference, held, isolated)
 
 
 def _recorded_probe(out: Path) -> dict[str, Any] | None:

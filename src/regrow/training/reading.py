@@ -49,7 +49,9 @@ class Reader:
         """The held-out loss of the model exactly as it is."""
         state = processes()
         with _evaluable(model, self.spec):
-            loss = evaluate(model, self.held_out, share=(state.process_index, state.num_processes)).loss
+            share = (state.process_index, state.num_processes)
+            isolated = self.spec.packing == "isolated"
+            loss = evaluate(model, self.held_out, share=share, isolated=isolated).loss
         settle(model)
         if not math.isfinite(loss):
             raise RunFailed(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import platform
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ import transformers
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainingArguments
 
 from regrow.arch import Architecture
-from regrow.data import BlockOrder, Blocks
+from regrow.data import BlockOrder, Blocks, DataWarning, repetition
 from regrow.errors import InputError, RunFailed
 from regrow.evaluation import check_vocabulary
 from regrow.models.load import quiet
@@ -24,7 +25,7 @@ from regrow.runs import RunRecord, RunWriter, read_run
 from regrow.runs.store import RUN_FILE, is_done
 from regrow.training import lora, sharding
 from regrow.training.averages import Average
-from regrow.training.callbacks import CurveCallback, KeepCallback, OnProgress
+from regrow.training.callbacks import CurveCallback, KeepCallback, OnProgress, Watch
 from regrow.training.checkpoints import clear_stage, last_checkpoint, read_state, step_of
 from regrow.training.kernels import set_kernels
 from regrow.training.objective import LossMeter
@@ -68,6 +69,7 @@ def train_model(
     resume: bool = False,
     shard: bool = False,
     stop: StopRequest | None = None,
+    watch: Watch | None = None,
     on_progress: OnProgress | None = None,
 ) -> RunRecord:
     """Post-train `model` in place and write the run folder `out`.
@@ -87,6 +89,7 @@ def train_model(
         resume: go on from the last checkpoint of an unfinished run of the same spec; a finished one is returned.
         shard: share the parameters out over the processes (FSDP2) instead of copying them to each (DDP).
         stop: asked after every step; where it says so, a checkpoint is written and `RunStopped` raised.
+        watch: shown the curve at every milestone; where it gives a reason, the run ends there, finished.
 
     Returns the finished record. The folder holds the final model in `model/` and `DONE`, written last.
 
@@ -108,6 +111,8 @@ def train_model(
     unfinished = read_run(out).details if resume and (out / RUN_FILE).exists() else {}
     precision = resolve_precision(spec.precision, state.device, recorded=unfinished.get("precision"))
     details = {**record.details, **hardware(), "precision": precision, **_counts(model, teacher, spec, train, held_out)}
+    if state.is_main_process and "repetition" in details:
+        warnings.warn(details["repetition"], DataWarning, stacklevel=2)
     writer = on_main(lambda: _open(out, replace(record, details=details, curve=()), resume, spec))
     checkpoint = last_checkpoint(out / CHECKPOINTS, spec=record.hash) if resume else None
 
@@ -128,7 +133,7 @@ def train_model(
         sharded=shard,
         model=network,
         args=arguments,
-        train_dataset=OrderedBlocks(train, order, spec.steps * spec.batch_blocks),
+        train_dataset=OrderedBlocks(train, order, spec.steps * spec.batch_blocks, isolated=spec.packing == "isolated"),
     )
     keeper = MaskKeeper(network, masks or {})
     average = Average(spec.average, network) if spec.average else None
@@ -141,6 +146,7 @@ def train_model(
         order=order,
         average=average,
         stop=stop,
+        watch=watch,
         on_progress=on_progress if state.is_main_process else None,
     )
     trainer.remove_callback(PrinterCallback)
@@ -170,6 +176,10 @@ def train_model(
             where=str(out),
             hint="the same command with --resume goes on",
         )
+    if curve.ended_by is not None:
+        steps = trainer.state.global_step
+        details |= _counts(model, teacher, spec, train, held_out, steps=steps)
+        details |= {"ended_at": steps * spec.batch_tokens, "ended_by": curve.ended_by}
     if spec.lora_rank:
         details |= _merge(network, reader, spec)
     plain.config.use_cache = use_cache  # Trainer turns it off, and who generates from the result wants it
@@ -196,10 +206,18 @@ def check_fit(
 
 
 def _counts(
-    model: PreTrainedModel, teacher: PreTrainedModel | None, spec: TrainSpec, train: Blocks, held_out: Blocks
+    model: PreTrainedModel,
+    teacher: PreTrainedModel | None,
+    spec: TrainSpec,
+    train: Blocks,
+    held_out: Blocks,
+    *,
+    steps: int | None = None,
 ) -> dict[str, Any]:
-    """What the run will have seen and computed at its end."""
-    positions = spec.steps * spec.batch_blocks
+    """What the run will have seen and computed at its end, or has after so many optimizer steps."""
+    steps = spec.steps if steps is None else steps
+    positions, tokens = steps * spec.batch_blocks, steps * spec.batch_tokens
+    repeats = repetition(train, tokens=tokens)
     flops = training_flops_per_token(model, teacher, spec.sequence_length)
     return {
         "batch_tokens": spec.batch_tokens,
@@ -210,7 +228,8 @@ def _counts(
         "unique_tokens": min(positions, len(train)) * spec.sequence_length,
         "epochs": round(BlockOrder(blocks=len(train), seed=spec.seed).epochs(positions), 4),
         "flops_per_token": flops,
-        "flops": None if flops is None else flops * spec.steps * spec.batch_tokens,
+        "flops": None if flops is None else flops * tokens,
+        **({} if repeats is None else {"repetition": repeats}),
     }
 
 

@@ -12,6 +12,7 @@ from regrow.training.schedules import SCHEDULES, rate_factor
 
 PRECISIONS = ("auto", "bf16", "fp32")
 ATTENTIONS = ("sdpa", "flash", "eager")
+PACKINGS = ("cross", "isolated")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +47,8 @@ class TrainSpec:
         gradient_checkpointing: recompute activations in the backward pass: less memory, about a third more work.
         attention: `sdpa` (PyTorch's, which picks a flash kernel by itself where it can), `flash` or `eager`.
         compile, liger: `torch.compile`, and Liger's kernels.
+        packing: `cross`: attention may reach over a document's end into those before it in the block; `isolated`: it
+            stays inside each document, in training and in evaluation.
     """
 
     tokens: int
@@ -75,6 +78,7 @@ class TrainSpec:
     attention: str = "sdpa"
     compile: bool = False
     liger: bool = False
+    packing: str = "cross"
 
     def __post_init__(self) -> None:
         one_of(self.schedule, SCHEDULES, what="schedule", where="train spec")
@@ -107,6 +111,13 @@ class TrainSpec:
 
     def _check_options(self) -> None:
         one_of(self.attention, ATTENTIONS, what="attention", where="train spec")
+        one_of(self.packing, PACKINGS, what="packing", where="train spec")
+        if self.packing == "isolated" and self.attention == "flash":
+            raise InputError(
+                "isolated documents with flash attention",
+                where="train spec",
+                hint="use sdpa: transformers separates packed documents for flash in batches of one block only",
+            )
         if self.decay_tokens is not None and not (self.schedule == "wsd" and 0 < self.decay_tokens <= self.tokens):
             raise InputError(
                 f"decay_tokens is {self.decay_tokens}", where="train spec", hint="part of the tokens, with schedule wsd"
@@ -205,6 +216,7 @@ _LATER = frozenset(
         "attention",
         "compile",
         "liger",
+        "packing",
     }
 )
 

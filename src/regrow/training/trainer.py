@@ -24,24 +24,29 @@ from regrow.training.spec import TrainSpec
 
 
 class OrderedBlocks(Dataset):
-    """The blocks a run sees, in its own order, as many as it trains on."""
+    """The blocks a run sees, in its own order, as many as it trains on; `isolated` ones with their positions."""
 
-    def __init__(self, blocks: Blocks, order: BlockOrder, length: int) -> None:
+    def __init__(self, blocks: Blocks, order: BlockOrder, length: int, *, isolated: bool = False) -> None:
         self.blocks = blocks
         self.order = order
         self.length = length
+        self.isolated = isolated
 
     def __len__(self) -> int:
         return self.length
 
     def __getitem__(self, position: int) -> np.ndarray:
-        """Token ids [sequence_length] of the block at `position`."""
-        return self.blocks.tokens[self.order[position]]
+        """Token ids [1, sequence_length] of the block at `position`; [2, sequence_length] with their positions."""
+        block = self.order[position]
+        ids = self.blocks.tokens[block][None]
+        return np.concatenate([ids, self.blocks.position_ids(block)]) if self.isolated else ids
 
 
 def collate(rows: list[np.ndarray]) -> dict[str, torch.Tensor]:
     """Blocks as one micro-batch [blocks, sequence_length]."""
-    return {"input_ids": torch.from_numpy(np.stack(rows).astype(np.int64))}
+    ids, *positions = np.stack(rows, axis=1).astype(np.int64)
+    batch = {"input_ids": torch.from_numpy(ids)}
+    return batch | {"position_ids": torch.from_numpy(positions[0])} if positions else batch
 
 
 class PostTrainer(Trainer):
@@ -89,13 +94,17 @@ class PostTrainer(Trainer):
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
         ids = inputs["input_ids"]
+        # positions that start again tell transformers to keep attention inside each document
+        asked = {"input_ids": ids, "use_cache": False}
+        if "position_ids" in inputs:
+            asked["position_ids"] = inputs["position_ids"]
         # autocast here and not by TrainingArguments.bf16, which would wrap the model's forward for good: held-out
         # losses are then read in bf16 too, and differ from those of the same weights on disk
         with torch.autocast(ids.device.type, dtype=torch.bfloat16, enabled=self.bf16):
-            outputs = model(input_ids=ids, use_cache=False)
+            outputs = model(**asked)
             if self.teacher is not None:
                 with torch.no_grad():
-                    target = self.teacher(input_ids=ids, use_cache=False).logits
+                    target = self.teacher(**asked).logits
         loss = next_token_loss(outputs.logits, ids)
         self.meter.add(loss)
         if self.teacher is not None:
