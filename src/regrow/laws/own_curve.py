@@ -43,8 +43,9 @@ def fit_curve(tokens: np.ndarray, losses: np.ndarray, *, draws: int = 400, seed:
     if not np.isfinite(y).all():
         raise InputError("a loss is not finite", where="the run's curve")
     if len(d) < LEAST_POINTS:
+        seen_so_far = f"{len(d)} evaluation{'s' if len(d) != 1 else ''} so far"
         raise InputError(
-            f"{len(d)} evaluation{'s' if len(d) != 1 else ''} so far: a forecast from the run alone takes {LEAST_POINTS} or more",
+            f"{seen_so_far}: a forecast from the run alone takes {LEAST_POINTS} or more",
             where="the run's curve",
             hint="evaluate more often, or give a law",
         )
