@@ -1,11 +1,12 @@
 """A study killed again and again, against the same study left alone: every cell once, the same results to the bit?
 
-    python benchmarks/study_kills.py [--kills 10] [--engine local|ray] [--workers 2] [--out DIR]
+    python benchmarks/study_kills.py [--kills 10] [--engine local|ray] [--lose worker|node] [--workers 2] [--out DIR]
 
 28 cells of the two smallest models of the ladder, in fp32. First the study runs undisturbed into DIR/undisturbed (kept
 and used again if it is there). Then it runs into DIR/killed: `regrow study` with all its processes is killed with
 SIGKILL at a random moment and started again, `--kills` times. With `--engine ray` the study runs on a local Ray cluster
-instead and the worker process of one cell is killed in the middle of it; the study itself goes on.
+instead and the worker process of one cell is killed in the middle of it; with `--lose node` the cluster has two nodes
+(two of Ray's daemons on this machine) and one of them is killed with its workers. The study itself goes on.
 
 Compared: the curves (tokens, held-out and training losses, learning rates), the weights of every final model, and the
 times that the `DONE` files were written, which must never change once they are there.
@@ -37,10 +38,10 @@ rates_by_method: {width: [0.10, 0.16]}
 width_axes: [intermediate]
 seeds: [0, 1]
 train:
-  tokens: 16k
+  tokens: 8k
   batch_tokens: 1024
   learning_rate: 3.0e-4
-  eval_at: log:4
+  eval_at: log:3
   held_out_blocks: 8
   precision: fp32
 """
@@ -51,9 +52,9 @@ def command(file: Path, out: Path, ask: argparse.Namespace, engine: str) -> list
     return [*regrow, "--engine", engine, "--workers", str(ask.workers), "--json"]
 
 
-def start(file: Path, out: Path, ask: argparse.Namespace, engine: str = "local") -> subprocess.Popen:
+def start(file: Path, out: Path, ask: argparse.Namespace, engine: str = "local", *more: str) -> subprocess.Popen:
     log = (out.parent / f"{out.name}.log").open("a")
-    return subprocess.Popen(command(file, out, ask, engine), stdout=log, stderr=log, start_new_session=True)
+    return subprocess.Popen([*command(file, out, ask, engine), *more], stdout=log, stderr=log, start_new_session=True)
 
 
 def whole(file: Path, out: Path, ask: argparse.Namespace, engine: str = "local") -> float:
@@ -102,29 +103,56 @@ def killed_study(file: Path, out: Path, ask: argparse.Namespace) -> tuple[float,
     return spent, again
 
 
-def worker_killed(file: Path, out: Path, ask: argparse.Namespace) -> float:
-    """The study on a local Ray cluster, one cell's worker killed in the middle of it; seconds."""
-    began = time.perf_counter()
-    process = start(file, out, ask, "ray")
+def in_the_middle(out: Path, process: subprocess.Popen) -> Path | None:
+    """Wait for a run in the middle of its curve, once some cells are done; None if the study ends before."""
     while process.poll() is None:
         time.sleep(0.02)
         if len(done_times(out)) < 8:
             continue
         for curve in out.glob("runs/*/curve.jsonl"):
-            run = curve.parent
-            if curve.read_text().count("\n") == 2 and not (run / "DONE").exists():
-                worker = int((run / ".lock").read_text().split()[1])
-                os.kill(worker, signal.SIGKILL)
-                print(f"killed the worker (process {worker}) of {run.name}, {len(done_times(out))} cells done")
-                if process.wait():
-                    sys.exit(f"the study failed; see {out}.log")
+            if curve.read_text().count("\n") == 2 and not (curve.parent / "DONE").exists():
+                return curve.parent
+    return None
+
+
+def worker_lost(file: Path, out: Path, ask: argparse.Namespace) -> float:
+    """The study on a local Ray cluster, one cell's worker killed in the middle of it; seconds."""
+    began = time.perf_counter()
+    process = start(file, out, ask, "ray")
+    run = in_the_middle(out, process)
+    if run is not None:
+        os.kill(int((run / ".lock").read_text().split()[1]), signal.SIGKILL)
+        print(f"killed the worker of {run.name}, {len(done_times(out))} cells done", flush=True)
+    if process.wait():
+        sys.exit(f"the study failed; see {out}.log")
     return time.perf_counter() - began
+
+
+def node_lost(file: Path, out: Path, ask: argparse.Namespace) -> float:
+    """The study on a Ray cluster of two nodes with one CPU each, one node killed in the middle of it; seconds."""
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    node = cluster.add_node(num_cpus=1)
+    began = time.perf_counter()
+    try:
+        process = start(file, out, ask, "ray", "--address", cluster.address)
+        run = in_the_middle(out, process)
+        if run is not None:
+            cluster.remove_node(node, allow_graceful=False)
+            print(f"killed a node while {run.name} ran, {len(done_times(out))} cells done", flush=True)
+        if process.wait():
+            sys.exit(f"the study failed; see {out}.log")
+        return time.perf_counter() - began
+    finally:
+        cluster.shutdown()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--engine", choices=("local", "ray"), default="local")
+    parser.add_argument("--lose", choices=("worker", "node"), default="worker", help="with --engine ray")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--between", type=float, nargs=2, default=(8.0, 40.0), help="seconds to a kill, at random")
     parser.add_argument("--seed", type=int, default=0)
@@ -140,7 +168,7 @@ def main() -> None:
         note.write_text(f"{whole(file, left_alone, ask)}\n")
     undisturbed = float(note.read_text())
     print(f"{len(names)} cells, undisturbed {undisturbed:.0f} s, {ask.workers} workers", flush=True)
-    out = ask.out / ("killed" if ask.engine == "local" else "ray")
+    out = ask.out / ("killed" if ask.engine == "local" else f"ray-{ask.lose}")
     shutil.rmtree(out, ignore_errors=True)
     again = 0
     if ask.engine == "local":
@@ -148,7 +176,8 @@ def main() -> None:
         lost = (spent - undisturbed) / max(ask.kills, 1)
         print(f"killed {ask.kills} times: {spent:.0f} s in all, {lost:.1f} s lost a kill")
     else:
-        print(f"on Ray, one worker killed: {worker_killed(file, out, ask):.0f} s")
+        lose = {"worker": worker_lost, "node": node_lost}[ask.lose]
+        print(f"on Ray, one {ask.lose} killed: {lose(file, out, ask):.0f} s")
     differ = [name for name in names if result(left_alone, name) != result(out, name)]
     states = check_runs(out)
     print(

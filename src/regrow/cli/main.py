@@ -35,6 +35,9 @@ COMMANDS = {
     "ladder": "ladder:app",
 }
 
+#: Exit code of a command that Ctrl-C ended, as shells have it.
+_INTERRUPTED = 130
+
 #: Commands that answer from a law file, in about the time that Python takes to start.
 QUICK = ("plan", "predict")
 
@@ -81,7 +84,10 @@ def main() -> None:
         atexit.register(gc.freeze)
     try:
         app = build_app([first] if first in COMMANDS else COMMANDS)
-        sys.exit(app(standalone_mode=False) or 0)
+        code = app(standalone_mode=False) or 0
+        if code == _INTERRUPTED:  # typer makes this of Ctrl-C
+            raise KeyboardInterrupt
+        sys.exit(code)
     except RegrowError as error:
         _fail(str(error), error.exit_code)
     except TyperException as error:
@@ -89,7 +95,7 @@ def main() -> None:
         # no_args_is_help has printed the help and raises without a message
         _fail(f"{message}; `{_help_of(error)}` says more", 2) if message else sys.exit(2)
     except (typer.Abort, KeyboardInterrupt):
-        _fail("interrupted; what is on disk is whole, the same command goes on", 130)
+        _fail("interrupted; what is on disk is whole, the same command goes on", _INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)

@@ -71,6 +71,7 @@ def _print_plan(plan: StudyPlan, as_json: bool) -> None:
         print_json(plan_to_dict(plan))
         return
     from regrow.cli.watching import duration, plan_lines
+    from regrow.study.plan import si
     from regrow.units import format_count
 
     def count(value: float | None) -> str:
@@ -84,13 +85,13 @@ def _print_plan(plan: StudyPlan, as_json: bool) -> None:
             count(row.params_after),
             number(row.rate),
             format_count(row.tokens),
-            count(row.flops),
+            "-" if row.flops is None else si(row.flops, "FLOP"),
             "-" if row.seconds is None else duration(row.seconds * row.left),
             row.state if row.chosen else "over budget",
         ]
         for row in plan.cells
     ]
-    print_table("", ["cell", "objective", "before", "after", "rate", "tokens", "FLOPs", "left", "state"], rows)
+    print_table("", ["cell", "objective", "before", "after", "rate", "tokens", "work", "left", "state"], rows)
     typer.echo("\n".join(plan_lines(plan)))
 
 

@@ -21,7 +21,6 @@ from regrow.study.cells import Cell
 from regrow.study.inputs import shape_of
 from regrow.study.progress import cell_state
 from regrow.study.spec import StudySpec
-from regrow.units import format_count
 
 if TYPE_CHECKING:
     from regrow.study.engine import Engine
@@ -278,7 +277,7 @@ def _probed_speeds(
     for model in by_size:
         nearest = min(speeds, key=lambda m: abs(size[m] - size[model]))
         known.setdefault(model, speeds[nearest])
-    shown = ", ".join(f"{model}: {format_count(speed)}FLOP/s" for model, speed in speeds.items())
+    shown = ", ".join(f"{model}: {si(speed, 'FLOP/s')}" for model, speed in speeds.items())
     return known, f"from a try of a second just now ({shown} a worker)"
 
 
@@ -290,3 +289,12 @@ def _free(out: Path) -> int | None:
         return shutil.disk_usage(folder).free
     except OSError:
         return None
+
+
+def si(value: float, unit: str) -> str:
+    """Three digits with an SI prefix: `78.3 GB`, `5.58 GFLOP/s`."""
+    prefixes = ("", "k", "M", "G", "T", "P", "E", "Z")
+    step = 0
+    while abs(value) >= 999.5 and step < len(prefixes) - 1:
+        value, step = value / 1000, step + 1
+    return f"{value:.3g} {prefixes[step]}{unit}"

@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import socket
+import sys
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -125,7 +126,7 @@ class RayEngine:
 
 
 def _import_ray() -> Any:
-    # asked before the import: Ray reports home unless told not to
+    # read when ray is imported: it reports home unless told not to
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
@@ -154,11 +155,25 @@ def _connect(ray: Any, address: str | None, cpus: float) -> None:
 
     # Ray waits for a minute and more for what answers and is no cluster
     joining = threading.Thread(target=join, daemon=True)
-    joining.start()
-    joining.join(_JOIN)
+    with _silent():  # it warns of every try
+        joining.start()
+        joining.join(_JOIN)
     if joining.is_alive() or failure:
-        why = str(failure[0]).strip().splitlines()[0] if failure and str(failure[0]).strip() else "no answer"
-        raise InputError(f"no Ray cluster answers ({why})", where=f"--address {address}", hint=_HINT)
+        raise InputError("no Ray cluster answers", where=f"--address {address}", hint=_HINT)
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Nothing on stderr, not from libraries in C++ either."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 _HINT = "start one with `ray start --head`, or leave --address out for a local one"

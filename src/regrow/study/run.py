@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import closing, nullcontext
@@ -16,6 +17,9 @@ from regrow.study.engine import Engine, Job, make_engine
 from regrow.study.plan import StudyPlan, plan_study, run_folder, study_id
 from regrow.study.shared import SHARED
 from regrow.study.spec import StudySpec
+
+#: Seconds within which a file that another machine wrote is seen here.
+_LATE = 30.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +99,7 @@ def _run(plan: StudyPlan, out: Path, engine: Engine, on_cell: Callable[[Cell, st
         with closing(engine.run(jobs)) as ended:  # type: ignore[type-var]  # iterators here are generators
             for cell, error in ended:
                 folder = run_folder(cell, out)
-                if error is None and not is_done(folder, spec_hash=cell.hash):
+                if error is None and not _seen_done(folder, cell.hash):
                     error = f"ended without {folder / 'DONE'}: is the study's folder the same on every machine?"
                 if error is None:
                     ran.append(cell.name)
@@ -106,3 +110,13 @@ def _run(plan: StudyPlan, out: Path, engine: Engine, on_cell: Callable[[Cell, st
     started = {job.cell.name for job in jobs}
     skipped = tuple(cell.name for cell in cells if cell.name not in started)
     return StudyResult(ran=tuple(ran), skipped=skipped, failed=failed)
+
+
+def _seen_done(folder: Path, spec_hash: str) -> bool:
+    """Whether a run that another process says it has finished is so; a network file system may show it late."""
+    until = time.monotonic() + _LATE
+    while not is_done(folder, spec_hash=spec_hash):
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.2)
+    return True
