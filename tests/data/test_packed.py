@@ -165,7 +165,8 @@ def test_bad_input_is_one_line(tokenizer, rows, tmp_path, cache):
     short = tmp_path / "short.jsonl"
     short.write_text('{"text": "one two"}\n' * 3)
     refuse(
-        "the text holds .* less than one block of 64", lambda: read_blocks(str(short), tokenizer, sequence_length=64)
+        r"short.jsonl: the text holds .* less than one block of 64",
+        lambda: read_blocks(str(short), tokenizer, sequence_length=64),
     )
     refuse("can't be split", lambda: read_split(str(short), tokenizer, sequence_length=2, held_out_share=0.5))
     refuse("held-out share of 1", lambda: read_split(str(rows), tokenizer, sequence_length=2, held_out_share=1.0))

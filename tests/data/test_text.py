@@ -85,6 +85,12 @@ def test_half_of_a_surrogate_pair_is_replaced(tmp_path):
     assert read_documents(tmp_path / "a.jsonl") == ["a?b"]
 
 
+def test_a_path_from_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "a.txt").write_text("one")
+    assert read_documents("~/a.txt") == ["one"]
+
+
 def test_a_missing_path():
     with pytest.raises(InputError, match="no such file"):
         read_documents("nowhere")

@@ -150,7 +150,7 @@ def fingerprint(tokens: np.ndarray) -> str:
     return digest.hexdigest()[:16]
 
 
-def cut(flat: np.ndarray, *, sequence_length: int, what: str = "the text") -> np.ndarray:
+def cut(flat: np.ndarray, *, sequence_length: int, what: str = "the text", where: str | None = None) -> np.ndarray:
     """The whole blocks [blocks, sequence_length] of a stream of tokens [n], as a view.
 
     Raises `InputError` if the stream does not fill one block.
@@ -161,6 +161,7 @@ def cut(flat: np.ndarray, *, sequence_length: int, what: str = "the text") -> np
     if whole == 0:
         raise InputError(
             f"{what} holds {len(flat)} tokens, less than one block of {sequence_length}",
+            where=where,
             hint="give more text or a shorter sequence length",
         )
     return flat[: whole * sequence_length].reshape(whole, sequence_length)

@@ -48,7 +48,7 @@ def read_blocks(data: str, tokenizer: Tokenizes, *, sequence_length: int, cache:
     for data that can't be read or do not fill one block, `RunFailed` for a disk that is full.
     """
     with _opened(data, tokenizer, share=None, cache=cache) as store:
-        return store.blocks(WHOLE, sequence_length)
+        return store.blocks(WHOLE, sequence_length, where=data)
 
 
 def read_split(
@@ -59,7 +59,8 @@ def read_split(
     Raises as `read_blocks`, and `InputError` where one side has no document or does not fill one block.
     """
     with _opened(data, tokenizer, share=held_out_share, cache=cache) as store:
-        return store.blocks(TRAIN, sequence_length), store.blocks(HELD_OUT, sequence_length)
+        sides = [store.blocks(side, sequence_length, where=data) for side in (TRAIN, HELD_OUT)]
+        return sides[0], sides[1]
 
 
 def find_cached(blocks_fingerprint: str, *, sequence_length: int) -> Blocks | None:
@@ -139,14 +140,15 @@ class _Store:
     folder: Path
     kept: bool = True
 
-    def blocks(self, part: str, sequence_length: int) -> Blocks:
+    def blocks(self, part: str, sequence_length: int, *, where: str | None = None) -> Blocks:
+        """The blocks of a part. Raises `InputError`, which names `where`, if it does not fill one."""
         folder = self.folder / part
         said = json.loads((folder / "part.json").read_text())
         what = {WHOLE: "the text", TRAIN: "the training text", HELD_OUT: "the held-out text"}[part]
         # copy-on-write: what torch takes for a writable array, and the file never changes
         flat = np.memmap(folder / "tokens.bin", dtype=TOKEN, mode="c", shape=(said["tokens"],))
         table = np.memmap(folder / "documents.bin", dtype="<i8", mode="r", shape=(said["documents"], 3))
-        tokens = cut(flat, sequence_length=sequence_length, what=what)
+        tokens = cut(flat, sequence_length=sequence_length, what=what, where=where)
         known = folder / f"fingerprint-{sequence_length}"
         try:
             mark = known.read_text().strip()

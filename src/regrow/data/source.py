@@ -44,7 +44,7 @@ class Source:
         Raises `InputError` for an option that is unknown, empty or not for a local path, and for a data set of the Hub
         without a cap on its tokens.
         """
-        if Path(text).exists():  # a path may hold commas
+        if Path(text).expanduser().exists():  # a path may hold commas
             return cls(name=text)
         name, *options = text.split(",")
         hub = name.startswith(HUB)

@@ -69,7 +69,7 @@ def text_files(path: str | Path) -> list[Path]:
 
     Raises `InputError` for a missing path, a file of an unknown format, or a folder without text files.
     """
-    root = Path(path)
+    root = Path(path).expanduser()
     hint = f"give text data ({', '.join(SUFFIXES)})"
     if not root.exists():
         raise InputError("no such file or folder", where=str(root), hint=hint)
