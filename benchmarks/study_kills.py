@@ -4,9 +4,11 @@
 
 28 cells of the two smallest models of the ladder, in fp32. First the study runs undisturbed into DIR/undisturbed (kept
 and used again if it is there). Then it runs into DIR/killed: `regrow study` with all its processes is killed with
-SIGKILL at a random moment and started again, `--kills` times. With `--engine ray` the study runs on a local Ray cluster
-instead and the worker process of one cell is killed in the middle of it; with `--lose node` the cluster has two nodes
-(two of Ray's daemons on this machine) and one of them is killed with its workers. The study itself goes on.
+SIGKILL at a random moment after a cell has begun to train, and started again, `--kills` times.
+
+With `--engine ray` the study runs on a local Ray cluster instead and the worker process of one cell is killed in the
+middle of it; with `--lose node` the cluster has two nodes (two of Ray's daemons on this machine) and one of them is
+killed with its workers. The study itself goes on.
 
 Compared: the curves (tokens, held-out and training losses, learning rates), the weights of every final model, and the
 times that the `DONE` files were written, which must never change once they are there.
@@ -66,6 +68,15 @@ def whole(file: Path, out: Path, ask: argparse.Namespace, engine: str = "local")
     return time.perf_counter() - began
 
 
+def trains(out: Path, since: float) -> bool:
+    """Whether a step has been made since a moment."""
+    found = list(out.glob("runs/*/progress.json"))
+    try:
+        return any(path.stat().st_mtime >= since for path in found)
+    except FileNotFoundError:  # it has ended meanwhile
+        return True
+
+
 def done_times(out: Path) -> dict[str, int]:
     return {path.parent.name: path.stat().st_mtime_ns for path in out.glob("runs/*/DONE")}
 
@@ -84,20 +95,29 @@ def killed_study(file: Path, out: Path, ask: argparse.Namespace) -> tuple[float,
     spent, again, seen = 0.0, 0, {}
     for i in range(ask.kills):
         began = time.perf_counter()
+        moment = time.time()
         process = start(file, out, ask)
-        at = rng.uniform(*ask.between)
+        while process.poll() is None and not trains(out, since=moment):
+            time.sleep(0.02)
+        at = rng.uniform(0, ask.within)
         try:
             process.wait(timeout=at)
-            print(f"kill {i + 1}: the study had ended before {at:.0f} s", flush=True)
+            print(f"kill {i + 1}: the study had ended before", flush=True)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        spent += time.perf_counter() - began
+        took = time.perf_counter() - began
+        spent += took
         now = done_times(out)
         again += sum(now.get(name) != when for name, when in seen.items())
         seen = now
         wrong = [one for one in check_runs(out) if one.problems] if (out / "study.json").exists() else []
-        print(f"kill {i + 1} after {at:.0f} s: {len(now)} cells done, {len(wrong)} runs not whole", flush=True)
+        begun = sum(1 for _ in out.glob("runs/*/curve.jsonl")) - len(now)
+        print(
+            f"kill {i + 1} after {took:.0f} s, {at:.0f} s of them training: {len(now)} cells done, {begun} begun, "
+            f"{len(wrong)} runs not whole",
+            flush=True,
+        )
     spent += whole(file, out, ask)
     again += sum(done_times(out).get(name) != when for name, when in seen.items())
     return spent, again
@@ -154,7 +174,7 @@ def main() -> None:
     parser.add_argument("--engine", choices=("local", "ray"), default="local")
     parser.add_argument("--lose", choices=("worker", "node"), default="worker", help="with --engine ray")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--between", type=float, nargs=2, default=(8.0, 40.0), help="seconds to a kill, at random")
+    parser.add_argument("--within", type=float, default=15.0, help="seconds from the first step to a kill, at most")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("kills"))
     ask = parser.parse_args()

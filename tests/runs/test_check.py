@@ -120,3 +120,12 @@ def test_what_is_fitted_leaves_out_what_is_still_going(tmp_path):
     run(tmp_path / "b", "b")
     with pytest.warns(RunWarning, match="left out, not finished: 1 of 2 runs"):
         assert [r.run for r in read_finished(tmp_path)] == ["b"]
+
+
+def test_what_a_study_no_longer_asks_for_is_not_fitted(tmp_path):
+    asked = run(tmp_path / "runs" / "a", "a")
+    run(tmp_path / "runs" / "b", "b")
+    (tmp_path / "study.json").write_text(json.dumps({"cells": [{"name": "a", "hash": asked.hash}]}))
+    with pytest.warns(RunWarning, match="no cells of the study as it is now: 1 of 2 runs"):
+        assert [r.run for r in read_finished(tmp_path)] == ["a"]
+    assert [r.run for r in read_finished(tmp_path / "runs" / "b")] == ["b"]

@@ -13,9 +13,8 @@ from typing import Any
 
 from regrow.errors import InputError, RegrowError
 from regrow.runs.record import CurvePoint, spec_hash
-from regrow.runs.store import CURVE_FILE, DONE_FILE, RUN_FILE
+from regrow.runs.store import CURVE_FILE, DONE_FILE, RUN_FILE, study_cells
 
-STUDY_FILE = "study.json"
 _MODEL = "model"
 _TRACES = (RUN_FILE, CURVE_FILE, DONE_FILE)
 
@@ -45,7 +44,7 @@ def check_runs(path: str | Path) -> list[Checked]:
     if not root.is_dir():
         raise InputError("no such folder", where=str(root), hint="give a study folder or a run folder")
     folders = sorted({found.parent for name in _TRACES for found in root.rglob(name) if _is_run(found.parent)})
-    cells = _study_cells(root)
+    cells = study_cells(root)
     if not folders and not cells:
         raise InputError("no runs in this folder", where=str(root), hint="give a study folder or a run folder")
     found = [_check(folder, root, cells) for folder in folders]
@@ -56,21 +55,6 @@ def check_runs(path: str | Path) -> list[Checked]:
 def _is_run(folder: Path) -> bool:
     # a study's own list of cells stands beside `runs/` and is no run
     return folder.name not in (_MODEL, "checkpoints")
-
-
-def _study_cells(root: Path) -> dict[str, str]:
-    """Name -> hash of the cells that the study's own file lists; empty without one."""
-    try:
-        cells = json.loads((root / STUDY_FILE).read_text())["cells"]
-        return {str(cell["name"]): str(cell["hash"]) for cell in cells}
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"not a study's list of cells ({error})",
-            where=str(root / STUDY_FILE),
-            hint="run the study again: it is written anew",
-        ) from None
 
 
 def _check(folder: Path, root: Path, cells: Mapping[str, str]) -> Checked:

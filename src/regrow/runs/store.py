@@ -21,6 +21,8 @@ from regrow.runs.record import CurvePoint, RunRecord
 RUN_FILE = "run.json"
 CURVE_FILE = "curve.jsonl"
 DONE_FILE = "DONE"
+#: Beside `runs/`, what a study asks for.
+STUDY_FILE = "study.json"
 
 
 class RunWarning(UserWarning):
@@ -173,20 +175,43 @@ def read_runs(*paths: str | Path) -> list[RunRecord]:
     return runs
 
 
+def study_cells(root: Path) -> dict[str, str]:
+    """Name -> hash of the cells that a study's own file lists; empty without one."""
+    try:
+        cells = json.loads((root / STUDY_FILE).read_text())["cells"]
+        return {str(cell["name"]): str(cell["hash"]) for cell in cells}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"not a study's list of cells ({error})",
+            where=str(root / STUDY_FILE),
+            hint="run the study again: it is written anew",
+        ) from None
+
+
 def read_finished(*paths: str | Path) -> list[RunRecord]:
-    """Read runs as `read_runs` does, without those that are still going: what a law is fitted to while a study runs.
+    """Read runs as `read_runs` does, less what a law should not be fitted to: runs that are still going, and runs of a
+    study's folder that the study asked for once and no longer does.
 
     A `RunWarning` says how many are left out. Raises `InputError` if no run has finished yet.
     """
     runs = read_runs(*paths)
-    going = [run.run for run in runs if run.status == "running"]
+    going = {run.run for run in runs if run.status == "running"}
     if len(going) == len(runs):
         raise InputError(
             f"none of the {len(runs)} runs has finished", where=str(paths[0]), hint="`regrow runs list` shows them"
         )
     if going:
         warnings.warn(f"left out, not finished: {len(going)} of {len(runs)} runs", RunWarning, stacklevel=2)
-    return [run for run in runs if run.status != "running"]
+    for path in map(Path, paths):
+        cells = study_cells(path)
+        old = {found.parent.name for found in path.rglob(RUN_FILE)} - cells.keys() if cells else set()
+        if old:
+            text = f"left out, no cells of the study as it is now: {len(old)} of {len(runs)} runs in {path}"
+            warnings.warn(text, RunWarning, stacklevel=2)
+        going |= old
+    return [run for run in runs if run.run not in going]
 
 
 def _read_folder(folder: Path) -> list[RunRecord]:

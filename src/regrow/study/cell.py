@@ -181,6 +181,16 @@ def _run(cell: Cell, out: Path, shop: _Shop, stop: StopRequest | None) -> RunRec
         )
 
 
+def _evaluate(model: PreTrainedModel, held_out: Blocks) -> float:
+    """A model's loss, read on the GPU where there is one; the model stays where it was, for pruning to take apart."""
+    was = model.device
+    model.to(torch.device("cuda" if torch.cuda.is_available() else was))  # type: ignore[arg-type]
+    try:
+        return evaluate(model, held_out).loss
+    finally:
+        model.to(was)  # type: ignore[arg-type]
+
+
 def _save_pruned(model: PreTrainedModel, plan: PrunePlan, path: Path) -> None:
     save_checkpoint(model, None, path, extra={PRUNE_RECORD: {"plan": plan.to_dict()}})
 

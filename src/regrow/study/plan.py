@@ -15,7 +15,7 @@ from regrow.arch import Architecture
 from regrow.errors import RegrowError
 from regrow.pruning.plan import outline
 from regrow.runs import RunRecord, read_run, spec_hash
-from regrow.runs.check import STUDY_FILE
+from regrow.runs.store import STUDY_FILE
 from regrow.study.budget import Budget, within
 from regrow.study.cells import Cell
 from regrow.study.inputs import shape_of
@@ -168,7 +168,7 @@ def study_id(cells: Sequence[CellPlan]) -> str:
     return spec_hash({"cells": [cell.cell.hash for cell in cells]})
 
 
-def _chosen_before(budget: Budget, cells: Sequence[CellPlan], out: Path) -> tuple[set[str], str] | None:
+def _chosen_before(budget: Budget, cells: Sequence[CellPlan], out: Path) -> tuple[set[str], str | None] | None:
     """What this budget chose of these cells when the study first ran: times drift, and the choice must not."""
     try:
         earlier = json.loads((out / STUDY_FILE).read_text())
@@ -177,7 +177,8 @@ def _chosen_before(budget: Budget, cells: Sequence[CellPlan], out: Path) -> tupl
         names = {str(cell["name"]) for cell in earlier["cells"]}
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return names, f"{len(names)} of {len(cells)} cells fit the budget, as chosen when the study began"
+    said = f"{len(names)} of {len(cells)} cells fit the budget, as chosen when the study began"
+    return names, None if len(names) == len(cells) else said
 
 
 def run_folder(cell: Cell, out: Path) -> Path:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -57,7 +58,17 @@ def _run(job: Job) -> str | None:
             traceback.print_exc()
             said = str(error).strip().splitlines()
             return f"{type(error).__name__}: {said[0] if said else 'no message'}; more in {job.out / LOG_FILE}"
+        finally:
+            _let_go()
     return None
+
+
+def _let_go() -> None:
+    """Free a cell's models, which hang together in circles, before the next cell loads its own."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _probe(cells: list[Cell]) -> list[float | None]:
