@@ -180,7 +180,7 @@ def study_cells(root: Path) -> dict[str, str]:
     try:
         cells = json.loads((root / STUDY_FILE).read_text())["cells"]
         return {str(cell["name"]): str(cell["hash"]) for cell in cells}
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # a table lists no cells
         return {}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
