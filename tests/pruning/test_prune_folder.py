@@ -1,6 +1,8 @@
 """From a checkpoint folder to a pruned one."""
 
+import gc
 import json
+import weakref
 
 import numpy as np
 import pytest
@@ -8,17 +10,18 @@ import torch
 from tiny_models import logits, make, tokens
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from regrow.data import Blocks
 from regrow.errors import InputError
 from regrow.models import architecture_of, check_pattern, load_model, save_checkpoint
 from regrow.models.layout import block_weights
 from regrow.models.save import PRUNE_RECORD
-from regrow.pruning import PrunePlan, PruneSpec, outline
+from regrow.pruning import PrunePlan, PruneSpec, choose_blocks, outline
 from regrow.pruning.plan import spec_of
-from regrow.pruning.prune import prune
+from regrow.pruning.prune import prune, prune_model
 from regrow.pruning.scoring import load_scores
+from regrow.pruning.stream import BlockStream
 
 
 @pytest.fixture
@@ -79,7 +82,6 @@ def test_tokens_of_another_tokenizer_are_noticed(model_folder, tmp_path):
     [
         PruneSpec(method="depth", rate=0.2, scorer="perplexity", iterative=True),
         PruneSpec(method="width", params=20_000),
-        PruneSpec(method="2:4"),
     ],
     ids=lambda spec: spec.method,
 )
@@ -109,3 +111,80 @@ def test_scorers_that_measure_nothing_have_nothing_to_save(model_folder, tmp_pat
     for spec in (PruneSpec(method="2:4", scorer="magnitude"), PruneSpec(method="depth", rate=0.2, scorer="random")):
         with pytest.raises(InputError, match="measures nothing to save"):
             prune(model_folder, spec, calibration=None, out=None, save_scores=tmp_path / "scores")
+
+
+def test_sparse_masks_follow_the_text_or_stored_scores_and_the_record_says_which(model_folder, text, tmp_path):
+    """With text the inputs are those of pruned layers; scores alone know the dense model's."""
+    spec = PruneSpec(method="2:4")
+    prune(model_folder, spec, calibration=text, out=tmp_path / "text", save_scores=tmp_path / "scores")
+    scores = load_scores(tmp_path / "scores")
+    prune(model_folder, spec, calibration=None, out=tmp_path / "scored", scores=scores)
+    prune(model_folder, PruneSpec(method="2:4", scorer="magnitude"), calibration=None, out=tmp_path / "magnitude")
+    inputs = [
+        json.loads((tmp_path / n / PRUNE_RECORD).read_text())["sparsity"] for n in ("text", "scored", "magnitude")
+    ]
+    assert [one["inputs"] for one in inputs] == ["propagated", "dense", None]
+    first, second = (load_model(tmp_path / name) for name in ("text", "scored"))
+    assert not torch.equal(logits(first, tokens()), logits(second, tokens()))
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        PruneSpec(method="depth", rate=0.2),
+        PruneSpec(method="width", rate=0.25),
+        PruneSpec(method="width", rate=0.25, scorer="least-squares", axes=("intermediate",)),
+        PruneSpec(method="2:4"),
+        PruneSpec(method="2:4", scorer="sparsegpt"),
+    ],
+    ids=lambda spec: f"{spec.method}-{spec.scorer}",
+)
+def test_disk_and_memory_are_one_path(model_folder, text, spec, tmp_path):
+    prune(model_folder, spec, calibration=text, out=tmp_path / "out")
+    ids = choose_blocks(text, count=32, length=512, seed=0)
+    in_memory, _ = prune_model(load_model(model_folder), spec, ids)
+    assert torch.equal(logits(load_model(tmp_path / "out"), ids), logits(in_memory, ids))
+
+
+def test_sharded_checkpoints_are_pruned(model_folder, text, tmp_path):
+    sharded = tmp_path / "sharded"
+    load_model(model_folder).save_pretrained(sharded, max_shard_size="20KB")
+    assert len(list(sharded.glob("*.safetensors"))) > 2
+    spec = PruneSpec(method="2:4", scorer="sparsegpt")
+    for folder in (model_folder, sharded):
+        prune(folder, spec, calibration=text, out=tmp_path / f"out-{folder.name}")
+    one, other = (load_model(tmp_path / f"out-{folder.name}") for folder in (model_folder, sharded))
+    assert torch.equal(logits(one, tokens()), logits(other, tokens()))
+
+
+def test_the_model_is_never_loaded_whole(model_folder, text, tmp_path, monkeypatch):
+    """Counted while disk-to-disk pruning runs: no more than one decoder block has numbers at any time."""
+    alive, most = weakref.WeakSet(), [0]
+    real = BlockStream.block
+
+    def counted(self, layer):
+        block = real(self, layer)
+        gc.collect()
+        alive.add(block)
+        most[0] = max(most[0], sum(not one.mlp.up_proj.weight.is_meta for one in alive))
+        return block
+
+    monkeypatch.setattr(BlockStream, "block", counted)
+    monkeypatch.setattr(PreTrainedModel, "from_pretrained", None)
+    for spec in (
+        PruneSpec(method="2:4", scorer="sparsegpt"),
+        PruneSpec(method="depth", rate=0.2),
+        PruneSpec(method="width", rate=0.25),
+    ):
+        prune(model_folder, spec, calibration=text, out=tmp_path / spec.method.replace(":", ""))
+    assert most == [1]
+
+
+def test_the_estimate_comes_first_and_is_refused_when_it_cannot_fit(model_folder, text, tmp_path, monkeypatch):
+    lines = []
+    prune(model_folder, PruneSpec(method="2:4"), calibration=text, out=tmp_path / "out", progress=lines.append)
+    assert lines[1].startswith("memory: about 0.0")
+    monkeypatch.setattr("regrow.pruning.estimate.free_memory", lambda device: 1000)
+    with pytest.raises(InputError, match=r"pruning needs 0\.0 GB of memory, 0\.0 GB are free"):
+        prune(model_folder, PruneSpec(method="2:4"), calibration=text, out=tmp_path / "none")
+    assert not (tmp_path / "none").exists()

@@ -176,7 +176,8 @@ def test_bfloat16_stays_bfloat16(tmp_path):
 def test_scores_serve_many_specs_and_refuse_another_model():
     model = make("llama-tied")
     scores = calibrate(model, tokens())
-    for spec in SPECS.values():
+    # what N:M by scores gives is another thing: see `test_wanda_by_stored_scores_looks_at_dense_inputs`
+    for spec in (spec for spec in SPECS.values() if spec.pattern is None):
         with_scores, plan = prune_model(model, spec, None, scores=scores)
         with_tokens, again = prune_model(model, spec, tokens())
         assert plan == again

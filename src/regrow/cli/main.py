@@ -21,6 +21,7 @@ from regrow.errors import RegrowError
 COMMANDS = {
     "demo": "demo:demo",
     "prune": "prune:prune",
+    "check": "check:check",
     "train": "train:train",
     "eval": "evaluate:evaluate",
     "study": "study:study",

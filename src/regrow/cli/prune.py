@@ -67,6 +67,7 @@ def prune(
         ),
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --out if it holds something.")] = False,
+    device: Annotated[str, typer.Option(help="Where blocks are run: `cpu`, `cuda`, `cuda:1`.")] = "cpu",
     seed: Annotated[int, typer.Option(help="Which blocks are drawn.")] = 0,
     no_cache: NoCache = False,
     as_json: AsJson = False,
@@ -113,7 +114,7 @@ def prune(
     if given is not None and given.pattern is None:
         needs_text = False
     # weights that stay are solved again on the text, when they are written
-    needs_text |= spec.refits and not dry_run
+    needs_text |= (spec.refits or spec.scorer == "sparsegpt") and not dry_run
     blocks = _calibration_blocks(model, folder, spec, calibration, cache=not no_cache) if needs_text else None
     from regrow.pruning.prune import prune as run
 
@@ -126,6 +127,7 @@ def prune(
         scores=measured,
         save_scores=save_scores,
         overwrite=overwrite,
+        device=device,
         progress=lambda line: print(line, file=sys.stderr),
     )
     _print_plan(done, model, as_json, None if dry_run else out)

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 from regrow.arch import Architecture
 from regrow.data.blocks import Blocks
 from regrow.errors import InputError, RunFailed
-from regrow.models.layout import block_weights, is_block_weight, split_block_name
+from regrow.models.layout import block_weights, is_block_weight
 from regrow.pruning.stream import BlockStream, Source, batches, open_stream
 
 
@@ -211,10 +211,3 @@ class _Statistics:
             if not torch.isfinite(values).all():
                 raise RunFailed(f"{name} is not finite", where="calibration", hint="the model's weights may be broken")
         return Scores(**norms, tokens=tokens, fingerprint=fingerprint)
-
-
-def layer_and_linear(weight_name: str) -> tuple[int, str]:
-    """`model.layers.3.mlp.up_proj.weight` -> `(3, "mlp.up_proj")`."""
-    place = split_block_name(weight_name)
-    assert place is not None, weight_name
-    return place[0], place[1].removesuffix(".weight")

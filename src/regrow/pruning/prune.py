@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +17,25 @@ from transformers import PreTrainedModel
 from regrow.arch import Architecture
 from regrow.data.blocks import Blocks
 from regrow.errors import InputError, RegrowError
-from regrow.methods import DEPTH
 from regrow.models.layout import block_weights, is_tied
-from regrow.models.load import architecture_of, has_tokenizer, load_model, load_tokenizer, quiet
+from regrow.models.load import architecture_of, has_tokenizer, load_tokenizer, local_checkpoint, quiet
 from regrow.models.masks import check_pattern
-from regrow.models.save import PRUNE_RECORD, check_output, save_checkpoint
-from regrow.pruning.calibration import Scores, choose_blocks, weights_fingerprint
+from regrow.models.save import PRUNE_RECORD, check_output, staged_folder
+from regrow.models.shards import ShardWriter
+from regrow.pruning.apply import PlannedModel
+from regrow.pruning.calibration import Scores, calibrate, choose_blocks, weights_fingerprint
 from regrow.pruning.card import CARD, model_card
-from regrow.pruning.depth import drop_blocks, drop_config_blocks
+from regrow.pruning.estimate import check_memory, estimate
 from regrow.pruning.plan import PrunePlan, outlines
-from regrow.pruning.refit import refit
 from regrow.pruning.scoring import AnyScores, check_scores, decide, measure
 from regrow.pruning.search import search
-from regrow.pruning.semistructured import mask_state, sparse_masks
+from regrow.pruning.sparsify import Notes
 from regrow.pruning.spec import PruneSpec
-from regrow.pruning.stream import open_stream
-from regrow.pruning.width import Kept, narrow_config, slice_state
+from regrow.pruning.stream import EMBEDDING, BlockStream, open_stream
 
 Progress = Callable[[str], None]
+
+_GENERATION = "generation_config.json"
 
 
 def prune(
@@ -44,52 +48,96 @@ def prune(
     scores: AnyScores | None = None,
     save_scores: str | Path | None = None,
     overwrite: bool = False,
+    device: str | torch.device | None = None,
     progress: Progress | None = None,
 ) -> PrunePlan:
     """Prune a checkpoint folder into another: weights, config, tokenizer, a model card, and `regrow_prune.json`.
+
+    Weights are read and written shard by shard, and text is walked through one decoder block at a time: the memory it
+    takes is a small multiple of a block plus the text's hidden states, whatever the model's size. An estimate is the
+    second line of progress.
 
     Args:
         path: folder or Hub name of the model; one without tokenizer files is pruned without a tokenizer.
         spec: what to prune.
         calibration: packed text in the model's own tokens; None if the scorer needs none or `scores` are given.
         out: folder to make; None decides the plan and writes nothing.
-        plan: decided earlier on this model; nothing is measured again, but for N:M, whose masks follow from scores.
+        plan: decided earlier on this model; nothing is measured again, but for N:M, whose masks follow from the text.
         scores: measured earlier on this model; saves the calibration pass.
         save_scores: file to write the scores to, for other rates.
         overwrite: replace `out` if it holds something.
+        device: where blocks are run, e.g. `cuda`.
         progress: called with a line of text at each step.
 
-    Raises `InputError` for anything the user can mend: see `load_model`, `save_checkpoint`, `outline`, `calibrate`.
+    Raises `InputError` for anything the user can mend: a broken checkpoint, an output folder that is taken, a spec that
+    cannot be met, tokens of another vocabulary, more memory than there is.
     """
     say = progress or (lambda line: None)
     if out is not None:
         check_output(out, overwrite=overwrite)
     say(f"loading {path}")
-    model = load_model(path)
-    folder = Path(path).expanduser()
-    tokenizer = load_tokenizer(path) if not folder.is_dir() or has_tokenizer(folder) else None
+    folder = local_checkpoint(path)
+    stream = open_stream(folder, device=device)
+    tokenizer = load_tokenizer(folder) if has_tokenizer(folder) else None
     tokens = None
-    if calibration is not None and spec.needs_calibration and (scores is None or spec.search > 1 or spec.refits):
+    if calibration is not None and spec.needs_calibration and _reads_text(spec, scores):
         tokens = choose_blocks(
             calibration, count=spec.calibration_blocks, length=spec.calibration_length, seed=spec.seed
         )
+    _say_memory(stream, spec, tokens, say)
     if plan is None or plan.pattern is not None:
-        plan, scores = make_plan(model, spec, tokens, scores=scores, progress=progress)
+        plan, scores = make_plan(stream, spec, tokens, scores=scores, progress=progress)
     else:
-        check_plan(plan, architecture_of(model))
+        check_plan(plan, stream.arch)
     if save_scores is not None:
+        if scores is None and spec.scorer == "wanda" and tokens is not None:
+            scores = calibrate(stream, tokens, progress=progress)
         if scores is None or spec.scorer == "random":
             raise InputError(f"the scorer {spec.scorer!r} measures nothing to save", where="save_scores")
         scores.save(save_scores)
     if out is None:
         return plan
-    pruned = apply_plan(model, plan, scores if isinstance(scores, Scores) else None, tokens, progress=progress)
-    _verify(pruned, plan)
-    record = _record(path, spec, plan, tokens, calibration)
-    say(f"writing {out}")
-    card = model_card(str(path), spec, plan, record["calibration"], record["versions"])
-    save_checkpoint(pruned, tokenizer, out, extra={PRUNE_RECORD: record, CARD: card}, overwrite=overwrite)
+    notes = Notes()
+    planned = PlannedModel(stream.source, plan)
+    dense = scores if isinstance(scores, Scores) else None
+    with staged_folder(out, overwrite=overwrite) as stage:
+        with ShardWriter(stage, planned.layout) as writer:
+            for name, parts in planned.tensors(stream, tokens=tokens, scores=dense, notes=notes, progress=progress):
+                writer.write(name, parts)
+        say(f"writing {out}")
+        record = _record(path, spec, plan, tokens, calibration, notes)
+        card = model_card(str(path), spec, plan, record["calibration"], record["versions"])
+        with quiet():
+            planned.config.save_pretrained(stage)
+            if tokenizer is not None:
+                tokenizer.save_pretrained(stage)
+        if (folder / _GENERATION).is_file():
+            shutil.copyfile(folder / _GENERATION, stage / _GENERATION)
+        (stage / PRUNE_RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        (stage / CARD).write_text(card, encoding="utf-8")
     return plan
+
+
+def _reads_text(spec: PruneSpec, scores: AnyScores | None) -> bool:
+    """Whether text is walked although there may be scores."""
+    return scores is None or spec.search > 1 or spec.refits or spec.scorer == "sparsegpt"
+
+
+def _say_memory(stream: BlockStream, spec: PruneSpec, tokens: torch.Tensor | None, say: Progress) -> None:
+    """Print what it will take; raises `InputError` if there is less."""
+    samples, length = (0, 0) if tokens is None else tokens.shape
+    assert spec.scorer is not None
+    needed = estimate(
+        stream.arch,
+        scorer=spec.scorer,
+        samples=samples,
+        length=length,
+        loss=spec.search > 1 or spec.scorer == "perplexity",
+        compute_bytes=stream.dtype.itemsize,
+        stored_bytes=stream.source.layout[EMBEDDING].element_size(),
+    )
+    say(needed.line())
+    check_memory(needed, stream.device)
 
 
 def prune_model(
@@ -111,14 +159,16 @@ def prune_model(
 
     Raises `InputError` if the spec cannot be met on this model.
     """
-    plan, scores = make_plan(model, spec, calibration, scores=scores, progress=progress)
-    pruned = apply_plan(model, plan, scores if isinstance(scores, Scores) else None, calibration, progress=progress)
+    stream = open_stream(model)
+    plan, scores = make_plan(stream, spec, calibration, scores=scores, progress=progress)
+    dense = scores if isinstance(scores, Scores) else None
+    pruned = _build(model, PlannedModel(stream.source, plan), stream, calibration, dense, progress)
     _verify(pruned, plan)
     return pruned, plan
 
 
 def make_plan(
-    model: PreTrainedModel,
+    model: PreTrainedModel | BlockStream,
     spec: PruneSpec,
     calibration: torch.Tensor | None,
     *,
@@ -126,17 +176,18 @@ def make_plan(
     progress: Progress | None = None,
 ) -> tuple[PrunePlan, AnyScores | None]:
     """The decided plan of a spec, and the scores it went by. Arguments and errors as for `prune_model`."""
-    outlined = outlines(architecture_of(model), spec)
+    stream = open_stream(model)
+    outlined = outlines(stream.arch, spec)
     if scores is None or not spec.needs_calibration:
-        scores = measure(model, spec, outlined[0], calibration, progress=progress)
+        scores = measure(stream, spec, outlined[0], calibration, progress=progress)
     else:
-        check_scores(scores, spec, weights_fingerprint(model))
+        check_scores(scores, spec, weights_fingerprint(stream.source))
     plans = [decide(plan, scores) for plan in outlined]
     if spec.search == 1:
         return plans[0], scores
     if calibration is None:
         raise InputError("a search needs calibration text", where="search", hint="give --calibration beside the scores")
-    return search(open_stream(model), plans, calibration, progress=progress or (lambda line: None)), scores
+    return search(stream, plans, calibration, progress=progress or (lambda line: None)), scores
 
 
 def check_plan(plan: PrunePlan, before: Architecture) -> None:
@@ -159,44 +210,29 @@ def apply_plan(
 ) -> PreTrainedModel:
     """Build the pruned model that a decided plan describes.
 
-    `scores` serve N:M only: Wanda with, magnitude without. `tokens` [samples, length] are what `least-squares` solves
-    on; raises `InputError` if it lacks them.
+    `scores` serve N:M only: by `wanda` without `tokens`. `tokens` [samples, length] are what N:M and `least-squares`
+    go by; raises `InputError` if they are lacking.
     """
-    state, config = model.state_dict(), model.config.to_dict()
-    # the code it names does not come along, and transformers would ask everybody to trust it
-    config.pop("auto_map", None)
-    if plan.before.tied:
-        # one parameter under two names: sliced once, tied again by the new model
-        del state["lm_head.weight"]
-    if plan.pattern is not None:
-        state = mask_state(state, sparse_masks(model, *plan.pattern, scores))
-    elif plan.method == DEPTH:
-        assert plan.dropped_layers is not None, "an outline; decide it first"
-        state = drop_blocks(state, plan.dropped_layers, plan.before.layers)
-        config = drop_config_blocks(config, plan.dropped_layers)
-    else:
-        kept = Kept(hidden=plan.kept_hidden, intermediate=plan.kept_intermediate, kv_heads=plan.kept_kv_heads)
-        state = slice_state(state, kept, plan.before)
-        if plan.scorer == "least-squares":
-            if tokens is None:
-                raise InputError(
-                    "least squares need calibration text", where="calibration", hint="give --calibration as well"
-                )
-            for solved in refit(open_stream(model), plan, tokens, progress=progress):
-                state |= solved
-        config = narrow_config(config, plan.after)
-    return _build(model, config, state)
+    stream = open_stream(model)
+    return _build(model, PlannedModel(stream.source, plan), stream, tokens, scores, progress)
 
 
-def _build(model: PreTrainedModel, config: Mapping[str, Any], state: Mapping[str, torch.Tensor]) -> PreTrainedModel:
+def _build(
+    model: PreTrainedModel,
+    planned: PlannedModel,
+    stream: BlockStream,
+    tokens: torch.Tensor | None,
+    scores: Scores | None,
+    progress: Progress | None,
+) -> PreTrainedModel:
     """A fresh model of the same class, so that transformers itself sets every index, mask and buffer."""
-    # transformers takes the tensors as they are; cloning keeps the new model apart from the old one
-    owned = {name: tensor.detach().clone() for name, tensor in state.items()}
-    new_config = type(model.config).from_dict(dict(config))
+    tensors = planned.tensors(stream, tokens=tokens, scores=scores, progress=progress)
+    # transformers takes the tensors as they are; a copy keeps the new model apart from the old one
+    owned = {name: torch.cat(list(parts)) for name, parts in tensors}
     with quiet():
         built, report = type(model).from_pretrained(
             None,
-            config=new_config,
+            config=planned.config,
             state_dict=owned,
             dtype=model.dtype,
             attn_implementation=model.config._attn_implementation,
@@ -227,7 +263,12 @@ def _verify(pruned: PreTrainedModel, plan: PrunePlan) -> None:
 
 
 def _record(
-    path: str | Path, spec: PruneSpec, plan: PrunePlan, tokens: torch.Tensor | None, calibration: Blocks | None
+    path: str | Path,
+    spec: PruneSpec,
+    plan: PrunePlan,
+    tokens: torch.Tensor | None,
+    calibration: Blocks | None,
+    notes: Notes,
 ) -> dict[str, Any]:
     used: dict[str, Any] | None = None
     if tokens is not None and calibration is not None:
@@ -243,6 +284,7 @@ def _record(
         "spec": spec.to_dict(),
         "plan": plan.to_dict(),
         "calibration": used,
+        "sparsity": None if plan.pattern is None else asdict(notes),
         "versions": {
             "torch": torch.__version__,
             "transformers": transformers.__version__,

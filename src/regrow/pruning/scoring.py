@@ -17,21 +17,22 @@ from regrow.pruning.depth import least_important
 from regrow.pruning.plan import PrunePlan
 from regrow.pruning.removal import DepthScores, measure_depth
 from regrow.pruning.spec import PruneSpec
-from regrow.pruning.stream import open_stream
+from regrow.pruning.stream import BlockStream, open_stream
 from regrow.pruning.width import most_important
 
 AnyScores = Scores | DepthScores
 
 
 def measure(
-    model: PreTrainedModel,
+    model: PreTrainedModel | BlockStream,
     spec: PruneSpec,
     plan: PrunePlan,
     tokens: torch.Tensor | None,
     *,
     progress: Callable[[str], None] | None = None,
 ) -> AnyScores | None:
-    """The scores that the spec's scorer goes by; None where it looks at the weights alone.
+    """The scores that the spec's scorer goes by; None where it looks at the weights alone, and for N:M, whose inputs
+    are those of pruned layers and so come up when the plan is applied.
 
     `tokens` [samples, length] may be None for scorers that read none. Raises `InputError` if they are needed.
     """
@@ -45,16 +46,19 @@ def measure(
             where="calibration",
             hint="give --calibration, or a scorer that needs none",
         )
+    if spec.pattern is not None:
+        return None
+    stream = open_stream(model)
     if not needs_depth_scores(spec):
-        return calibrate(model, tokens, progress=progress)
+        return calibrate(stream, tokens, progress=progress)
     assert spec.scorer is not None
     return measure_depth(
-        open_stream(model),
+        stream,
         tokens,
         scorer=spec.scorer,
         iterative=spec.iterative,
         count=plan.before.layers - plan.after.layers,
-        fingerprint=weights_fingerprint(model),
+        fingerprint=weights_fingerprint(stream.source),
         progress=progress,
     )
 

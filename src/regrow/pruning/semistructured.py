@@ -1,18 +1,12 @@
 """N:M sparsity: N weights kept of every M neighbours along the input dimension, the others exactly zero.
 
 Scores: magnitude |W|, and Wanda |W| * ||x|| (Sun et al. 2024, arXiv 2306.11695), the weight times the L2 norm of its
-input feature over calibration text. The norms are those of the dense model; the paper measures each layer's after
-the layers before it are pruned.
+input feature over calibration text. `sparsify` says which inputs those are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
-
-from regrow.models.layout import block_weights
-from regrow.pruning.calibration import Scores, layer_and_linear
 
 
 def n_m_mask(score: torch.Tensor, n: int, m: int) -> torch.Tensor:
@@ -44,21 +38,3 @@ def wanda_score(weight: torch.Tensor, input_norms: torch.Tensor) -> torch.Tensor
 def magnitude_score(weight: torch.Tensor) -> torch.Tensor:
     """|W|, [out, in], in float32."""
     return weight.detach().float().abs()
-
-
-def sparse_masks(model: torch.nn.Module, n: int, m: int, scores: Scores | None) -> dict[str, torch.Tensor]:
-    """Masks of the linear weights of all blocks by parameter name: Wanda with scores, magnitude without."""
-    masks = {}
-    for name, weight in block_weights(model).items():
-        if scores is None:
-            score = magnitude_score(weight)
-        else:
-            score = wanda_score(weight, scores.input_norms(*layer_and_linear(name)))
-        masks[name] = n_m_mask(score, n, m)
-    return masks
-
-
-def mask_state(state: Mapping[str, torch.Tensor], masks: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The state dict with the masked weights exactly zero."""
-    # a fill, not a product: -1 * 0 would leave -0.0, and a NaN would survive
-    return {name: tensor.masked_fill(~masks[name], 0) if name in masks else tensor for name, tensor in state.items()}

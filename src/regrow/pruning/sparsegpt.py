@@ -87,7 +87,10 @@ def factor(hessian: torch.Tensor, *, damping: float = DAMPING, where: str = "Spa
         # nothing is factorised twice, and no inverse is rounded before it is factorised
         lower, failed = torch.linalg.cholesky_ex(hessian.flip(0, 1))
         if not failed.item() and torch.isfinite(lower.diagonal()).all():
-            inverse = torch.linalg.solve_triangular(lower, torch.eye(len(lower), device=lower.device), upper=False)
+            # in place: of the largest layers each of these matrices is as large as a block
+            inverse = torch.eye(len(lower), device=lower.device)
+            torch.linalg.solve_triangular(lower, inverse, upper=False, out=inverse)
+            del lower
             return Factor(inverse.flip(0, 1), damping, dead)
         if damping >= MAX_DAMPING:
             raise RunFailed(

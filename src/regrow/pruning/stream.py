@@ -158,11 +158,12 @@ class BlockStream:
         return block.requires_grad_(False).eval()
 
     def blocks(self, layers: Iterable[int] | None = None) -> Iterator[tuple[int, Any]]:
-        """`(layer, block)` in order, or those of `layers`. A block is let go when the next is asked for."""
+        """`(layer, block)` in order, or those of `layers`. A block loses its numbers when the next is asked for."""
         for layer in range(self.layers) if layers is None else layers:
             block = self.block(layer)
             yield layer, block
-            del block
+            # a loop's variable still holds the last block while the next is made
+            block.to("meta")
 
     def embed(self, tokens: torch.Tensor) -> torch.Tensor:
         """Hidden states [samples, length, hidden] before the first block; only the rows that occur are read.
@@ -227,15 +228,37 @@ class BlockStream:
 
 
 def open_stream(
-    model: str | Path | PreTrainedModel, *, device: str | torch.device | None = None, dtype: torch.dtype | None = None
+    model: str | Path | PreTrainedModel | BlockStream,
+    *,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
 ) -> BlockStream:
-    """A stream over a checkpoint folder or a model in memory. The device is the model's own, or the CPU.
+    """A stream over a checkpoint folder or a model in memory; one that is a stream already comes back as it is.
+
+    The device is the model's own, or the CPU.
 
     Raises `InputError` if it is not a checkpoint of a supported family.
     """
+    if isinstance(model, BlockStream):
+        return model
     if isinstance(model, PreTrainedModel):
         return BlockStream(ModelSource(model), device=model.device if device is None else device, dtype=dtype)
-    return BlockStream(FolderSource(model), device=device or "cpu", dtype=dtype)
+    return BlockStream(FolderSource(model), device=_usable(device or "cpu"), dtype=dtype)
+
+
+def _usable(device: str | torch.device) -> torch.device:
+    """The device, proven by putting a number on it; `InputError` if it is not there."""
+    try:
+        found = torch.device(device)
+        torch.zeros(1, device=found)
+    # RuntimeError, AssertionError (no such build) and NotImplementedError (meta), by device
+    except Exception as error:
+        raise InputError(
+            f"device {str(device)!r} cannot be used ({str(error).splitlines()[0]})",
+            where="device",
+            hint="cpu always works",
+        ) from None
+    return found
 
 
 def compute_dtype(device: torch.device, stored: torch.dtype) -> torch.dtype:

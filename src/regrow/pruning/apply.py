@@ -1,0 +1,136 @@
+"""From a decided plan to the tensors of the pruned model, one block at a time: what goes, what is cut, what changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from transformers import PretrainedConfig
+
+from regrow.errors import InputError, RegrowError
+from regrow.methods import DEPTH, WIDTH
+from regrow.models.layout import axes_of, is_block_weight, split_block_name
+from regrow.models.masks import check_pattern
+from regrow.models.shards import row_chunks
+from regrow.pruning.calibration import Scores
+from regrow.pruning.depth import drop_blocks, drop_config_blocks
+from regrow.pruning.plan import PrunePlan
+from regrow.pruning.refit import refit
+from regrow.pruning.sparsify import Notes, sparsify
+from regrow.pruning.stream import BlockStream, Source, skeleton_of
+from regrow.pruning.width import Kept, narrow_config, slice_state
+
+
+class PlannedModel:
+    """The model that a decided plan makes of another, as tensors that are made when they are asked for.
+
+    Attributes:
+        config: transformers' config of the pruned model.
+        layout: its parameters as tensors on the meta device.
+
+    Raises `RegrowError` if the two disagree with each other or with the plan, before a weight is read.
+    """
+
+    def __init__(self, source: Source, plan: PrunePlan) -> None:
+        self.plan, self._source = plan, source
+        content = source.config.to_dict()
+        # the code it names does not come along, and transformers would ask everybody to trust it
+        content.pop("auto_map", None)
+        if plan.method == DEPTH:
+            assert plan.dropped_layers is not None, "an outline; decide it first"
+            content = drop_config_blocks(content, plan.dropped_layers)
+        elif plan.method == WIDTH:
+            content = narrow_config(content, plan.after)
+        self.config: PretrainedConfig = type(source.config).from_dict(content)
+        self.config._attn_implementation = source.config._attn_implementation
+        self.layout: Mapping[str, torch.Tensor] = self._cut(source.layout)
+        self._check()
+
+    def tensors(
+        self,
+        stream: BlockStream,
+        *,
+        tokens: torch.Tensor | None = None,
+        scores: Scores | None = None,
+        notes: Notes | None = None,
+        progress: Callable[[str], None] | None = None,
+    ) -> Iterator[tuple[str, Iterable[torch.Tensor]]]:
+        """Every parameter of the pruned model by name, each once, in parts along its first dimension.
+
+        Args:
+            stream: over the model that is pruned.
+            tokens: calibration tokens [samples, length] for what is solved on inputs: see `sparsify`.
+            scores: of the unpruned model, for N:M by `wanda` without tokens.
+            notes: filled with what happened on the way (N:M).
+            progress: called with a line of text at each step.
+        """
+        for name, tensor in self._source.layout.items():
+            if split_block_name(name) is None:
+                stored = self._source.read([name])[name]
+                # an embedding may be as large as several blocks
+                parts = row_chunks(stored) if axes_of(name)[0] is None and tensor.ndim > 1 else [stored]
+                yield name, (self._cut({name: part})[name] for part in parts)
+        changed = self._changed(stream, tokens, scores, notes, progress)
+        for layer, new in enumerate(changed):
+            self._check_pattern(new)
+            for name in stream.names(layer):
+                if name in new:
+                    yield name, [new[name]]
+                    continue
+                for cut_name, tensor in self._cut(self._source.read([name])).items():
+                    yield cut_name, [tensor]
+
+    def _changed(
+        self,
+        stream: BlockStream,
+        tokens: torch.Tensor | None,
+        scores: Scores | None,
+        notes: Notes | None,
+        progress: Callable[[str], None] | None,
+    ) -> Iterator[dict[str, torch.Tensor]]:
+        """Per block, the tensors that are not only cut but changed, as they will be stored."""
+        if self.plan.pattern is not None:
+            n, m = self.plan.pattern
+            return sparsify(
+                stream, tokens, scorer=self.plan.scorer, n=n, m=m, scores=scores, notes=notes, progress=progress
+            )
+        if self.plan.scorer == "least-squares" and self.plan.kept_intermediate is not None:
+            if tokens is None:
+                raise InputError(
+                    "least squares need calibration text", where="calibration", hint="give --calibration as well"
+                )
+            return refit(stream, self.plan, tokens, progress=progress)
+        return iter([{} for _ in range(stream.layers)])
+
+    def _cut(self, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """These tensors as the plan leaves them, by their new names; those that go are left out."""
+        plan = self.plan
+        if plan.method == DEPTH:
+            assert plan.dropped_layers is not None
+            return drop_blocks(state, plan.dropped_layers, plan.before.layers)
+        if plan.method == WIDTH:
+            kept = Kept(hidden=plan.kept_hidden, intermediate=plan.kept_intermediate, kv_heads=plan.kept_kv_heads)
+            return slice_state(state, kept, plan.before)
+        return dict(state)
+
+    def _check(self) -> None:
+        """Names and shapes are those that transformers will build from the config, and the counts are the plan's."""
+        expected: dict[str, Any] = {name: p.shape for name, p in skeleton_of(self.config).named_parameters()}
+        wrong = list(expected.keys() ^ self.layout.keys())
+        wrong += [name for name in expected.keys() & self.layout.keys() if expected[name] != self.layout[name].shape]
+        total = sum(tensor.numel() for tensor in self.layout.values())
+        if total != self.plan.after.params:
+            wrong.append(f"{total} parameters, planned {self.plan.after.params}")
+        if wrong:
+            raise _bug(wrong[0])
+
+    def _check_pattern(self, weights: Mapping[str, torch.Tensor]) -> None:
+        if self.plan.pattern is not None:
+            for name, weight in weights.items():
+                if is_block_weight(name) and not check_pattern(weight, *self.plan.pattern):
+                    raise _bug(f"{name} is not {self.plan.method} sparse")
+
+
+def _bug(what: str) -> RegrowError:
+    return RegrowError(f"the pruned model differs from its plan: {what}", where="prune", hint="please report this")

@@ -1,0 +1,133 @@
+"""How much memory pruning will take, said before the work starts, and refused if it is not there.
+
+Pruning holds one decoder block, the hidden states of the calibration text, and what is computed on the way; the terms
+below are what the code allocates, in bytes, beside what the process holds already.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import psutil
+import torch
+
+from regrow.arch import Architecture
+from regrow.errors import InputError
+from regrow.pruning.stream import BATCH_TOKENS, VOCABULARY_CHUNK
+
+#: Tensors of a batch's width that are alive at once inside a block, at most: inputs, outputs, and what PyTorch copies.
+_ALIVE = 4
+
+#: Square float32 matrices that SparseGPT holds at once: the Hessian, its factor, the factor's inverse.
+_SQUARES = 3
+
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryEstimate:
+    """Bytes by purpose.
+
+    Attributes:
+        block: the weights of one block: as stored, in the compute type, and as they become.
+        states: hidden states of the calibration text (and, for N:M, what the output projections read).
+        batch: activations inside a block for one batch of tokens.
+        solver: SparseGPT's matrices and the weights that it works on.
+        output_layer: logits and entries of the output layer, where a loss is measured.
+    """
+
+    block: int
+    states: int
+    batch: int
+    solver: int
+    output_layer: int
+
+    @property
+    def total(self) -> int:
+        """The sum of all."""
+        return sum(getattr(self, field.name) for field in fields(self))
+
+    def line(self) -> str:
+        """For people, in GB of 10^9 bytes."""
+        parts = {name.replace("_", " "): getattr(self, name) for name in (field.name for field in fields(self))}
+        named = ", ".join(f"{size / 1e9:.2f} {name}" for name, size in parts.items() if size)
+        return f"memory: about {self.total / 1e9:.2f} GB ({named})"
+
+
+def estimate(
+    arch: Architecture,
+    *,
+    scorer: str,
+    samples: int,
+    length: int,
+    walks: int = 1,
+    loss: bool = False,
+    compute_bytes: int = 4,
+    stored_bytes: int = 2,
+) -> MemoryEstimate:
+    """Memory that pruning a model of this architecture takes.
+
+    Args:
+        arch: the model before pruning.
+        scorer: as in `PruneSpec`.
+        samples, length: calibration tokens; 0 samples where no text is read.
+        walks: hidden states of the whole text that are held at once (`perplexity` holds one per block).
+        loss: whether a loss is measured.
+        compute_bytes, stored_bytes: per weight, as computed and as stored.
+    """
+    query, kv = arch.heads * arch.head_dim, arch.kv_heads * arch.head_dim
+    block = arch.block_params * (2 * stored_bytes + (compute_bytes if samples else 0))
+    if not samples:
+        return MemoryEstimate(block=block, states=0, batch=0, solver=0, output_layer=0)
+    per_token = walks * arch.hidden + (query if scorer in ("wanda", "sparsegpt") else 0)
+    at_once = min(samples * length, max(length, BATCH_TOKENS))
+    inside = _ALIVE * max(arch.intermediate, query + 2 * kv, arch.hidden)
+    solver = 0
+    if scorer in ("wanda", "sparsegpt"):
+        # the largest group of layers that share an input: stacked, worked on, and scored or masked
+        group = arch.hidden * max(2 * arch.intermediate, query + 2 * kv)
+        solver = 12 * group
+    if scorer == "sparsegpt":
+        solver += 4 * _SQUARES * max(arch.intermediate, arch.hidden, query) ** 2
+    if scorer == "least-squares":
+        # float64 there, and twice the kept part
+        solver += 4 * 8 * arch.intermediate**2
+    entries = min(arch.vocab, VOCABULARY_CHUNK)
+    return MemoryEstimate(
+        block=block,
+        states=samples * length * per_token * compute_bytes,
+        batch=at_once * inside * compute_bytes,
+        solver=solver,
+        output_layer=entries * (arch.hidden + 3 * min(at_once, BATCH_TOKENS // 4)) * compute_bytes if loss else 0,
+    )
+
+
+def check_memory(needed: MemoryEstimate, device: torch.device) -> None:
+    """Raises `InputError` if the device has less memory free than this."""
+    free = free_memory(device)
+    if free is not None and needed.total > free:
+        hint = "lower --calibration-blocks or --calibration-length"
+        if needed.states < needed.total / 4:
+            hint = "use a machine with more memory"
+        raise InputError(
+            f"pruning needs {needed.total / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free",
+            where="memory",
+            hint=hint,
+        )
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that the process may still take on the device; None where that is not known."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    if device.type != "cpu":
+        return None
+    free = psutil.virtual_memory().available
+    # a container's own limit, where it is lower (control groups version 2)
+    try:
+        limit = int((_CGROUP / "memory.max").read_text())
+        free = min(free, limit - int((_CGROUP / "memory.current").read_text()))
+    except (OSError, ValueError):
+        pass
+    return free
