@@ -82,6 +82,12 @@ def test_statistics_match_a_direct_computation(family):
     groups = heads.unflatten(2, (arch.kv_heads, -1)).flatten(3).square().sum((0, 1, 3)).sqrt()
     torch.testing.assert_close(scores.kv_groups(arch)[0], groups)
     torch.testing.assert_close(scores.final_norm, seen["lm_head"].flatten(0, 1).norm(dim=0))
+    # Minitron's channel importance: the outputs of all layer norms together
+    norms = [
+        seen[f"model.layers.{n}.{linear}"] for n in range(arch.layers) for linear in ("self_attn.q_proj", "mlp.up_proj")
+    ]
+    channels = sum(states.flatten(0, 1).norm(dim=0) for states in (*norms, seen["lm_head"]))
+    torch.testing.assert_close(scores.hidden(), channels)
 
 
 def test_batches_do_not_change_the_statistics(monkeypatch):

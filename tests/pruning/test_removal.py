@@ -17,6 +17,7 @@ from regrow.pruning.removal import (
     angular_distances,
     block_influences,
     contiguous,
+    measure_depth,
     removal_losses,
     removal_samples,
 )
@@ -160,3 +161,14 @@ def fingerprint(model):
     from regrow.pruning.calibration import weights_fingerprint
 
     return weights_fingerprint(model)
+
+
+def test_capped_samples_are_spread_over_the_text(monkeypatch):
+    model, ids = make("llama-tied"), tokens(9, 20)
+    monkeypatch.setattr(removal, "REMOVAL_TOKENS", 60)
+    scores = measure_depth(
+        open_stream(model), ids, scorer="perplexity", iterative=False, count=1, fingerprint="x", progress=None
+    )
+    losses, whole = removal_losses(open_stream(model), ids[[0, 4, 8]])
+    assert torch.equal(scores.values, losses)
+    assert (scores.loss, scores.tokens) == (whole, 60)

@@ -130,7 +130,9 @@ def measure_depth(
     say = progress or (lambda line: None)
     loss = None
     if scorer == "perplexity":
-        tokens = tokens[: removal_samples(stream.arch, tokens.shape[1])]
+        # spread over all of them: samples lie in the order of the text, whose beginning may be of one kind
+        count = min(len(tokens), removal_samples(stream.arch, tokens.shape[1]))
+        tokens = tokens[torch.linspace(0, len(tokens) - 1, count).round().long()]
     if scorer == "angular":
         values = angular_distances(stream, tokens, progress=progress)
     elif not iterative:
