@@ -84,6 +84,8 @@ def test_rows_are_the_plan():
     assert rows["hidden"] == ["4096", "3072", "-25.0%"]
     assert rows["layers"] == ["32", "32", ""]
     assert rows["pruning rate"] == ["", f"{plan.pruning_rate:.4f}", ""]
+    asked = plan_rows(outline(BEFORE, SPECS["width"]))[-1][-1]
+    assert asked == f"asked {1 - 6e9 / BEFORE.params:.4f} (6B parameters)"
 
 
 def test_the_licence_comes_along(tmp_path):

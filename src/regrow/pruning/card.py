@@ -132,6 +132,8 @@ def plan_rows(plan: PrunePlan) -> list[list[str]]:
     rows.append(_row(f"parameters{kind}", plan.params_before, plan.params_after, format_count))
     rows.append(_row(f"non-embedding{kind}", plan.non_embedding_before, plan.non_embedding_after, format_count))
     target = "" if plan.target_rate is None else f"asked {plan.target_rate:.4f}"
+    if plan.target_params is not None:
+        target += f" ({format_count(plan.target_params)} parameters)"
     rows.append(["pruning rate", "", f"{plan.pruning_rate:.4f}", target])
     return rows
 
