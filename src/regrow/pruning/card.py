@@ -105,7 +105,7 @@ def command(model: str, spec: PruneSpec, calibration: Mapping[str, Any] | None) 
     """The command line that does the same again."""
     options: dict[str, Any] = {"method": spec.method, "rate": spec.rate, "params": spec.params}
     if spec.shape is not None:
-        options["shape"] = ",".join(f"{axis}={size}" for axis, size in spec.shape)
+        options["shape"] = ",".join(f"{axis}={size}" for axis, size in dict(spec.shape).items())
     options["scorer"] = spec.scorer
     options["axes"] = None if spec.axes is None else ",".join(spec.axes)
     options["multiple-of"] = spec.multiple_of

@@ -64,7 +64,7 @@ class PruneSpec:
     method: str
     rate: float | None = None
     params: int | None = None
-    shape: Any = None
+    shape: Mapping[str, int] | tuple[tuple[str, int], ...] | None = None
     scorer: str | None = None
     axes: tuple[str, ...] | None = None
     multiple_of: int | None = None
@@ -119,7 +119,7 @@ class PruneSpec:
         known = SHAPE_AXES[self.method]
         hint = f"{self.method} pruning sets {', '.join(known)}, e.g. {known[0]}={24 if self.method == DEPTH else 768}"
         try:
-            sizes = dict(self.shape)
+            sizes: dict[str, int] = dict(self.shape or ())
         except (TypeError, ValueError):
             raise InputError(f"{self.shape!r} is not a shape", where="shape", hint=hint) from None
         if not sizes:
