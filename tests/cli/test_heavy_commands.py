@@ -33,10 +33,11 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(regrow, tiny_model, tmp_pa
     assert done.code == 0
     assert done.json["params_after"] < done.json["params_before"]
     assert done.json["non_embedding_after"] < done.json["params_after"]
+    assert done.json["memory_bytes"] > 0
     assert not (tmp_path / "out").exists()
     done = regrow("prune", tiny_model, "--method", "depth", "--rate", "0.12", "--dry-run")
     assert done.code == 0
-    for says in ("layers", "non-embedding", "asked 0.1200", "tied embeddings counted once"):
+    for says in ("layers", "non-embedding", "asked 0.1200", "tied embeddings counted once", "GB of memory"):
         assert says in done.out
     assert done.err.startswith("note: asked for rate 0.1200, nearest in whole blocks is")
 

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from regrow.errors import InputError, RunFailed
 from regrow.models import architecture_of
 from regrow.pruning import PruneSpec, calibrate, outline, prune_model, removal
+from regrow.pruning.estimate import estimate_for
 from regrow.pruning.prune import apply_plan
 from regrow.pruning.removal import (
     DepthScores,
@@ -172,3 +173,18 @@ def test_capped_samples_are_spread_over_the_text(monkeypatch):
     losses, whole = removal_losses(open_stream(model), ids[[0, 4, 8]])
     assert torch.equal(scores.values, losses)
     assert (scores.loss, scores.tokens) == (whole, 60)
+
+
+def test_the_estimate_counts_the_states_of_every_model():
+    arch = architecture_of(make("llama-tied"))
+    sizes = {
+        name: estimate_for(arch, spec, samples=32, length=512).states
+        for name, spec in {
+            "one pass": PruneSpec(method="depth", rate=0.2),
+            "iterative": PruneSpec(method="depth", rate=0.2, iterative=True),
+            "perplexity": PruneSpec(method="depth", rate=0.2, scorer="perplexity"),
+        }.items()
+    }
+    state = 4 * arch.hidden
+    # perplexity takes 8 samples of 512, and holds a model without each of 4 blocks beside the whole one
+    assert sizes == {"one pass": 32 * 512 * state, "iterative": 2 * 32 * 512 * state, "perplexity": 8 * 512 * 5 * state}

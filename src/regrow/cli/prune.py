@@ -11,6 +11,7 @@ import typer
 from regrow.cli.options import AsJson, NoCache, print_json, print_table
 
 if TYPE_CHECKING:
+    from regrow.arch import Architecture
     from regrow.data import Blocks
     from regrow.pruning.plan import PrunePlan
     from regrow.pruning.spec import PruneSpec
@@ -100,7 +101,8 @@ def prune(
         from regrow.arch import find_architecture
         from regrow.pruning.plan import outline
 
-        _print_plan(outline(find_architecture(folder), spec), model, as_json)
+        outlined = outline(find_architecture(folder), spec)
+        _print_plan(outlined, model, as_json, memory=_memory(outlined.before, spec))
         return
     if out is None and not dry_run:
         raise InputError("no output folder given", where="--out", hint="name one, or ask for a --dry-run")
@@ -176,17 +178,31 @@ def _calibration_blocks(model: str, folder: str, spec: PruneSpec, calibration: s
     return load_blocks(text, folder, sequence_length=spec.calibration_length, cache=cache)
 
 
-def _print_plan(plan: PrunePlan, model: str, as_json: bool, out: Path | None = None) -> None:
+def _memory(before: Architecture, spec: PruneSpec) -> int | None:
+    """Bytes that pruning will take; None where torch, which would do it, is not installed."""
+    try:
+        from regrow.pruning.estimate import estimate_for
+    except ModuleNotFoundError:
+        return None
+    samples = spec.calibration_blocks if spec.needs_calibration else 0
+    return estimate_for(before, spec, samples=samples, length=spec.calibration_length).total
+
+
+def _print_plan(
+    plan: PrunePlan, model: str, as_json: bool, out: Path | None = None, *, memory: int | None = None
+) -> None:
     for note in plan.notes:
         print(f"note: {note}", file=sys.stderr)
     if as_json:
-        print_json({**plan.to_dict(), "out": None if out is None else str(out)})
+        print_json({**plan.to_dict(), "out": None if out is None else str(out), "memory_bytes": memory})
         return
     from regrow.pruning.card import plan_rows
 
     title = f"{model}: {plan.method} by {plan.scorer}"
     print_table(title, ["", "before", "after", "change"], plan_rows(plan))
     typer.echo(_COUNTING)
+    if memory is not None:
+        typer.echo(f"pruning will take about {memory / 1e9:.2f} GB of memory")
     if plan.dropped_layers is not None:
         typer.echo(f"blocks that go: {', '.join(map(str, plan.dropped_layers))}")
     for tried in plan.candidates or ():

@@ -14,6 +14,8 @@ import torch
 
 from regrow.arch import Architecture
 from regrow.errors import InputError
+from regrow.pruning.removal import removal_samples
+from regrow.pruning.spec import PruneSpec
 from regrow.pruning.stream import BATCH_TOKENS, VOCABULARY_CHUNK
 
 #: Tensors of a batch's width that are alive at once inside a block, at most: inputs, outputs, and what PyTorch copies.
@@ -100,6 +102,29 @@ def estimate(
         batch=at_once * inside * compute_bytes,
         solver=solver,
         output_layer=entries * (arch.hidden + 3 * min(at_once, BATCH_TOKENS // 4)) * compute_bytes if loss else 0,
+    )
+
+
+def estimate_for(
+    arch: Architecture, spec: PruneSpec, *, samples: int, length: int, compute_bytes: int = 4, stored_bytes: int = 2
+) -> MemoryEstimate:
+    """`estimate` for a spec that reads `samples` of `length` tokens."""
+    assert spec.scorer is not None
+    walks = 1
+    if spec.scorer == "perplexity" and samples:
+        samples, walks = min(samples, removal_samples(arch, length)), arch.layers + 1
+    elif spec.refits or spec.iterative:
+        # the states before a block are kept while those after it are made
+        walks = 2
+    return estimate(
+        arch,
+        scorer=spec.scorer,
+        samples=samples,
+        length=length,
+        walks=walks,
+        loss=spec.search > 1 or spec.scorer == "perplexity",
+        compute_bytes=compute_bytes,
+        stored_bytes=stored_bytes,
     )
 
 

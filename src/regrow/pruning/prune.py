@@ -25,7 +25,7 @@ from regrow.models.shards import ShardWriter
 from regrow.pruning.apply import PlannedModel
 from regrow.pruning.calibration import Scores, calibrate, choose_blocks, weights_fingerprint
 from regrow.pruning.card import CARD, model_card
-from regrow.pruning.estimate import check_memory, estimate
+from regrow.pruning.estimate import check_memory, estimate_for
 from regrow.pruning.plan import PrunePlan, outlines
 from regrow.pruning.scoring import AnyScores, check_scores, decide, measure
 from regrow.pruning.search import search
@@ -126,13 +126,11 @@ def _reads_text(spec: PruneSpec, scores: AnyScores | None) -> bool:
 def _say_memory(stream: BlockStream, spec: PruneSpec, tokens: torch.Tensor | None, say: Progress) -> None:
     """Print what it will take; raises `InputError` if there is less."""
     samples, length = (0, 0) if tokens is None else tokens.shape
-    assert spec.scorer is not None
-    needed = estimate(
+    needed = estimate_for(
         stream.arch,
-        scorer=spec.scorer,
+        spec,
         samples=samples,
         length=length,
-        loss=spec.search > 1 or spec.scorer == "perplexity",
         compute_bytes=stream.dtype.itemsize,
         stored_bytes=stream.source.layout[EMBEDDING].element_size(),
     )
