@@ -1,0 +1,125 @@
+"""What pruning costs against the size of the model: seconds and peak memory for random weights of several sizes.
+
+    python benchmarks/pruning_cost.py [--sizes 0.1B,0.3B,1B,3B] [--scorer wanda] [--samples 8] [--length 256]
+
+The weights are random bfloat16 numbers written tensor by tensor into a temporary folder (6 GB for 3B), so that this
+script never holds a model either. Each size is pruned to 2:4 from disk to disk in a process of its own: `seconds` and
+`CPU` are wall time and processor time of the call, `peak` the process's largest resident size, `above start` that less
+what it held before the call (Python, torch, transformers), `estimate` what was said before, `block` the float32
+size of one decoder block. Below the table: the slope in parameters, and what it says of 8B and 70B.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+from transformers import LlamaConfig
+
+from regrow.arch import Architecture, catalog
+from regrow.models.shards import ShardWriter
+from regrow.pruning.estimate import estimate
+from regrow.pruning.stream import skeleton_of
+
+#: Shapes in the proportions of public models of about these sizes (SmolLM2-135M and -360M, Llama-3.2-1B and -3B),
+#: with a vocabulary of 32768.
+SHAPES = {
+    "0.1B": {"hidden": 576, "intermediate": 1536, "layers": 30, "heads": 9, "kv": 3, "head_dim": 64},
+    "0.3B": {"hidden": 960, "intermediate": 2560, "layers": 32, "heads": 15, "kv": 5, "head_dim": 64},
+    "1B": {"hidden": 2048, "intermediate": 8192, "layers": 16, "heads": 32, "kv": 8, "head_dim": 64},
+    "3B": {"hidden": 3072, "intermediate": 8192, "layers": 28, "heads": 24, "kv": 8, "head_dim": 128},
+}
+
+CHILD = """
+import json, resource, sys, time, numpy
+from regrow.data import Blocks
+from regrow.pruning import PruneSpec
+from regrow.pruning.prune import prune
+folder, scorer, samples, length = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+tokens = numpy.random.default_rng(0).integers(0, 32768, (samples, length)).astype("int32")
+blocks = Blocks(tokens=tokens, documents=1, fingerprint="random")
+spec = PruneSpec(method="2:4", scorer=scorer, calibration_blocks=samples, calibration_length=length)
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+start, began, cpu = peak(), time.perf_counter(), time.process_time()
+prune(folder, spec, calibration=blocks, out=folder + "-pruned")
+used = {"seconds": time.perf_counter() - began, "cpu": time.process_time() - cpu, "peak": peak(), "start": start}
+print(json.dumps(used))
+"""
+
+
+def write_random(folder: Path, shape: dict[str, int]) -> Architecture:
+    """A Llama checkpoint of this shape with random weights, a tensor at a time."""
+    config = LlamaConfig(
+        vocab_size=32768,
+        hidden_size=shape["hidden"],
+        intermediate_size=shape["intermediate"],
+        num_hidden_layers=shape["layers"],
+        num_attention_heads=shape["heads"],
+        num_key_value_heads=shape["kv"],
+        head_dim=shape["head_dim"],
+        tie_word_embeddings=True,
+        dtype="bfloat16",
+        architectures=["LlamaForCausalLM"],
+    )
+    folder.mkdir()
+    config.save_pretrained(folder)
+    layout = {
+        name: torch.empty(p.shape, dtype=torch.bfloat16, device="meta")
+        for name, p in skeleton_of(config).named_parameters()
+    }
+    with ShardWriter(folder, layout, max_shard_bytes=2 * 10**9) as writer:
+        for name, tensor in layout.items():
+            spread = 1 / math.sqrt(tensor.shape[-1]) if tensor.ndim > 1 else 0.0
+            writer.write(name, torch.randn(tensor.shape).mul_(spread).add_(float(tensor.ndim == 1)).bfloat16())
+    return Architecture.from_pretrained(folder)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", default=",".join(SHAPES), help=f"of {', '.join(SHAPES)}")
+    parser.add_argument("--scorer", default="wanda", choices=("magnitude", "wanda", "sparsegpt"))
+    parser.add_argument("--samples", type=int, default=8, help="calibration samples")
+    parser.add_argument("--length", type=int, default=256, help="tokens in a sample")
+    asked = parser.parse_args()
+    print(f"2:4 by {asked.scorer}, {asked.samples} samples of {asked.length} tokens\n")
+    print("| parameters | seconds | CPU | peak GB | above start GB | estimate GB | block GB |")
+    print("|---|---|---|---|---|---|---|", flush=True)
+    sizes, cpu = [], []
+    options = {"scorer": asked.scorer, "samples": asked.samples, "length": asked.length}
+    if asked.scorer == "magnitude":
+        options["samples"] = 0
+    for size in asked.sizes.split(","):
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary) / "model"
+            arch = write_random(folder, SHAPES[size])
+            command = [sys.executable, "-c", CHILD, str(folder), asked.scorer, str(asked.samples), str(asked.length)]
+            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, env=os.environ, text=True)
+        used = json.loads(done.stdout.splitlines()[-1])
+        expected = estimate(arch, **options).total
+        print(
+            f"| {arch.params / 1e9:.3f}B | {used['seconds']:.0f} | {used['cpu']:.0f} | {used['peak'] / 1e9:.2f} "
+            f"| {(used['peak'] - used['start']) / 1e9:.2f} | {expected / 1e9:.2f} "
+            f"| {4 * arch.block_params / 1e9:.2f} |",
+            flush=True,
+        )
+        sizes.append(arch.params)
+        cpu.append(used["cpu"])
+    if len(sizes) > 1:
+        slope = math.log(cpu[-1] / cpu[-2]) / math.log(sizes[-1] / sizes[-2])
+        print(f"\nCPU seconds grow with the parameters to the power of {slope:.2f} between the last two sizes.")
+        for name in ("Llama-3.1-8B", "Llama-3.1-70B"):
+            arch = catalog()[name]
+            seconds = cpu[-1] * (arch.params / sizes[-1]) ** slope
+            memory = estimate(arch, **options).total
+            print(f"{name}: about {seconds / 3600:.1f} CPU hours by that, and {memory / 1e9:.1f} GB by the estimate.")
+
+
+if __name__ == "__main__":
+    main()
