@@ -38,7 +38,7 @@ SHAPES = {
 }
 
 CHILD = """
-import json, resource, sys, time, numpy
+import json, sys, time, numpy
 from regrow.data import Blocks
 from regrow.pruning import PruneSpec
 from regrow.pruning.prune import prune
@@ -46,7 +46,10 @@ folder, scorer, samples, length = sys.argv[1], sys.argv[2], int(sys.argv[3]), in
 tokens = numpy.random.default_rng(0).integers(0, 32768, (samples, length)).astype("int32")
 blocks = Blocks(tokens=tokens, documents=1, fingerprint="random")
 spec = PruneSpec(method="2:4", scorer=scorer, calibration_blocks=samples, calibration_length=length)
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def peak():
+    # not getrusage, whose peak starts at that of the process that started this one (Linux)
+    (line,) = [line for line in open("/proc/self/status") if line.startswith("VmHWM")]
+    return int(line.split()[1]) * 1024
 start, began, cpu = peak(), time.perf_counter(), time.process_time()
 prune(folder, spec, calibration=blocks, out=folder + "-pruned")
 used = {"seconds": time.perf_counter() - began, "cpu": time.process_time() - cpu, "peak": peak(), "start": start}

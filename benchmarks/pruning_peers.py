@@ -8,8 +8,9 @@ are wall time and processor time of the pruning call alone (regrow's from disk t
 loaded, without saving), `peak` the process's largest resident size. Processor time is the one to compare on a machine
 that others use too.
 
-The protocol: float32 weights everywhere; `--blocks` blocks of 512 tokens from the training split of the embedded
-corpus; the held-out loss on `--held-out` blocks of 512 tokens of its held-out split, read by plain transformers.
+The protocol: float32 weights everywhere; `--blocks` blocks of 512 tokens from the first 400 documents of the embedded
+corpus's training split; the held-out loss on `--held-out` blocks of 512 tokens of the first 400 of its held-out split,
+read by plain transformers.
 """
 
 from __future__ import annotations
@@ -33,14 +34,19 @@ from regrow.pruning import choose_blocks
 
 LENGTH = 512
 
+#: Documents of each split that are read.
+DOCUMENTS = 400
+
 COMMON = """
-import json, resource, sys, time, torch
+import json, sys, time, torch
 folder, tokens, out, given = sys.argv[1], torch.load(sys.argv[2]), sys.argv[3], json.loads(sys.argv[4])
 def measured(work):
     began, cpu = time.perf_counter(), time.process_time()
     result = work()
     used = {"seconds": time.perf_counter() - began, "cpu": time.process_time() - cpu}
-    used["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    # not getrusage, whose peak starts at that of the process that started this one (Linux)
+    (line,) = [line for line in open("/proc/self/status") if line.startswith("VmHWM")]
+    used["peak"] = int(line.split()[1]) * 1024
     json.dump(used, open(out + ".json", "w"))
     return result
 """
@@ -129,12 +135,12 @@ def main() -> None:
     parser.add_argument("--held-out", type=int, default=16, help="held-out blocks of 512 tokens")
     parser.add_argument("--percent", type=int, default=20, help="neurons that optipfair removes, in percent")
     parser.add_argument("--layers", type=int, default=6, help="decoder blocks that depth removes")
-    parser.add_argument("--only", choices=("sparse", "width", "depth"), help="one part of the table")
+    parser.add_argument("--only", choices=("wanda", "sparsegpt", "width", "depth"), help="one part of the table")
     asked = parser.parse_args()
     source = asked.model or smollm2()
     tokenizer = load_tokenizer(source)
     train, held_out = (
-        tokenize(read_documents(find_corpus("ladder", split)), tokenizer, sequence_length=LENGTH)
+        tokenize(read_documents(find_corpus("ladder", split))[:DOCUMENTS], tokenizer, sequence_length=LENGTH)
         for split in ("post_train", "held_out")
     )
     held_out = held_out.sample(asked.held_out, seed=0)
@@ -158,8 +164,8 @@ def main() -> None:
 
         compressor = asked.llmcompressor and f"{asked.llmcompressor}/bin/python"
         optipfair = asked.optipfair and f"{asked.optipfair}/bin/python"
-        if asked.only in (None, "sparse"):
-            for scorer in ("wanda", "sparsegpt"):
+        for scorer in ("wanda", "sparsegpt"):
+            if asked.only in (None, scorer):
                 given = {"method": "2:4", "scorer": scorer}
                 measure(f"regrow 2:4 {scorer}", sys.executable, OURS, given)
                 measure(f"llmcompressor 2:4 {scorer}", compressor, LLMCOMPRESSOR, {**given, "batch": 1})
