@@ -12,9 +12,15 @@ from regrow.training.objective import next_token_loss
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="about a machine without a GPU")
 @pytest.mark.parametrize(
-    ("asks", "says"), [({"attention": "flash"}, "flash attention needs an NVIDIA GPU"), ({"liger": True}, "Liger's")]
+    ("asks", "says"),
+    [
+        ({"attention": "flash"}, "flash attention needs an NVIDIA GPU"),
+        ({"liger": True}, "Liger's"),
+        ({"compile": True}, r"torch.compile needs a C\+\+ compiler"),
+    ],
 )
-def test_what_is_not_there_is_said(tiny_model, asks, says):
+def test_what_is_not_there_is_said(tiny_model, monkeypatch, asks, says):
+    monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(InputError, match=says) as error:
         set_kernels(load_model(tiny_model), TrainSpec(tokens=1, **asks), precision="fp32")
     assert "\n" not in str(error.value)

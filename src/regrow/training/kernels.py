@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from importlib.util import find_spec
 
 import torch
@@ -24,6 +26,10 @@ def set_kernels(model: PreTrainedModel, spec: TrainSpec, *, precision: str) -> N
     if spec.liger and not (cuda and find_spec("liger_kernel")):
         raise InputError(
             "Liger's kernels need an NVIDIA GPU and the package liger-kernel", where="--liger", hint="leave it out"
+        )
+    if spec.compile and not (find_spec("triton") if cuda else shutil.which(os.environ.get("CXX", "g++"))):
+        raise InputError(
+            f"torch.compile needs {'triton' if cuda else 'a C++ compiler'} here", where="--compile", hint="leave it out"
         )
     with quiet():
         model.set_attn_implementation("flash_attention_2" if spec.attention == "flash" else spec.attention)
