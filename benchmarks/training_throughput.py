@@ -6,10 +6,12 @@
         --micro-batch 8 --gpu h100 --trainer
 
 Both start from the same weights, see the same batches, compute in the same precision with fused AdamW and clip the
-gradient; the bare loop has nothing else in it. Steps are timed from the first batch to the end of the
-last step; loading, evaluations and checkpoints are left out. The ratio is taken pair by pair, which holds when the
-machine's speed drifts. `--trainer` adds `transformers.Trainer` with its own defaults. With `--gpu` the model FLOPs
-utilisation is printed, of that GPU's dense bf16 peak. `--catalog` takes random weights in the shape of a public model.
+gradient; the bare loop has nothing else in it. Steps are timed from the first batch to the end of the last step;
+loading, evaluations and checkpoints are left out. The ratio is taken pair by pair, which holds when the machine's speed
+drifts; on a machine that is shared, `--cpu-time` counts processor seconds in place of the clock's (use it with
+OMP_NUM_THREADS=1 and without a GPU). `--trainer` adds `transformers.Trainer` with its own defaults. With `--gpu` the
+model FLOPs utilisation is printed, of that GPU's dense bf16 peak. `--catalog` takes random weights in the shape of a
+public model.
 """
 
 from __future__ import annotations
@@ -135,7 +137,10 @@ def main() -> None:
     parser.add_argument("--micro-batch", type=int)
     parser.add_argument("--trainer", action="store_true", help="also transformers.Trainer with its defaults")
     parser.add_argument("--gpu", help="print the share of this GPU's peak")
+    parser.add_argument("--cpu-time", action="store_true", help="count processor seconds, not the clock's")
     options = parser.parse_args()
+    if options.cpu_time:
+        time.perf_counter = time.process_time
 
     folder = model_folder("tiny-llama-0.2m" if options.catalog else options.model)
     blocks = ladder_blocks(folder, "post_train", options.sequence_length)

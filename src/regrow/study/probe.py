@@ -12,8 +12,8 @@ from regrow.arch import Architecture
 from regrow.ladder import find_model
 from regrow.models.load import quiet
 from regrow.study.cells import Cell
+from regrow.training.objective import next_token_loss
 from regrow.training.precision import resolve_precision
-from regrow.training.trainer import next_token_loss
 
 #: Seconds that the timed steps take at least, and a model's size in bytes a parameter while it trains: weights,
 #: gradients and AdamW's two moments, in fp32.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from regrow.training.processes import add_up
+from regrow.training.spec import TrainSpec
 
 #: Elements of one fp32 copy of logits, at most: 64 MiB. A vocabulary of 128k entries and 8k tokens would take 4 GiB.
 CHUNK_ELEMENTS = 2**24
@@ -30,6 +31,31 @@ def distillation_loss(student: torch.Tensor, teacher: torch.Tensor, *, temperatu
 
     mean = _mean_in_chunks(divergence, student[:, :-1].flatten(0, 1), teacher[:, :-1].flatten(0, 1))
     return temperature**2 * mean
+
+
+def losses_of(
+    model: Any, batch: Mapping[str, torch.Tensor], *, spec: TrainSpec, bf16: bool, teacher: Any = None
+) -> tuple[torch.Tensor, torch.Tensor, Any]:
+    """What a micro-batch is trained on, its cross-entropy (nats/token, no gradient), and the model's output.
+
+    Args:
+        batch: `input_ids` [B, T]; with `position_ids` that start again, attention stays inside each document.
+        bf16: compute in bf16 (autocast), losses in fp32 all the same.
+        teacher: distil from it as `spec` says.
+    """
+    ids = batch["input_ids"]
+    # autocast here and not by TrainingArguments.bf16, which would wrap the model's forward for good: held-out losses
+    # are then read in bf16 too, and differ from those of the same weights on disk
+    with torch.autocast(ids.device.type, dtype=torch.bfloat16, enabled=bf16):
+        outputs = model(**batch, use_cache=False)
+        if teacher is not None:
+            with torch.no_grad():
+                target = teacher(**batch, use_cache=False).logits
+    loss = next_token_loss(outputs.logits, ids)
+    if teacher is None:
+        return loss, loss.detach(), outputs
+    distilled = distillation_loss(outputs.logits, target, temperature=spec.distill_temperature)
+    return spec.distill_mix * distilled + (1 - spec.distill_mix) * loss, loss.detach(), outputs
 
 
 def _cross_entropy(rows: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

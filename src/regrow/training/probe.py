@@ -19,9 +19,10 @@ from regrow.data import BlockOrder, Blocks
 from regrow.evaluation import evaluate
 from regrow.models.masks import MaskKeeper
 from regrow.training.learning_rate import probe_grid
-from regrow.training.objective import distillation_loss, next_token_loss
+from regrow.training.objective import losses_of
 from regrow.training.precision import resolve_precision
 from regrow.training.spec import TrainSpec
+from regrow.training.trainer import OrderedBlocks, collate
 
 #: Rates tried beyond an end of the grid at most.
 FURTHER = 3
@@ -67,12 +68,13 @@ def probe_learning_rate(
     """
     steps = max(1, math.ceil(tokens / spec.batch_tokens))
     start = [p.detach().clone() for p in model.parameters()]
-    was_training, loss_start = model.training, evaluate(model, held_out).loss
+    isolated = spec.packing == "isolated"
+    was_training, loss_start = model.training, evaluate(model, held_out, isolated=isolated).loss
 
     def loss_at(rate: float) -> float | None:
         try:
             _train(model, replace(spec, learning_rate=rate), steps, train, masks or {}, teacher)
-            loss = evaluate(model, held_out).loss
+            loss = evaluate(model, held_out, isolated=isolated).loss
         finally:
             with torch.no_grad():
                 for parameter, value in zip(model.parameters(), start, strict=True):
@@ -114,6 +116,7 @@ def _train(
     device = model.device
     bf16 = resolve_precision(spec.precision, device) == "bf16"
     order, keeper = BlockOrder(blocks=len(train), seed=spec.seed), MaskKeeper(model, masks)
+    data = OrderedBlocks(train, order, steps * spec.batch_blocks, isolated=spec.packing == "isolated")
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=spec.learning_rate, betas=spec.betas, weight_decay=spec.weight_decay, fused=True
     )
@@ -122,16 +125,10 @@ def _train(
         for group in optimizer.param_groups:
             group["lr"] = spec.rate_at(step) if step < spec.steps else spec.learning_rate
         for first in range(0, spec.batch_blocks, micro):
-            positions = range(step * spec.batch_blocks + first, step * spec.batch_blocks + first + micro)
-            ids = torch.tensor(train.tokens[[order[i] for i in positions]], dtype=torch.long, device=device)
-            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
-                logits = model(input_ids=ids, use_cache=False).logits
-            loss = next_token_loss(logits, ids)
-            if teacher is not None:
-                with torch.no_grad():
-                    target = teacher(input_ids=ids, use_cache=False).logits
-                taught = distillation_loss(logits, target, temperature=spec.distill_temperature)
-                loss = spec.distill_mix * taught + (1 - spec.distill_mix) * loss
+            start = step * spec.batch_blocks + first
+            batch = collate([data[i] for i in range(start, start + micro)])
+            on_device = {name: values.to(device) for name, values in batch.items()}
+            loss, _, _ = losses_of(model, on_device, spec=spec, bf16=bf16, teacher=teacher)
             (loss * micro / spec.batch_blocks).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), spec.max_grad_norm or math.inf)
         optimizer.step()

@@ -18,7 +18,7 @@ from regrow.errors import RunFailed
 from regrow.training import sharding
 from regrow.training.checkpoints import STAGE, clear_stage, open_stage, publish, write_state
 from regrow.training.lora import load_adapters, save_adapters
-from regrow.training.objective import LossMeter, distillation_loss, next_token_loss
+from regrow.training.objective import LossMeter, losses_of
 from regrow.training.processes import on_main
 from regrow.training.spec import TrainSpec
 
@@ -93,24 +93,9 @@ class PostTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
-        ids = inputs["input_ids"]
-        # positions that start again tell transformers to keep attention inside each document
-        asked = {"input_ids": ids, "use_cache": False}
-        if "position_ids" in inputs:
-            asked["position_ids"] = inputs["position_ids"]
-        # autocast here and not by TrainingArguments.bf16, which would wrap the model's forward for good: held-out
-        # losses are then read in bf16 too, and differ from those of the same weights on disk
-        with torch.autocast(ids.device.type, dtype=torch.bfloat16, enabled=self.bf16):
-            outputs = model(**asked)
-            if self.teacher is not None:
-                with torch.no_grad():
-                    target = self.teacher(**asked).logits
-        loss = next_token_loss(outputs.logits, ids)
-        self.meter.add(loss)
-        if self.teacher is not None:
-            mix = self.spec.distill_mix
-            distilled = distillation_loss(outputs.logits, target, temperature=self.spec.distill_temperature)
-            loss = mix * distilled + (1 - mix) * loss
+        batch: dict[str, torch.Tensor] = {n: inputs[n] for n in ("input_ids", "position_ids") if n in inputs}
+        loss, cross_entropy, outputs = losses_of(model, batch, spec=self.spec, bf16=self.bf16, teacher=self.teacher)
+        self.meter.add(cross_entropy)
         return (loss, outputs) if return_outputs else loss
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
