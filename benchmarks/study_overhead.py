@@ -5,7 +5,8 @@
 Eight cells of tiny-llama-0.2m (a control, depth, feed-forward width and 2:4, two seeds each, 8 steps each, fp32), on
 one worker. By hand is one process that loads the model, reads its loss, prunes and trains, cell by cell, with the same
 specs, and shares nothing. Both find the text tokenised in the cache, which a first round has filled. Times are from the
-start of the command, medians of `--repeats` rounds in which the two alternate.
+start of the command, medians of `--repeats` rounds in which the two alternate; CPU seconds are of all processes, and
+hold where the machine is shared.
 """
 
 from __future__ import annotations
@@ -89,6 +90,12 @@ def by_hand(file: Path, out: Path) -> None:
     print(json.dumps({"first": first[0], "end": time.time()}))
 
 
+def children_cpu() -> float:
+    """CPU seconds of the processes that have ended below this one."""
+    times = os.times()
+    return times.children_user + times.children_system
+
+
 def time_by_hand(file: Path, out: Path) -> tuple[float, float]:
     began = time.time()
     command = [sys.executable, __file__, "--hand", str(file), "--out", str(out)]
@@ -126,18 +133,20 @@ def main() -> None:
     file = ask.out / "study.yaml"
     file.write_text(STUDY)
     ways = {"by hand": time_by_hand, "study": lambda file, out: time_study(file, out, "local")}
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+    times: dict[str, list[tuple[float, ...]]] = {name: [] for name in ways}
     for i in range(ask.repeats + 1):
         for name, way in ways.items():
+            before = children_cpu()
             took = way(file, ask.out / f"{name.replace(' ', '-')}-{i}")
             if i:  # the first round fills the caches
-                times[name].append(took)
+                times[name].append((*took, children_cpu() - before))
     middle = {name: [statistics.median(column) for column in zip(*rows, strict=True)] for name, rows in times.items()}
-    for name, (first, whole) in middle.items():
-        print(f"{name}: first step after {first:.1f} s, 8 cells in {whole:.1f} s")
-    (hand_first, hand_all), (study_first, study_all) = middle["by hand"], middle["study"]
+    for name, (first, whole, cpu) in middle.items():
+        print(f"{name}: first step after {first:.1f} s, 8 cells in {whole:.1f} s, {cpu:.1f} s of CPU")
+    (hand_first, hand_all, hand_cpu), (study_first, study_all, study_cpu) = middle["by hand"], middle["study"]
     after = ((study_all - study_first) - (hand_all - hand_first)) / 8
     print(f"study: {study_first - hand_first:+.1f} s to the first step, {after:+.2f} s a cell after it")
+    print(f"study: {study_cpu - hand_cpu:+.1f} s of CPU in all, {(study_cpu - hand_cpu) / 8:+.2f} s a cell")
 
 
 if __name__ == "__main__":
