@@ -26,7 +26,8 @@ def commands(page: str) -> list[list[str]]:
         for line in block.replace("\\\n", " ").splitlines():
             text = line.removeprefix("$ ")
             if text.startswith("regrow "):
-                found.append(shlex.split(text, comments=True))
+                # what follows a redirection is the shell's
+                found.append(shlex.split(text.split(" > ")[0], comments=True))
     return found
 
 
