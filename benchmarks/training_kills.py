@@ -3,10 +3,10 @@
     python benchmarks/training_kills.py [--kills 20] [--model tiny-llama-0.2m] [--tokens 120k] [--seed 0]
 
 `regrow train` runs once undisturbed, then again and again with the same command, killed with SIGKILL (nothing can catch
-it) at random moments, starting up and saving included, until it has been killed so often; then it may finish. The run
-has milestones, an average and cool-down branches, and saves every tenth of its tokens. Compared: every point of the
-curve, and the bytes of the final weights. After each kill the last whole checkpoint must be as late as before it, and
-readable. Lost time is what the killed run needed more, starts included, divided by the kills.
+it) at random moments, saving and now and then starting up included, until it has been killed so often; then it may
+finish. The run has milestones, an average and cool-down branches, and saves every tenth of its tokens. Compared: every
+point of the curve, and the bytes of the final weights. After each kill the last whole checkpoint must be as late as
+before it, and readable. Lost time is what the killed run needed more, starts included, divided by the kills.
 """
 
 from __future__ import annotations
@@ -55,19 +55,24 @@ def compare(options: argparse.Namespace, folder: Path) -> None:
     whole, killed = folder / "whole", folder / "killed"
     began = time.monotonic()
     running = start(options, whole)
-    while not (whole / "curve.jsonl").exists() and running.poll() is None:
-        time.sleep(0.01)
+    _wait_for(whole / "run.json", running, after=0)
     starting = time.monotonic() - began
     if running.wait():
         raise SystemExit("the undisturbed run failed")
     undisturbed = time.monotonic() - began
+    # so many pieces of the run, half of one lost or done at a kill on average, leave it unfinished until the last
+    piece = 1.2 * (undisturbed - starting) / options.kills
 
     dice = random.Random(options.seed)
     step, lost, moments, began = -1, 0, [], time.monotonic()
-    for _ in range(options.kills):
+    while len(moments) < options.kills:
+        now = time.time()
         running = start(options, killed)
-        # from the middle of the start to past a checkpoint or two
-        time.sleep(dice.uniform(0.5 * starting, starting + 0.25 * (undisturbed - starting)))
+        if dice.random() < 0.2:  # while it starts
+            time.sleep(dice.uniform(0, starting))
+        else:
+            _wait_for(killed / "run.json", running, after=now)
+            time.sleep(dice.uniform(0, piece))
         if running.poll() is not None:
             break
         running.kill()
@@ -75,10 +80,10 @@ def compare(options: argparse.Namespace, folder: Path) -> None:
         found = checkpoints(killed / CHECKPOINTS)
         for checkpoint in found:
             read_state(checkpoint)
-        now = step_of(found[-1]) if found else -1
-        lost += now < step
-        step = max(step, now)
-        moments.append(now)
+        latest = step_of(found[-1]) if found else -1
+        lost += latest < step
+        step = max(step, latest)
+        moments.append(latest)
     kills = len(moments)
     if start(options, killed).wait():
         raise SystemExit("the run failed after its kills")
@@ -95,6 +100,12 @@ def compare(options: argparse.Namespace, folder: Path) -> None:
     print(f"time lost per kill: {(disturbed - undisturbed) / max(1, kills):.1f} s, a start included")
     if points(ours) != points(theirs) or same[0] != same[1] or lost:
         raise SystemExit(1)
+
+
+def _wait_for(file: Path, running: subprocess.Popen[bytes], *, after: float) -> None:
+    """Until the run has written `file`, or has ended."""
+    while running.poll() is None and not (file.exists() and file.stat().st_mtime > after):
+        time.sleep(0.01)
 
 
 def points(run: RunRecord) -> list[tuple[float | None, ...]]:
