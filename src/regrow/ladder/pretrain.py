@@ -35,6 +35,8 @@ def pretrain(rung: Rung, out: Path, *, assets: Path = ASSETS, recipe: Pretrainin
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
     from transformers.trainer_utils import get_last_checkpoint
 
+    from regrow.training.precision import has_fast_bf16
+
     train, held_out = split_blocks("train", assets), split_blocks("held_out", assets)
     torch.manual_seed(recipe.seed)
     config = LlamaConfig(
@@ -66,7 +68,7 @@ def pretrain(rung: Rung, out: Path, *, assets: Path = ASSETS, recipe: Pretrainin
         adam_beta1=recipe.betas[0],
         adam_beta2=recipe.betas[1],
         max_grad_norm=recipe.max_grad_norm,
-        bf16=True,
+        bf16=has_fast_bf16("cuda" if torch.cuda.is_available() else "cpu"),
         use_cpu=not torch.cuda.is_available(),
         torch_compile=True,
         eval_strategy="steps",
