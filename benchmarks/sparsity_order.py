@@ -2,9 +2,10 @@
 
     python benchmarks/sparsity_order.py tiny-llama-3m [--blocks 32] [--held-out 64] [--length 256]
 
-`parts`: within a block each layer sees inputs from the layers already pruned before it (what regrow does). `block`: all
-layers of a block see those of the dense block, after pruned blocks. `all choices`: SparseGPT tries every
-way to keep 2 of 4 and takes the one of least error (what regrow does); `ranked`: by w^2 / U[i, i]^2, as in its paper.
+`block`: all layers of a block see the inputs of the block while it is whole, after pruned blocks (what regrow does).
+`parts`: q, k and v are pruned first, then o on inputs that already come from pruned q, k and v, then gate and up, then
+down. `all choices`: SparseGPT tries every way to keep 2 of 4 and takes the one of least error (what regrow does);
+`ranked`: by w^2 / U[i, i]^2, as in its paper.
 """
 
 from __future__ import annotations
@@ -19,22 +20,23 @@ from regrow.evaluation import evaluate
 from regrow.ladder import find_corpus, find_model
 from regrow.models import load_model, load_tokenizer
 from regrow.pruning import choose_blocks, sparsegpt
-from regrow.pruning.sparsify import Notes, _Pruner, step_through
+from regrow.pruning.sparsegpt import Hessian
+from regrow.pruning.sparsify import GROUPS, Notes, SquaredNorms, _Pruner, measure_inputs
 from regrow.pruning.stream import open_stream
 
 
 def prune(model: torch.nn.Module, tokens: torch.Tensor, scorer: str, order: str) -> torch.nn.Module:
     """A 2:4 copy of the model."""
     result, stream = copy.deepcopy(model), open_stream(model)
-    hidden = stream.embed(tokens)
+    hidden, statistic = stream.embed(tokens), Hessian if scorer == "sparsegpt" else SquaredNorms
     for layer, block in stream.blocks():
-        pruned = block if order == "parts" else copy.deepcopy(block)
-        pruner = _Pruner(stream, layer, pruned, scorer, (2, 4), Notes(), lambda line: None)
-        if order == "parts":
-            hidden = step_through(stream, block, hidden, pruner)
-        else:
-            step_through(stream, block, hidden.clone(), pruner)
-            hidden = stream.run(pruned, hidden)
+        pruner = _Pruner(stream, layer, block, scorer, (2, 4), Notes(), lambda line: None)
+        measured = measure_inputs(stream, block, hidden, statistic)
+        for number, linears in enumerate(GROUPS):
+            if order == "parts" and number:
+                measured = measure_inputs(stream, block, hidden, statistic)
+            pruner.prune(linears, measured[linears])
+        hidden = stream.run(block, hidden)
         for name, weight in pruner.stored.items():
             result.get_parameter(name).data.copy_(weight)
     return result

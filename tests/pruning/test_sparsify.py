@@ -1,4 +1,4 @@
-"""N:M block by block: each layer is pruned on what the pruned layers before it give."""
+"""N:M block by block: each is pruned on what the pruned blocks before it give."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from regrow.models import check_pattern, save_checkpoint
 from regrow.models.layout import BLOCK_LINEARS, block_weights
 from regrow.pruning import calibrate
 from regrow.pruning.semistructured import n_m_mask, wanda_score
-from regrow.pruning.sparsify import GROUPS, Notes, sparsify, step_through
+from regrow.pruning.sparsify import GROUPS, Notes, SquaredNorms, measure_inputs, sparsify
 from regrow.pruning.stream import open_stream
 
 
@@ -32,23 +32,18 @@ def inputs_of(model, ids, name):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_stepping_through_a_block_is_running_it(family):
+def test_inputs_are_those_of_the_forward_pass(family):
     model, ids = make(family), tokens(5, 20)
-    stream, seen = open_stream(model), {}
+    stream = open_stream(model)
     hidden = stream.embed(ids)
     for layer, block in stream.blocks():
-
-        def visit(linears, inputs, layer=layer):
-            seen.update({(layer, linears): torch.cat(list(inputs)).flatten(0, 1)})
-
-        expected = stream.run(block, hidden)
-        hidden = step_through(stream, block, hidden, visit)
-        torch.testing.assert_close(hidden, expected, rtol=1e-4, atol=1e-5)
-    for layer in range(stream.layers):
+        measured = measure_inputs(stream, block, hidden, SquaredNorms)
+        assert not any(module._forward_pre_hooks for module in block.modules())
+        hidden = stream.run(block, hidden)
         for group in GROUPS:
             for linear in group:
-                direct = inputs_of(model, ids, f"model.layers.{layer}.{linear}")
-                torch.testing.assert_close(seen[layer, group], direct, rtol=1e-4, atol=1e-4)
+                direct = inputs_of(model, ids, f"model.layers.{layer}.{linear}").square().sum(0).double()
+                torch.testing.assert_close(measured[group].sums, direct, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("scorer", ["magnitude", "wanda", "sparsegpt"])
@@ -69,8 +64,8 @@ def test_every_matrix_holds_the_pattern_from_memory_and_from_disk(family, scorer
 
 
 @pytest.mark.parametrize("family", ["llama-untied-biased", "qwen2", "qwen3"])
-def test_wandas_inputs_come_from_the_pruned_layers_before(family):
-    """Each layer's mask follows from its inputs in the model whose earlier layers, and no others, are pruned."""
+def test_wandas_inputs_come_from_the_pruned_blocks_before(family):
+    """Each layer's mask follows from its inputs in the model whose earlier blocks, and no others, are pruned."""
     model, ids = make(family), tokens(6, 20)
     weights = sparse(model, "wanda", ids)
     differs = 0
@@ -84,13 +79,13 @@ def test_wandas_inputs_come_from_the_pruned_layers_before(family):
                 mask = n_m_mask(wanda_score(weight, norms), 2, 4)
                 assert torch.equal(weights[f"{name}.weight"] != 0, mask), name
                 differs += int((mask != n_m_mask(wanda_score(weight, dense.input_norms(layer, linear)), 2, 4)).sum())
-            for linear in group:
-                name = f"model.layers.{layer}.{linear}.weight"
-                model.get_parameter(name).data.copy_(weights[name])
+        for linear in BLOCK_LINEARS:
+            name = f"model.layers.{layer}.{linear}.weight"
+            model.get_parameter(name).data.copy_(weights[name])
     assert differs > 0, "dense inputs would have given the same masks: the test shows nothing"
 
 
-def test_sparsegpts_inputs_come_from_the_pruned_layers_before():
+def test_sparsegpts_inputs_come_from_the_pruned_blocks_before():
     from regrow.pruning.sparsegpt import Hessian, factor, sparsegpt
 
     model, ids = make("qwen3"), tokens(8, 20)
@@ -104,9 +99,9 @@ def test_sparsegpts_inputs_come_from_the_pruned_layers_before():
                 hessian.add(inputs)
                 direct = sparsegpt(model.get_parameter(f"{name}.weight"), factor(hessian.matrix()), 2, 4)
                 torch.testing.assert_close(weights[f"{name}.weight"], direct, rtol=2e-2, atol=1e-3)
-            for linear in group:
-                name = f"model.layers.{layer}.{linear}.weight"
-                model.get_parameter(name).data.copy_(weights[name])
+        for linear in BLOCK_LINEARS:
+            name = f"model.layers.{layer}.{linear}.weight"
+            model.get_parameter(name).data.copy_(weights[name])
 
 
 def test_wanda_by_stored_scores_looks_at_dense_inputs():

@@ -21,8 +21,8 @@ from regrow.pruning.stream import BATCH_TOKENS, VOCABULARY_CHUNK
 #: Tensors of a batch's width that are alive at once inside a block, at most: inputs, outputs, and what PyTorch copies.
 _ALIVE = 4
 
-#: Square float32 matrices that SparseGPT holds at once: the Hessian, its factor, the factor's inverse.
-_SQUARES = 3
+#: Square float32 matrices that SparseGPT holds beside a block's Hessians: a factor and its inverse.
+_SQUARES = 2
 
 _CGROUP = Path("/sys/fs/cgroup")
 
@@ -33,7 +33,7 @@ class MemoryEstimate:
 
     Attributes:
         block: the weights of one block: as stored, in the compute type, and as they become.
-        states: hidden states of the calibration text (and, for N:M, what the output projections read).
+        states: hidden states of the calibration text.
         batch: activations inside a block for one batch of tokens.
         solver: SparseGPT's matrices and the weights that it works on.
         output_layer: logits and entries of the output layer, where a loss is measured.
@@ -82,7 +82,7 @@ def estimate(
     block = arch.block_params * (2 * stored_bytes + (compute_bytes if samples else 0))
     if not samples:
         return MemoryEstimate(block=block, states=0, batch=0, solver=0, output_layer=0)
-    per_token = walks * arch.hidden + (query if scorer in ("wanda", "sparsegpt") else 0)
+    per_token = walks * arch.hidden
     at_once = min(samples * length, max(length, BATCH_TOKENS))
     inside = _ALIVE * max(arch.intermediate, query + 2 * kv, arch.hidden)
     solver = 0
@@ -91,6 +91,7 @@ def estimate(
         group = arch.hidden * max(2 * arch.intermediate, query + 2 * kv)
         solver = 12 * group
     if scorer == "sparsegpt":
+        solver += 4 * (2 * arch.hidden**2 + query**2 + arch.intermediate**2)
         solver += 4 * _SQUARES * max(arch.intermediate, arch.hidden, query) ** 2
     if scorer == "least-squares":
         # float64 there, and twice the kept part

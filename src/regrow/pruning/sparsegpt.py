@@ -125,18 +125,19 @@ def sparsegpt(weight: torch.Tensor, factored: Factor, n: int, m: int) -> torch.T
 def _settle(columns: torch.Tensor, upper: torch.Tensor, n: int, m: int) -> torch.Tensor:
     """Settle a block of columns [columns, out] in place, group by group; returns their errors over U[i, i]."""
     errors = torch.empty_like(columns)
-    # single numbers as Python's own: a tensor of no dimensions costs as much to handle as a row
-    factors = upper.tolist()
-    pick = _least_error if math.comb(m, n) <= MAX_CHOICES else _largest
-    for start in range(0, len(columns), m):
-        end = start + m
+    # the factors within each group, [groups, m, m], and single numbers as Python's own: a tensor of no dimensions costs
+    # as much to handle as a row
+    local = torch.stack([upper[start : start + m, start : start + m] for start in range(0, len(columns), m)])
+    factors = local.tolist()
+    choices = _Choices(local, n) if math.comb(m, n) <= MAX_CHOICES else None
+    for index, start in enumerate(range(0, len(columns), m)):
+        end, factor_rows = start + m, factors[index]
         group = columns[start:end]
-        local = [row[start:end] for row in factors[start:end]]
-        gone = ~pick(group, local, n)
+        gone = ~_largest(group, factor_rows, n) if choices is None else choices.gone(index, group)
         for i in range(m):
-            error = torch.mul(group[i], gone[i], out=errors[start + i]).div_(local[i][i])
+            error = torch.mul(group[i], gone[i], out=errors[start + i]).div_(factor_rows[i][i])
             for j in range(i + 1, m):
-                group[j].sub_(error, alpha=local[i][j])
+                group[j].sub_(error, alpha=factor_rows[i][j])
         group.masked_fill_(gone, 0.0)
         if end < len(columns):
             columns[end:].addmm_(upper[start:end, end:].T, errors[start:end], alpha=-1)
@@ -148,34 +149,29 @@ def _largest(group: torch.Tensor, upper: list[list[float]], n: int) -> torch.Ten
     return keep_largest(torch.stack([row.square() / upper[i][i] ** 2 for i, row in enumerate(group)]), n)
 
 
-def _least_error(group: torch.Tensor, upper: list[list[float]], n: int) -> torch.Tensor:
-    """Mask [m, out] of the `n` weights of a group whose keeping leaves the least sum of squared errors."""
-    m = len(group)
-    # the last ones first, so that of equals the first stay
-    choices = list(itertools.combinations(range(m), m - n))[::-1]
-    known: dict[tuple[int, ...], tuple[list[torch.Tensor], torch.Tensor]] = {}
-    losses = torch.stack([_errors(group, upper, choice, known)[1] for choice in choices])
-    table = torch.ones(len(choices), m, dtype=torch.bool, device=group.device)
-    for row, choice in zip(table, choices, strict=True):
-        row[list(choice)] = False
-    return table[losses.argmin(0)].T
+class _Choices:
+    """All ways to remove m - n weights of a group, and the errors that each leaves.
 
+    Removing the weights S one after another gives errors e over U[i, i] with U_SS^T e = w_S: each takes what those
+    before it pass on. So e = inv(U_SS)^T w_S, a matrix for all choices at once, known before the weights are.
+    """
 
-def _errors(
-    group: torch.Tensor,
-    upper: list[list[float]],
-    gone: tuple[int, ...],
-    known: dict[tuple[int, ...], tuple[list[torch.Tensor], torch.Tensor]],
-) -> tuple[list[torch.Tensor], torch.Tensor]:
-    """Errors [out] over U[i, i] of the weights `gone`, and the sum [out] of their squares; beginnings are shared."""
-    if gone not in known:
-        *before, last = gone
-        left = group[last]
-        errors: list[torch.Tensor] = []
-        if before:
-            errors, loss = _errors(group, upper, tuple(before), known)
-            for index, error in zip(before, errors, strict=True):
-                left = left.sub(error, alpha=upper[index][last])
-        error = left / upper[last][last]
-        known[gone] = [*errors, error], error.square() + (loss if before else 0)
-    return known[gone]
+    def __init__(self, upper: torch.Tensor, n: int) -> None:
+        groups, m = upper.shape[:2]
+        # the last ones first, so that of equals the first stay
+        choices = torch.tensor(list(itertools.combinations(range(m), m - n))[::-1], device=upper.device)
+        count, size = choices.shape
+        within = upper[:, choices[:, :, None], choices[:, None, :]]
+        eye = torch.eye(size, device=upper.device).expand_as(within)
+        inverse = torch.linalg.solve_triangular(within, eye, upper=True).transpose(-1, -2)
+        matrix = upper.new_zeros(groups, count, size, m)
+        matrix.scatter_(3, choices[None, :, None, :].expand_as(inverse), inverse)
+        self._matrix, self._shape = matrix.flatten(1, 2), (count, size)
+        removed = torch.zeros(count, m, dtype=torch.bool, device=upper.device).scatter_(1, choices, True)
+        self._removed = removed.T.contiguous()
+
+    def gone(self, index: int, group: torch.Tensor) -> torch.Tensor:
+        """Mask [m, out] of the weights to remove from a group [m, out]: the least sum of squared errors."""
+        errors = (self._matrix[index] @ group).square_()
+        best = errors.unflatten(0, self._shape).sum(1).argmin(0)
+        return self._removed.index_select(1, best)

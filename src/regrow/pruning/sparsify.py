@@ -1,15 +1,13 @@
-"""N:M sparsity block by block, each layer pruned on the inputs that the pruned layers before it give.
+"""N:M sparsity block by block, each block pruned on the inputs that the pruned blocks before it give.
 
-Within a block the layers that share an input go together and in order: q, k and v; then o, on the heads' outputs with
-q, k and v already pruned; then gate and up, after attention with all four; then down. So each layer sees what it will
-see in the pruned model, as in SparseGPT's and Wanda's papers, which go block by block; a step finer costs less here, as
-attention then runs once per block, not twice.
+As in SparseGPT's and Wanda's papers: the inputs of a block's layers are those of the block while it is whole, its seven
+weights are pruned, and the pruned block makes the inputs of the next. Going layer by layer within a block as well would
+save half a pass, but it lost more where it was compared (`benchmarks/sparsity_order.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,15 +22,12 @@ from regrow.pruning.sparsegpt import DAMPING, Hessian, factor, sparsegpt
 from regrow.pruning.stream import BlockStream, batches
 
 #: Layers of a block that read the same input, in the order in which they run.
-GROUPS = (
+GROUPS: tuple[tuple[str, ...], ...] = (
     ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
     ("self_attn.o_proj",),
     ("mlp.gate_proj", "mlp.up_proj"),
     ("mlp.down_proj",),
 )
-
-#: Called for each group of layers with its names and batches [samples, length, in] of the inputs that they share.
-Visit = Callable[[tuple[str, ...], Iterable[torch.Tensor]], None]
 
 
 @dataclass
@@ -40,7 +35,7 @@ class Notes:
     """What happened on the way that belongs in the record.
 
     Attributes:
-        inputs: `propagated` (each layer's inputs come from pruned layers), `dense` (from scores of the unpruned
+        inputs: `propagated` (each block's inputs come from pruned blocks), `dense` (from scores of the unpruned
             model) or None (the scorer looks at the weights alone).
         damping: layers whose Hessian took more than `DAMPING`, and what it took (SparseGPT).
         dead_inputs: layers with inputs that were always zero, and how many (SparseGPT).
@@ -90,9 +85,44 @@ def sparsify(
     hidden = stream.embed(tokens)
     for layer, block in stream.blocks():
         pruner = _Pruner(stream, layer, block, scorer, (n, m), notes, say)
-        hidden = step_through(stream, block, hidden, pruner)
+        measured = measure_inputs(stream, block, hidden, Hessian if scorer == "sparsegpt" else SquaredNorms)
+        for linears in GROUPS:
+            pruner.prune(linears, measured.pop(linears))
+        if layer + 1 < stream.layers:
+            hidden = stream.run(block, hidden, out=hidden)
         say(f"{scorer} {n}:{m}: {layer + 1} of {stream.layers} blocks")
         yield pruner.stored
+
+
+@torch.no_grad()
+def measure_inputs(
+    stream: BlockStream, block: Any, hidden: torch.Tensor, statistic: type[Hessian] | type[SquaredNorms]
+) -> dict[tuple[str, ...], Any]:
+    """A statistic of the inputs of each group of a block's layers, by group, in one pass over the hidden states."""
+    measured: dict[tuple[str, ...], Any] = {}
+    handles = []
+    for linears in GROUPS:
+        measured[linears] = statistic(block.get_submodule(linears[0]).in_features, stream.device)
+    arguments = stream.arguments(block, hidden.shape[1])
+    last = block.mlp.down_proj
+    # nobody looks at what comes out of the block
+    block.mlp.down_proj = _NoOutput()
+    for linears, to in measured.items():
+        linear = block.get_submodule(linears[0])
+        handles.append(linear.register_forward_pre_hook(lambda _, args, to=to: to.add(args[0])))
+    for rows in batches(hidden):
+        block(hidden[rows], **arguments)
+    block.mlp.down_proj = last
+    for handle in handles:
+        handle.remove()
+    return measured
+
+
+class _NoOutput(nn.Module):
+    """Stands in for the last layer of a block: something that can be added to the hidden states."""
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return inputs.new_zeros(())
 
 
 def _by_stored_scores(stream: BlockStream, scores: Scores | None, n: int, m: int) -> Iterator[dict[str, torch.Tensor]]:
@@ -115,52 +145,20 @@ def _check_finite(weight: torch.Tensor, where: str) -> None:
         raise RunFailed("weights that are not finite", where=where, hint="the checkpoint is broken")
 
 
-@torch.no_grad()
-def step_through(stream: BlockStream, block: Any, hidden: torch.Tensor, visit: Visit) -> torch.Tensor:
-    """Run a block part by part; `visit` sees each group's inputs and may change its weights before they are used.
+class SquaredNorms:
+    """Sums of squares [in] of inputs, float64: what Wanda goes by."""
 
-    `hidden` [samples, length, hidden] is overwritten by the states after the block, and returned. Beside it only what
-    `o_proj` reads is held whole; the inputs of the others are computed again where they are needed twice.
-    """
-    rows = batches(hidden)
-    arguments = stream.arguments(block, hidden.shape[1])
-    attention, mlp = block.self_attn, block.mlp
-    before, between = block.input_layernorm, block.post_attention_layernorm
+    def __init__(self, width: int, device: torch.device) -> None:
+        self.sums = torch.zeros(width, dtype=torch.float64)
 
-    def neurons(batch: slice) -> torch.Tensor:
-        with _without(mlp, "down_proj"):
-            return mlp(between(hidden[batch]))
-
-    visit(GROUPS[0], (before(hidden[batch]) for batch in rows))
-    heads = hidden.new_empty(*hidden.shape[:2], attention.o_proj.in_features)
-    for batch in rows:
-        with _without(attention, "o_proj"):
-            heads[batch] = attention(hidden_states=before(hidden[batch]), **arguments)[0]
-    visit(GROUPS[1], (heads[batch] for batch in rows))
-    for batch in rows:
-        hidden[batch] += attention.o_proj(heads[batch])
-    del heads
-    visit(GROUPS[2], (between(hidden[batch]) for batch in rows))
-    visit(GROUPS[3], (neurons(batch) for batch in rows))
-    for batch in rows:
-        hidden[batch] += mlp(between(hidden[batch]))
-    return hidden
-
-
-@contextmanager
-def _without(module: nn.Module, name: str) -> Iterator[None]:
-    """The module with one of its layers passing its input through: what comes out is what that layer reads."""
-    layer = getattr(module, name)
-    setattr(module, name, nn.Identity())
-    try:
-        yield
-    finally:
-        setattr(module, name, layer)
+    def add(self, inputs: torch.Tensor) -> None:
+        """Add inputs [..., in]."""
+        self.sums += inputs.float().square().flatten(0, -2).sum(0).cpu()
 
 
 @dataclass(frozen=True)
 class _Pruner:
-    """Prunes the groups of one block as `step_through` visits them, and keeps the results as they will be stored."""
+    """Prunes the groups of one block, and keeps the results as they will be stored."""
 
     stream: BlockStream
     layer: int
@@ -171,33 +169,28 @@ class _Pruner:
     say: Callable[[str], None]
     stored: dict[str, torch.Tensor] = field(default_factory=dict)
 
-    def __call__(self, linears: tuple[str, ...], inputs: Iterable[torch.Tensor]) -> None:
+    @torch.no_grad()
+    def prune(self, linears: tuple[str, ...], measured: Any) -> None:
+        """Prune layers that share an input, in the block and in `stored`, by the statistic of that input."""
         weights = {block_name(self.layer, f"{name}.weight"): self.block.get_submodule(name).weight for name in linears}
-        # layers that share an input are pruned as one with more outputs
+        # as one layer with more outputs
         stacked = torch.cat([weight.detach() for weight in weights.values()])
         where = block_name(self.layer, " and ".join(linears))
         _check_finite(stacked, where)
         prune = self._wanda if self.scorer == "wanda" else self._sparsegpt
-        pruned = prune(stacked, inputs, where)
-        parts = pruned.split([len(weight) for weight in weights.values()])
+        parts = prune(stacked, measured, where).split([len(weight) for weight in weights.values()])
         for (name, weight), part in zip(weights.items(), parts, strict=True):
             self.stored[name] = part.to(self.stream.source.layout[name].dtype, copy=True)
-            # what follows sees the numbers as they are stored
+            # the next block sees the numbers as they are stored
             weight.copy_(self.stored[name])
 
-    def _wanda(self, weight: torch.Tensor, inputs: Iterable[torch.Tensor], where: str) -> torch.Tensor:
-        squares = torch.zeros(weight.shape[1], dtype=torch.float64)
-        for batch in inputs:
-            squares += batch.float().square().flatten(0, -2).sum(0).cpu()
-        if not squares.isfinite().all():
+    def _wanda(self, weight: torch.Tensor, norms: SquaredNorms, where: str) -> torch.Tensor:
+        if not norms.sums.isfinite().all():
             raise RunFailed("the inputs are not finite", where=where, hint="the model's weights may be broken")
-        score = wanda_score(weight, squares.sqrt().float())
+        score = wanda_score(weight, norms.sums.sqrt().float())
         return weight.masked_fill(~n_m_mask(score, *self.pattern), 0)
 
-    def _sparsegpt(self, weight: torch.Tensor, inputs: Iterable[torch.Tensor], where: str) -> torch.Tensor:
-        hessian = Hessian(weight.shape[1], weight.device)
-        for batch in inputs:
-            hessian.add(batch)
+    def _sparsegpt(self, weight: torch.Tensor, hessian: Hessian, where: str) -> torch.Tensor:
         factored = factor(hessian.matrix(), where=where)
         if factored.damping > DAMPING:
             self.notes.damping[where] = factored.damping
