@@ -20,7 +20,7 @@ demo: $(VENV)/.installed
 	$(BIN)/regrow demo --out $(DEMO)
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check src tests benchmarks scripts
