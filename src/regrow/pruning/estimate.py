@@ -14,6 +14,7 @@ import torch
 
 from regrow.arch import Architecture
 from regrow.errors import InputError
+from regrow.models.shards import CHUNK_BYTES
 from regrow.pruning.removal import removal_samples
 from regrow.pruning.spec import PruneSpec
 from regrow.pruning.stream import BATCH_TOKENS, VOCABULARY_CHUNK
@@ -37,6 +38,7 @@ class MemoryEstimate:
         batch: activations inside a block for one batch of tokens.
         solver: SparseGPT's matrices and the weights that it works on.
         output_layer: logits and entries of the output layer, where a loss is measured.
+        files: rows of the embeddings on their way from file to file.
     """
 
     block: int
@@ -44,6 +46,7 @@ class MemoryEstimate:
     batch: int
     solver: int
     output_layer: int
+    files: int
 
     @property
     def total(self) -> int:
@@ -79,9 +82,10 @@ def estimate(
         compute_bytes, stored_bytes: per weight, as computed and as stored.
     """
     query, kv = arch.heads * arch.head_dim, arch.kv_heads * arch.head_dim
+    files = min(2 * CHUNK_BYTES, 2 * arch.vocab * arch.hidden * stored_bytes)
     block = arch.block_params * (2 * stored_bytes + (compute_bytes if samples else 0))
     if not samples:
-        return MemoryEstimate(block=block, states=0, batch=0, solver=0, output_layer=0)
+        return MemoryEstimate(block=block, states=0, batch=0, solver=0, output_layer=0, files=files)
     per_token = walks * arch.hidden
     at_once = min(samples * length, max(length, BATCH_TOKENS))
     inside = _ALIVE * max(arch.intermediate, query + 2 * kv, arch.hidden)
@@ -103,6 +107,7 @@ def estimate(
         batch=at_once * inside * compute_bytes,
         solver=solver,
         output_layer=entries * (arch.hidden + 3 * min(at_once, BATCH_TOKENS // 4)) * compute_bytes if loss else 0,
+        files=files,
     )
 
 
