@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 # before torch starts its pools: the suite runs beside other work, and tiny models gain nothing from threads
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # tokenised text is cached where nobody else looks, and gone with the session
 _CACHE = tempfile.TemporaryDirectory(prefix="regrow-test-cache-")
