@@ -119,6 +119,10 @@ def test_runs_list_show_export(regrow, table, tmp_path):
     exported = regrow("runs", "export", table, "--out", tmp_path / "t.parquet", "--json").json
     assert exported["rows"] == 96
     assert regrow("fit", tmp_path / "t.parquet", "--draws", 10).code == 0
+    archived = regrow("runs", "export", table, "--out", tmp_path / "t.jsonl", "--json").json
+    assert archived == {"out": str(tmp_path / "t.jsonl"), "rows": 96, "runs": 12}
+    assert regrow("runs", "list", tmp_path / "t.jsonl", "--json").json["runs"] == listed
+    assert regrow("runs", "export", table, "--out", tmp_path / "none" / "t.jsonl").code == 2
     assert regrow("runs", "show", table).code == 2
 
 

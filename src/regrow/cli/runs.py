@@ -17,7 +17,7 @@ _SHOWN = 20
 
 app = typer.Typer(help="List, show, export and check recorded runs; works while they run.", no_args_is_help=True)
 
-Path_ = Annotated[str, typer.Argument(metavar="PATH", help="A study folder, a run folder, or a table.")]
+Path_ = Annotated[str, typer.Argument(metavar="PATH", help="A study folder, a run folder, an archive, or a table.")]
 
 
 @app.command("list")
@@ -135,25 +135,29 @@ def run_documents(
 
 @app.command("export")
 def export_runs(path: Path_, out: Out, as_json: AsJson = False) -> None:
-    """All runs as one table with a row per checkpoint: CSV, or Parquet if the name ends so.
+    """All runs as one file: an archive with everything known of them if the name ends in .jsonl, else a table with a
+    row per checkpoint (Parquet if it ends so, CSV otherwise).
 
     Example: `regrow runs export demo --out runs.csv`
     """
     from regrow.errors import InputError
-    from regrow.runs import read_runs, to_table
+    from regrow.runs import read_runs, to_table, write_archive
 
-    table = to_table(read_runs(path))
+    runs = read_runs(path)
     try:
-        if Path(out).suffix == ".parquet":
-            table.to_parquet(out, index=False)
+        if out.suffix == ".jsonl":
+            write_archive(runs, out)
+        elif out.suffix == ".parquet":
+            to_table(runs).to_parquet(out, index=False)
         else:
-            table.to_csv(out, index=False)
+            to_table(runs).to_csv(out, index=False)
     except OSError as error:
         raise InputError(f"can't be written ({error.strerror or error})", where=str(out)) from None
+    rows = sum(len(run.curve) for run in runs)
     if as_json:
-        print_json({"out": str(out), "rows": len(table), "runs": int(table["run"].nunique())})
+        print_json({"out": str(out), "rows": rows, "runs": len(runs)})
     else:
-        typer.echo(f"{len(table)} checkpoints of {table['run'].nunique()} runs, written to {out}")
+        typer.echo(f"{rows} checkpoints of {len(runs)} runs, written to {out}")
 
 
 @app.command("check")

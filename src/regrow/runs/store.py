@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from regrow.errors import InputError, RegrowError, RunFailed
+from regrow.runs.archive import SUFFIX, read_archive
 from regrow.runs.disk import append_line, make_folder, write_json, write_text
 from regrow.runs.record import CurvePoint, RunRecord
 
@@ -160,14 +161,14 @@ def _read_curve(folder: Path) -> Iterator[CurvePoint]:
 
 
 def read_runs(*paths: str | Path) -> list[RunRecord]:
-    """Read every run of study folders, run folders and tables (CSV or Parquet), in a stable order.
+    """Read every run of study folders, run folders, archives (`.jsonl`) and tables (CSV or Parquet), in a stable order.
 
     A broken run inside a study folder is reported as a `RunWarning` and left out; a path that holds no run at all, or
     two runs with one name, raise `InputError`.
     """
     runs: list[RunRecord] = []
     for path in map(Path, paths):
-        runs += _read_folder(path) if path.is_dir() else _read_table(path)
+        runs += _read_folder(path) if path.is_dir() else _read_file(path)
     names = [run.run for run in runs]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
@@ -228,13 +229,15 @@ def _read_folder(folder: Path) -> list[RunRecord]:
     return runs
 
 
-def _read_table(path: Path) -> list[RunRecord]:
+def _read_file(path: Path) -> list[RunRecord]:
     import pandas as pd
 
     from regrow.runs.table import from_table
 
     if not path.exists():
         raise InputError("no such file or folder", where=str(path), hint="give a study folder, a run or a table")
+    if path.suffix == SUFFIX:
+        return read_archive(path)
     try:
         table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
     except pd.errors.EmptyDataError:

@@ -44,7 +44,7 @@ def hardware() -> dict[str, Any]:
     """What the run runs on: device, and the versions that decide its numbers."""
     cuda = torch.cuda.is_available()
     return {
-        "device": torch.cuda.get_device_name() if cuda else (platform.processor() or platform.machine()),
+        "device": torch.cuda.get_device_name() if cuda else processor(),
         "devices": torch.cuda.device_count() if cuda else 1,
         "processes": processes().num_processes,
         "threads": torch.get_num_threads(),
@@ -52,6 +52,12 @@ def hardware() -> dict[str, Any]:
         "transformers": transformers.__version__,
         "python": platform.python_version(),
     }
+
+
+def processor() -> str:
+    """The CPU by its name and the vector instructions that PyTorch uses on it, e.g. `AMD EPYC, AVX2`."""
+    name = torch.cpu.get_capabilities().get("cpu_name") or platform.processor() or platform.machine()
+    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def train_model(

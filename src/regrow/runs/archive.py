@@ -1,0 +1,65 @@
+"""Many runs as one small text file: a line each with all that is known of it, its curve included and no weights.
+
+What a table of checkpoints leaves out stays: the spec and its hash, seconds, learning rates, versions, hardware. So a
+study that took a night can lie beside the code and be read like its folder.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from regrow.errors import InputError, RegrowError
+from regrow.runs.disk import write_text
+from regrow.runs.record import CurvePoint, RunRecord, spec_hash
+
+#: How the name of an archive ends.
+SUFFIX = ".jsonl"
+FORMAT = 1
+
+
+def write_archive(runs: Iterable[RunRecord], path: str | Path) -> None:
+    """Write `runs` to `path`, whole or not at all. Raises `OSError` where it can't be written."""
+    write_text(
+        Path(path), "".join(json.dumps(_to_dict(run), separators=(",", ":"), default=str) + "\n" for run in runs)
+    )
+
+
+def read_archive(path: str | Path) -> list[RunRecord]:
+    """Read the runs of an archive, in its order.
+
+    Raises `InputError` naming the line that is not a run, is of a newer format, or whose spec is not the one it was
+    stored with.
+    """
+    try:
+        lines = Path(path).read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"not an archive of runs ({error})", where=str(path)) from None
+    if not lines:
+        raise InputError("the archive is empty", where=str(path), hint="`regrow runs export` writes one")
+    return [_from_line(line, f"{path}, line {number}") for number, line in enumerate(lines, start=1)]
+
+
+def _to_dict(run: RunRecord) -> dict[str, Any]:
+    content = {f.name: getattr(run, f.name) for f in fields(run)}
+    content["curve"] = [{k: v for k, v in vars(point).items() if v is not None} for point in run.curve]
+    return {"format": FORMAT, "hash": run.hash, **content}
+
+
+def _from_line(line: str, where: str) -> RunRecord:
+    try:
+        content = json.loads(line)
+        if content["format"] != FORMAT:
+            raise InputError(f"format {content['format']}, not {FORMAT}", where=where, hint="update regrow")
+        if content["hash"] != spec_hash(content["spec"]):
+            raise InputError("its spec was changed after it was stored", where=where, hint="export the runs again")
+        known = {f.name for f in fields(RunRecord)}
+        curve = tuple(CurvePoint(**point) for point in content["curve"])
+        return RunRecord(**{**{k: v for k, v in content.items() if k in known}, "curve": curve})
+    except RegrowError:
+        raise
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"not a run ({error})", where=where, hint="`regrow runs export` writes archives") from None
