@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from regrow.runs import RunRecord, from_table, read_runs, to_table
     from regrow.runs.importers import ImportSpec, import_log, import_manifest
     from regrow.study import StudySpec, run_study
+    from regrow.training.branch import cool_down
     from regrow.training.forecast import RecoveryForecast
     from regrow.training.post_train import post_train
     from regrow.training.spec import TrainSpec
@@ -38,6 +39,7 @@ _HOMES = {
     "regrow.runs": ("RunRecord", "from_table", "read_runs", "to_table"),
     "regrow.runs.importers": ("ImportSpec", "import_log", "import_manifest"),
     "regrow.study": ("StudySpec", "run_study"),
+    "regrow.training.branch": ("cool_down",),
     "regrow.training.forecast": ("RecoveryForecast",),
     "regrow.training.post_train": ("post_train",),
     "regrow.training.spec": ("TrainSpec",),
@@ -65,6 +67,7 @@ __all__ = [
     "StudySpec",
     "TrainSpec",
     "compare",
+    "cool_down",
     "design",
     "find_architecture",
     "fit",

@@ -93,6 +93,12 @@ def test_masked_runs_multiply_their_zeros() -> None:
     assert shaped == pytest.approx(3e6 * catalog()["Llama-3.2-1B"].training_flops_per_token(2048))
 
 
+def test_recorded_flops_come_first_and_hold_the_teacher() -> None:
+    details = {**record().details, "flops_per_token": 5e9}  # the student's 4.5e9 and the teacher's forward pass
+    distilled = record(objective="distillation:T=1,mix=1", details=details)
+    assert flops_and_seconds(distilled, H100, catalog()["Llama-3.2-1B"])[0] == pytest.approx(3e6 * 5e9)
+
+
 def test_the_speed_noted_at_the_end_serves_where_the_curve_has_no_times() -> None:
     untimed = tuple(replace(p, seconds=None) for p in record().curve)
     details = {**record().details, "tokens_per_second": 4e4}

@@ -11,6 +11,7 @@ from regrow.runs.locks import LOCK_FILE
 from regrow.study import cell as cells
 from regrow.study.cell import run_cell
 from regrow.study.progress import cell_state
+from regrow.training.branch import cool_down
 
 from .conftest import small_study
 
@@ -60,6 +61,10 @@ def test_a_distilled_cell_says_so_and_learns_from_its_teacher(tiny_model, text, 
     assert curve(run)[0][1] == curve(run_cell(plain, tmp_path / "plain"))[0][1]  # the same pruned model
     assert curve(run)[-1][1] != curve(run_cell(plain, tmp_path / "plain"))[-1][1]
     assert json.loads((tmp_path / "taught" / "run.json").read_text())["spec"]["teacher"] == str(tiny_model)
+    # its checkpoints serve a cool-down, as those of any run do
+    cooled = cool_down(tmp_path / "taught", tokens=1024, out=tmp_path / "cooled")
+    assert cooled.curve[0].loss == run.curve[-1].loss
+    assert (cooled.objective, cooled.method, cooled.spec["cooldown_from"]["run"]) == (run.objective, "2:4", taught.hash)
 
 
 def test_a_run_that_another_process_writes_is_left_alone(tiny_model, text, tmp_path, monkeypatch):

@@ -23,6 +23,7 @@ COMMANDS = {
     "prune": "prune:prune",
     "check": "check:check",
     "train": "train:train",
+    "cooldown": "cooldown:cooldown",
     "eval": "evaluate:evaluate",
     "study": "study:study",
     "import": "importing:import_logs",

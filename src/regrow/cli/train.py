@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-import os
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from regrow.cli.options import AsJson, NoCache, Out, console, number, print_json
+from regrow.cli.options import AsJson, NoCache, Out, print_json
+from regrow.cli.training_bar import is_main_process, training_bar
+
+if TYPE_CHECKING:
+    from regrow.runs import RunRecord
+
+KeepCheckpoints = Annotated[str, typer.Option(help="How many of the latest checkpoints to keep, or `all`.")]
 
 
 def train(
@@ -67,6 +73,7 @@ def train(
     save_every: Annotated[
         str | None, typer.Option(help="Tokens between checkpoints; by default one at every milestone.")
     ] = None,
+    keep_checkpoints: KeepCheckpoints = "2",
     micro_batch: Annotated[int | None, typer.Option(help="Blocks in one forward pass; the rest accumulates.")] = None,
     eval_at: Annotated[str, typer.Option(help="`log:10`, `linear:10`, or a list such as 10k,100k.")] = "log:10",
     held_out_blocks: Annotated[int, typer.Option(help="Held-out blocks in every evaluation.")] = 64,
@@ -124,38 +131,10 @@ def train(
         distill_mix=mix,
     )
     held = "ladder" if held_out is None and data == "ladder" else held_out
-    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    from regrow.training.callbacks import Progress
     from regrow.training.post_train import post_train
     from regrow.training.signals import stop_on_signals
 
-    speaks = os.environ.get("RANK", "0") == "0"  # of torchrun's processes, one
-    with (
-        Bar(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.percentage:>3.0f}%"),
-            TextColumn("{task.fields[speed]} tokens/s"),
-            TimeRemainingColumn(),
-            console=console(),
-            transient=True,
-            disable=not speaks,
-        ) as bar,
-        stop_on_signals() as stop,
-    ):
-        task = bar.add_task("training", total=total, speed="-")
-
-        def show(progress: Progress) -> None:
-            bar.update(
-                task,
-                completed=progress.tokens,
-                total=progress.total,
-                speed=number(progress.tokens_per_second, ",.0f"),
-                description=f"loss {number(progress.loss)}",
-            )
-
+    with training_bar(total) as bar, stop_on_signals() as stop:
         record = post_train(
             folder,
             data=find_corpus(data, "post_train"),
@@ -173,12 +152,24 @@ def train(
             stop=stop,
             forecast=forecast,
             stop_when=stop_when,
-            on_forecast=lambda line: bar.console.print(line, markup=False, highlight=False, soft_wrap=True),
-            on_progress=show,
+            on_forecast=bar.say,
+            on_progress=bar.show,
+            keep=parse_keep(keep_checkpoints),
         )
-    if not speaks:
-        return
-    last = record.curve[-1]
+    if is_main_process():
+        tell(record, out, as_json=as_json)
+
+
+def parse_keep(text: str) -> int | None:
+    """`--keep-checkpoints`: a count of at least 1, or None for `all`. Raises `InputError` for anything else."""
+    from regrow.units import parse_count
+
+    return None if text == "all" else parse_count(text, what="--keep-checkpoints")
+
+
+def tell(record: RunRecord, out: Path, *, as_json: bool) -> None:
+    """Say on stdout how a run has ended."""
+    first, last = record.curve[0], record.curve[-1]
     if as_json:
         print_json(
             {
@@ -191,12 +182,14 @@ def train(
                 "loss_before": record.loss_before,
                 "tokens_per_second": record.details.get("tokens_per_second"),
                 "ended_by": record.details.get("ended_by"),
+                "cooldown_from": record.spec.get("cooldown_from"),
             }
         )
         return
     typer.echo(
-        f"{record.run}: {record.curve[0].loss:.4f} -> {last.loss:.4f} nats/token after {last.tokens:,} tokens "
-        f"(unpruned: {record.loss_before:.4f}), written to {out}"
+        f"{record.run}: {first.loss:.4f} -> {last.loss:.4f} nats/token "
+        + (f"from {first.tokens:,} to {last.tokens:,} tokens " if first.tokens else f"after {last.tokens:,} tokens ")
+        + f"(unpruned: {record.loss_before:.4f}), written to {out}"
     )
 
 

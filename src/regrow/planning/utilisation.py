@@ -64,10 +64,11 @@ def flops_and_seconds(run: RunRecord, gpu: Gpu, shape: Architecture | None = Non
     """Training FLOPs of a run and the GPU-seconds they took, counted as a plan counts them.
 
     From the curve's times, which leave evaluations out, first reading to last; else from the speed noted at its end.
-    Without a `shape` of the pruned model 6 FLOPs per parameter (zeros of N:M sparsity included).
+    FLOPs per token are those that the run's record holds, a teacher's forward pass included; else those of the `shape`
+    of the pruned model, else 6 per parameter (zeros of N:M sparsity included).
 
-    Raises `InputError` for a run without times or hardware, of another device, or with a teacher, whose FLOPs are not
-    recorded.
+    Raises `InputError` for a run without times or hardware, of another device, or with a teacher whose FLOPs are not
+    in the record.
     """
     where = f"run {run.run}"
     device = run.details.get("device")
@@ -75,7 +76,8 @@ def flops_and_seconds(run: RunRecord, gpu: Gpu, shape: Architecture | None = Non
         raise InputError("no hardware recorded", where=where)
     if gpu_of_device(str(device)) != gpu:
         raise InputError(f"ran on {device}, not on {gpu.label}", where=where, hint="name its GPU with --gpu")
-    if str(run.objective or "").startswith("distillation"):
+    recorded = run.details.get("flops_per_token")
+    if recorded is None and str(run.objective or "").startswith("distillation"):
         raise InputError("distils from a teacher, whose FLOPs are not recorded", where=where)
     timed = [(point.tokens, point.seconds) for point in run.curve if point.seconds is not None]
     tokens, seconds = 0.0, 0.0
@@ -85,7 +87,9 @@ def flops_and_seconds(run: RunRecord, gpu: Gpu, shape: Architecture | None = Non
         tokens, seconds = float(run.details["tokens_per_second"]), 1.0
     if not (tokens > 0 and seconds > 0):
         raise InputError("no times recorded", where=where)
-    if shape is not None:
+    if recorded is not None:
+        per_token = float(recorded)
+    elif shape is not None:
         per_token = shape.training_flops_per_token(int(run.details.get("sequence_length", 0)))
     else:
         per_token = 6.0 * (run.params_before if is_masked(run.method) else run.params_after)

@@ -90,12 +90,14 @@ def _problems(folder: Path, done: bool, cells: Mapping[str, str]) -> Iterator[st
     train = spec.get("train") if isinstance(spec, Mapping) else None
     details = record.get("details")
     ended = details.get("ended_at") if isinstance(details, Mapping) else None  # by a forecast, before all its tokens
-    yield from _curve_problems(folder, train, done, ended)
+    left = spec.get("cooldown_from") if isinstance(spec, Mapping) else None  # a cool-down begins where it left a run
+    begin = left["tokens"] if isinstance(left, Mapping) and isinstance(left.get("tokens"), int) else 0
+    yield from _curve_problems(folder, train, done, begin, ended)
     if done and status == "done" and train:  # what was only recorded left no weights
         yield from _weight_problems(folder / _MODEL)
 
 
-def _curve_problems(folder: Path, train: Any, done: bool, ended: int | None) -> Iterator[str]:
+def _curve_problems(folder: Path, train: Any, done: bool, begin: int, ended: int | None) -> Iterator[str]:
     path = folder / CURVE_FILE
     try:
         text = path.read_text()
@@ -118,10 +120,10 @@ def _curve_problems(folder: Path, train: Any, done: bool, ended: int | None) -> 
     bad = next((p for p in points if not (math.isfinite(p.loss) and p.loss > 0)), None)
     if bad is not None:
         yield f"{CURVE_FILE}: the loss at {bad.tokens} tokens is {bad.loss}"
-    yield from _against_spec([p.tokens for p in points], train, done, ended)
+    yield from _against_spec([p.tokens for p in points], train, done, begin, ended)
 
 
-def _against_spec(tokens: list[int], train: Any, done: bool, ended: int | None) -> Iterator[str]:
+def _against_spec(tokens: list[int], train: Any, done: bool, begin: int, ended: int | None) -> Iterator[str]:
     """A curve holds what its training recipe asks: whole batches, every milestone up to its end, and all tokens."""
     if not isinstance(train, Mapping) or not all(isinstance(train.get(k), int) for k in ("tokens", "batch_tokens")):
         return
@@ -130,7 +132,7 @@ def _against_spec(tokens: list[int], train: Any, done: bool, ended: int | None) 
     odd = next((t for t in tokens if t % batch or t > total), None)
     if odd is not None:
         yield f"{CURVE_FILE}: a reading at {odd} tokens, where batches are of {batch} and the run of {total}"
-    asked = {min(total, math.ceil(t / batch) * batch) for t in train.get("eval_at") or ()} | {0, total}
+    asked = {min(total, math.ceil(t / batch) * batch) for t in train.get("eval_at") or ()} | {begin, total}
     end = (total if ended is None else ended) if done else max(tokens, default=-1)
     lacking = sorted(t for t in asked if t <= end and t not in tokens)
     if lacking:

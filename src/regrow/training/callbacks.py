@@ -63,6 +63,7 @@ class CurveCallback(TrainerCallback):
         blocks, order: of the training text, to name what a batch that went wrong was made of.
         stop: asked after every step; the run saves and ends where it says so.
         watch: asked at every milestone, in the main process; the run ends there if it gives a reason (`ended_by`).
+        first_step: where the run begins; above 0 for one that goes on from another run's checkpoint.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class CurveCallback(TrainerCallback):
         stop: StopRequest | None = None,
         watch: Watch | None = None,
         on_progress: OnProgress | None = None,
+        first_step: int = 0,
     ) -> None:
         self.trainer = trainer
         self.spec: TrainSpec = trainer.spec
@@ -89,6 +91,7 @@ class CurveCallback(TrainerCallback):
         self.watch = watch
         self.ended_by: str | None = None
         self.on_progress = on_progress
+        self.first_step = first_step
         self.milestones = set(self.spec.milestone_steps)
         self.branches = self.spec.cooldowns
         self.stopped_by: str | None = None
@@ -111,9 +114,9 @@ class CurveCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        if state.global_step == 0:
-            self._read_milestone(kwargs["model"], step=0, lr=None)
-            self._branch(kwargs["model"], step=0)
+        if state.global_step == self.first_step:
+            self._read_milestone(kwargs["model"], step=self.first_step, lr=None)
+            self._branch(kwargs["model"], step=self.first_step)
         self._lap = time.perf_counter()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -202,6 +205,8 @@ class CurveCallback(TrainerCallback):
         if self.average is not None:
             with self.average.applied():
                 averaged = self.reader.loss(model, at=f"{at}, averaged")
+        # the end of an annealed run is what a branch of a constant one reads there
+        annealed = self.spec.schedule == "wsd" and step == self.spec.steps
         point = CurvePoint(
             tokens=step * self.spec.batch_tokens,
             loss=loss,
@@ -209,7 +214,7 @@ class CurveCallback(TrainerCallback):
             lr=lr,
             seconds=round(self._seconds_before + self._seconds, 3),
             loss_averaged=averaged,
-            loss_cooled=self._cooled.pop(step, None),
+            loss_cooled=loss if annealed else self._cooled.pop(step, None),
         )
         if self.writer is not None:
             self.writer.append(point)

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: written whole or not at all, the last two kept, refused by a run of another spec.
+"""Checkpoints of a run: written whole or not at all, the last two kept or more, refused by a run of another spec.
 
 A checkpoint is `transformers.Trainer`'s folder (weights, optimizer, schedule, random states) with what regrow adds in
 `STATE_FILE`. It is written under a name that is never read and renamed when every byte is on the disk, so a kill at any
@@ -90,8 +90,8 @@ def open_stage(folder: Path, name: str) -> None:
     (folder / STAGE / name).mkdir(parents=True)
 
 
-def publish(folder: Path, name: str) -> None:
-    """Move the staged checkpoint `name` into place once it is on the disk, and remove all but the last two."""
+def publish(folder: Path, name: str, *, keep: int | None = KEPT) -> None:
+    """Move the staged checkpoint `name` into place once it is on the disk; remove all but the last `keep` (None: none)."""
     staged = folder / STAGE / name
     for file in [*staged.rglob("*"), staged]:
         _sync(file)
@@ -101,7 +101,7 @@ def publish(folder: Path, name: str) -> None:
     os.replace(staged, target)
     clear_stage(folder)
     _sync(folder)
-    for old in checkpoints(folder)[:-KEPT]:
+    for old in [] if keep is None else checkpoints(folder)[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
 
 

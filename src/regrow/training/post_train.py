@@ -21,6 +21,7 @@ from regrow.models.save import PRUNE_RECORD
 from regrow.runs import CONTROL, RunRecord, read_run
 from regrow.runs.store import RUN_FILE
 from regrow.training.callbacks import OnProgress
+from regrow.training.checkpoints import KEPT
 from regrow.training.probe import probe_learning_rate
 from regrow.training.processes import processes
 from regrow.training.run import check_fit, train_model
@@ -75,6 +76,7 @@ def post_train(
     stop_when: str | None = None,
     on_forecast: Callable[[str], None] | None = None,
     on_progress: OnProgress | None = None,
+    keep: int | None = KEPT,
 ) -> RunRecord:
     """Post-train the checkpoint `model` on `data` and record its curve in the run folder `out`.
 
@@ -86,7 +88,7 @@ def post_train(
         teacher: a model to distil from.
         cache: keep the tokenised text for the next run (`regrow.data`).
         lr_probe: first try rates around the spec's on so many tokens each, and train with the one that does best.
-        resume, shard, stop: see `train_model`.
+        resume, shard, stop, keep: see `train_model`.
         forecast: forecast the run at every milestone: from its own curve (`run`), or by a law file.
         stop_when: end the run once that says so, as in `gain:0.01` (`regrow.training.forecast.parse_stop`).
         on_forecast: is given each forecast in one line.
@@ -104,7 +106,7 @@ def post_train(
     # a model that is to be shared out may be too large for one device
     network = load_model(model, dtype=torch.float32, device="cpu" if shard else device)
     tokenizer = load_tokenizer(model)
-    train, held = _blocks(tokenizer, data, held_out, held_out_share, spec, cache)
+    train, held = read_text(tokenizer, data, held_out, held_out_share, spec, cache)
     original = original or (origin.model if origin and Path(origin.model).is_dir() else None)
     is_control = origin is None and original is None
     if loss_before is None and origin is not None and original is None:
@@ -168,12 +170,13 @@ def post_train(
         masks=masks,
         teacher=taught_by,
         tokenizer=tokenizer,
-        save_dtype=_saved_dtype(folder),
+        save_dtype=saved_dtype(folder),
         resume=resume,
         shard=shard,
         stop=stop,
         watch=None if watcher is None else watcher(record, spec),
         on_progress=on_progress,
+        keep=keep,
     )
 
 
@@ -214,18 +217,20 @@ def _probe(
     ).to_dict()
 
 
-def _saved_dtype(folder: Path) -> torch.dtype:
+def saved_dtype(folder: Path) -> torch.dtype:
     """The dtype a checkpoint says it is in; fp32 where it does not say."""
     config = json.loads((folder / "config.json").read_text())
     return getattr(torch, str(config.get("dtype") or config.get("torch_dtype") or "float32"), torch.float32)
 
 
-def _blocks(
-    tokenizer: Any, data: str, held_out: str | None, share: float, spec: TrainSpec, cache: bool
+def read_text(
+    tokenizer: Any, data: str, held_out: str | None, share: float | None, spec: TrainSpec, cache: bool
 ) -> tuple[Blocks, Blocks]:
+    """A run's training blocks and its sample of held-out ones; without `held_out`, `share` of the documents of `data`
+    are held out."""
     length = spec.sequence_length
     if held_out is None:
-        train, held = read_split(data, tokenizer, sequence_length=length, held_out_share=share, cache=cache)
+        train, held = read_split(data, tokenizer, sequence_length=length, held_out_share=share or 0.0, cache=cache)
     else:
         train = read_blocks(data, tokenizer, sequence_length=length, cache=cache)
         held = read_blocks(held_out, tokenizer, sequence_length=length, cache=cache)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import platform
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from regrow.runs.store import RUN_FILE, is_done
 from regrow.training import lora, sharding
 from regrow.training.averages import Average
 from regrow.training.callbacks import CurveCallback, KeepCallback, OnProgress, Watch
-from regrow.training.checkpoints import clear_stage, last_checkpoint, read_state, step_of
+from regrow.training.checkpoints import KEPT, clear_stage, last_checkpoint, read_state, step_of
 from regrow.training.kernels import set_kernels
 from regrow.training.objective import LossMeter
 from regrow.training.precision import resolve_precision
@@ -77,6 +77,8 @@ def train_model(
     stop: StopRequest | None = None,
     watch: Watch | None = None,
     on_progress: OnProgress | None = None,
+    keep: int | None = KEPT,
+    branch: Path | None = None,
 ) -> RunRecord:
     """Post-train `model` in place and write the run folder `out`.
 
@@ -96,6 +98,9 @@ def train_model(
         shard: share the parameters out over the processes (FSDP2) instead of copying them to each (DDP).
         stop: asked after every step; where it says so, a checkpoint is written and `RunStopped` raised.
         watch: shown the curve at every milestone; where it gives a reason, the run ends there, finished.
+        keep: checkpoints to keep; None for all of them. A finished run's last one is what a cool-down goes on from.
+        branch: the checkpoint of another run to begin at: weights, optimizer, step and place in the data are its own.
+            The curve begins there.
 
     Returns the finished record. The folder holds the final model in `model/` and `DONE`, written last.
 
@@ -114,13 +119,14 @@ def train_model(
         )
     arguments = _arguments(spec, out)
     order = BlockOrder(blocks=len(train), seed=spec.seed)
-    unfinished = read_run(out).details if resume and (out / RUN_FILE).exists() else {}
-    precision = resolve_precision(spec.precision, state.device, recorded=unfinished.get("precision"))
+    begun = out if resume and (out / RUN_FILE).exists() else None if branch is None else branch.parents[1]
+    recorded = {} if begun is None else read_run(begun).details
+    precision = resolve_precision(spec.precision, state.device, recorded=recorded.get("precision"))
     details = {**record.details, **hardware(), "precision": precision, **_counts(model, teacher, spec, train, held_out)}
     if state.is_main_process and "repetition" in details:
         warnings.warn(details["repetition"], DataWarning, stacklevel=2)
     writer = on_main(lambda: _open(out, replace(record, details=details, curve=()), resume, spec))
-    checkpoint = last_checkpoint(out / CHECKPOINTS, spec=record.hash) if resume else None
+    checkpoint = (last_checkpoint(out / CHECKPOINTS, spec=record.hash) if resume else None) or branch
 
     use_cache = model.config.use_cache
     set_kernels(model, spec, precision=precision)
@@ -137,6 +143,7 @@ def train_model(
         teacher=None if teacher is None else teacher.to(state.device),
         spec_hash=record.hash,
         sharded=shard,
+        keep=keep,
         model=network,
         args=arguments,
         train_dataset=OrderedBlocks(train, order, spec.steps * spec.batch_blocks, isolated=spec.packing == "isolated"),
@@ -154,13 +161,15 @@ def train_model(
         stop=stop,
         watch=watch,
         on_progress=on_progress if state.is_main_process else None,
+        first_step=0 if branch is None else step_of(branch),
     )
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(KeepCallback(keeper, average))
     trainer.add_callback(curve)
     trainer.stateful = {"meter": meter, "curve": curve} | ({"average": average} if average else {})
     if checkpoint is not None:
-        _restore(trainer, checkpoint)
+        # of another run's readings nothing is taken over, of its weights everything
+        _restore(trainer, checkpoint, only=["average"] if checkpoint == branch else trainer.stateful)
     try:
         with quiet():
             trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
@@ -266,8 +275,8 @@ def _open(out: Path, record: RunRecord, resume: bool, spec: TrainSpec) -> RunWri
     return writer
 
 
-def _restore(trainer: PostTrainer, checkpoint: Path) -> None:
-    """Give the run's parts what a checkpoint kept of them."""
+def _restore(trainer: PostTrainer, checkpoint: Path, *, only: Iterable[str]) -> None:
+    """Give these of the run's parts what a checkpoint kept of them."""
     process, world = trainer.args.process_index, trainer.args.world_size
     main = read_state(checkpoint)
     if "average" in trainer.stateful and main["processes"] not in (None, world):
@@ -277,7 +286,8 @@ def _restore(trainer: PostTrainer, checkpoint: Path) -> None:
             hint="go on with as many processes",
         )
     own = read_state(checkpoint, process=process) if main["processes"] == world else main
-    for name, part in trainer.stateful.items():
+    for name in trainer.stateful.keys() & set(only):
+        part = trainer.stateful[name]
         if name == "meter":  # a sum over the processes: one of them takes it
             part.load_state_dict(main[name], share=float(process == 0))
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from regrow.errors import InputError, one_of
@@ -168,6 +168,37 @@ class TrainSpec:
     def cooldown_steps(self) -> int:
         """Optimizer steps of a cool-down."""
         return math.ceil(self.cooldown_tokens / self.batch_tokens)
+
+    def cooled_down(self, after: int, tokens: int, *, save_every_tokens: int | None = None) -> TrainSpec:
+        """The recipe of this run up to its step `after`, annealed from there over `tokens`: what a `wsd` run does.
+
+        Args:
+            after: optimizer steps; the rate must still be the stable one there.
+            tokens: rounded up to whole batches.
+            save_every_tokens: None for a tenth of `tokens`.
+
+        Raises `InputError` if the rate falls at that step already, or if `tokens` are a single step.
+        """
+        steps = math.ceil(tokens / self.batch_tokens)
+        if steps < 2:
+            raise InputError("a cool-down of one step cools nothing", where="cool-down", hint="give it more tokens")
+        cooled = replace(
+            self,
+            tokens=(after + steps) * self.batch_tokens,
+            schedule="wsd",
+            decay_tokens=steps * self.batch_tokens,
+            eval_at=((after + steps) * self.batch_tokens,),
+            cooldown_tokens=0,
+            cooldown_at=(),
+            save_every_tokens=max(self.batch_tokens, tokens // 10) if save_every_tokens is None else save_every_tokens,
+        )
+        if any(self.rate_at(step) != cooled.rate_at(step) for step in {0, after // 2, after}):
+            raise InputError(
+                f"the rate of a {self.schedule} run falls before {after * self.batch_tokens} tokens already",
+                where="cool-down",
+                hint="branch off a constant rate, or off the part of wsd where it is one",
+            )
+        return cooled
 
     def rate_at(self, step: int) -> float:
         """The learning rate of optimizer step `step`, counted from 0."""

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, Trainer
 from regrow.data import BlockOrder, Blocks
 from regrow.errors import RunFailed
 from regrow.training import sharding
-from regrow.training.checkpoints import STAGE, clear_stage, open_stage, publish, write_state
+from regrow.training.checkpoints import KEPT, STAGE, clear_stage, open_stage, publish, write_state
 from regrow.training.lora import load_adapters, save_adapters
 from regrow.training.objective import LossMeter, losses_of
 from regrow.training.processes import on_main
@@ -59,6 +59,7 @@ class PostTrainer(Trainer):
         spec_hash: of the run, written into its checkpoints.
         stateful: what goes into a checkpoint beside the model, by name; `state_dict` is asked in every process.
         sharded: whether `sharding.shard` has wrapped the model.
+        keep: checkpoints to keep; None for all.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class PostTrainer(Trainer):
         teacher: PreTrainedModel | None = None,
         spec_hash: str = "",
         sharded: bool = False,
+        keep: int | None = KEPT,
         **rest: Any,
     ) -> None:
         super().__init__(data_collator=collate, **rest)
@@ -84,6 +86,7 @@ class PostTrainer(Trainer):
         # Trainer's name for a model that shards and reduces by itself: it is neither moved nor wrapped again
         self.is_distributed_loading_by_transformers = sharded
         self.sharded = sharded
+        self.keep = keep
         self._staged = False
 
     def compute_loss(
@@ -157,7 +160,7 @@ class PostTrainer(Trainer):
             write_state(folder / STAGE / name, state, process=self.args.process_index)
             if self.args.world_size > 1:
                 dist.barrier()
-            on_main(lambda: publish(folder, name))
+            on_main(lambda: publish(folder, name, keep=self.keep))
         # torch and safetensors report a full disk as RuntimeError and as an error of their own
         except Exception as error:
             if self.args.should_save:

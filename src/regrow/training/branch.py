@@ -1,0 +1,171 @@
+"""A cool-down branched off a run on disk: the loss of a run that ends there, whenever it is asked for.
+
+A run at a constant rate can branch short cool-downs at its own milestones while it trains (`regrow.training.cooldown`).
+This is the same afterwards, from any checkpoint that a run has kept, as a run of its own: weights, optimizer, step and
+place in the data come from the checkpoint, the rate falls from there, and the result is to the bit what a `wsd` run of
+as many tokens gives that was trained from the start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from regrow.errors import InputError
+from regrow.methods import is_masked
+from regrow.models.load import load_model, load_tokenizer
+from regrow.models.masks import zero_masks
+from regrow.runs import RunRecord, read_run
+from regrow.runs.store import RUN_FILE, is_done
+from regrow.training.callbacks import OnProgress
+from regrow.training.checkpoints import KEPT, checkpoints, read_state, step_of
+from regrow.training.post_train import read_text, saved_dtype
+from regrow.training.processes import processes
+from regrow.training.run import CHECKPOINTS, MODEL, train_model
+from regrow.training.signals import StopRequest
+from regrow.training.spec import TrainSpec
+from regrow.training.teacher import load_teacher
+
+
+def cool_down(
+    run: str | Path,
+    *,
+    tokens: int,
+    out: str | Path,
+    at: int | None = None,
+    save_every_tokens: int | None = None,
+    find: Callable[[str, str], str] | None = None,
+    resume: bool = False,
+    cache: bool = True,
+    shard: bool = False,
+    keep: int | None = KEPT,
+    stop: StopRequest | None = None,
+    on_progress: OnProgress | None = None,
+) -> RunRecord:
+    """Anneal the run in the folder `run` from one of its checkpoints, as a run of its own in the folder `out`.
+
+    Its curve begins at the checkpoint's tokens and ends `tokens` later, where `loss_cooled` is the loss of a run that
+    ends there. Its spec is the run's, with the recipe that it amounts to (`TrainSpec.cooled_down`) and `cooldown_from`:
+    the hash of the run it leaves, and where.
+
+    Args:
+        tokens: length of the cool-down; rounded up to whole batches.
+        at: tokens of the checkpoint to leave from; the last one if None.
+        save_every_tokens: between checkpoints; None for a tenth of `tokens`.
+        find: where a thing that the record names lies, given the name and what it is (`model`, `teacher`, `data`,
+            `held_out`); by default under its name.
+        resume, shard, keep, stop: see `regrow.training.run.train_model`.
+
+    Raises `InputError` for a folder without a run of regrow or without that checkpoint, a rate that falls there
+    already, data that have changed since, or an `out` that holds another run; and what `train_model` raises.
+    """
+    folder, target = Path(run), Path(out)
+    parent = read_run(folder)
+    if "train" not in parent.spec:
+        raise InputError("not a run that regrow trained", where=str(folder), hint="give the folder of such a run")
+    recipe = TrainSpec.from_dict(parent.spec["train"], where=str(folder))
+    begun = _begun_at(target, folder, parent, at) if resume else None
+    checkpoint = begun or _choose(folder, parent, recipe, at, shard)
+    step = step_of(checkpoint)
+    spec = recipe.cooled_down(step, tokens, save_every_tokens=save_every_tokens)
+    branched = {"run": parent.hash, "tokens": step * recipe.batch_tokens}
+    asked = {k: v for k, v in parent.spec.items() if k not in ("forecast", "stop_when")}
+    record = replace(
+        parent,
+        run=target.name,
+        spec={**asked, "train": spec.to_dict(), "cooldown_from": branched},
+        schedule=spec.schedule,
+        status="running",
+        curve=(),
+        details={"model": parent.details.get("model"), "cooldown_from": f"{parent.run} ({folder})"},
+    )
+    if resume and is_done(target, spec_hash=record.hash):
+        return read_run(target)
+
+    def located(kind: str) -> Any:
+        name = parent.spec.get(kind)
+        return name if name is None or find is None else find(name, kind)
+
+    base = _base(folder, parent, recipe, located)
+    tokenizer = load_tokenizer(base)
+    train, held_out = read_text(
+        tokenizer, located("data"), located("held_out"), parent.spec.get("held_out_share"), spec, cache
+    )
+    for blocks, kind, what in ((train, "train", "training"), (held_out, "held_out", "held-out")):
+        if blocks.fingerprint != parent.details.get(f"{kind}_fingerprint"):
+            raise InputError(f"the {what} text is not what the run saw", where=str(folder), hint="restore the data")
+    network = load_model(base, dtype=torch.float32, device="cpu" if shard else processes().device)
+    teacher = located("teacher")
+    return train_model(
+        network,
+        spec=spec,
+        record=record,
+        train=train,
+        held_out=held_out,
+        out=target,
+        masks=zero_masks(network) if is_masked(parent.method) else None,
+        teacher=load_teacher(teacher, tokenizer) if teacher else None,
+        tokenizer=tokenizer,
+        save_dtype=saved_dtype(Path(base)),
+        resume=resume,
+        shard=shard,
+        stop=stop,
+        on_progress=on_progress,
+        keep=keep,
+        branch=checkpoint,
+    )
+
+
+def _begun_at(out: Path, folder: Path, parent: RunRecord, at: int | None) -> Path | None:
+    """Which checkpoint an unfinished cool-down of this run in `out` has left from: the run may have gone on since, and
+    need not have it any more."""
+    if not (out / RUN_FILE).exists() or not checkpoints(out / CHECKPOINTS):
+        return None
+    left = read_run(out).spec.get("cooldown_from") or {}
+    if left.get("run") != parent.hash or at not in (None, left["tokens"]):
+        return None
+    step = left["tokens"] // parent.spec["train"]["batch_tokens"]
+    return folder / CHECKPOINTS / f"checkpoint-{step}"
+
+
+def _choose(folder: Path, parent: RunRecord, recipe: TrainSpec, at: int | None, shard: bool) -> Path:
+    """The run's checkpoint at so many tokens, the last one if None."""
+    kept = {step_of(path) * recipe.batch_tokens: path for path in checkpoints(folder / CHECKPOINTS)}
+    if not kept:
+        raise InputError(
+            "the run has no checkpoint left",
+            where=str(folder),
+            hint="its model alone is annealed by `regrow train RUN/model --schedule wsd`, with a fresh optimizer",
+        )
+    found = kept.get(max(kept) if at is None else at)
+    if found is None:
+        raise InputError(
+            f"no checkpoint at {at} tokens",
+            where=str(folder),
+            hint=f"there: {', '.join(map(str, kept))}; --keep-checkpoints keeps more of a run",
+        )
+    state = read_state(found)
+    if state.get("spec") != parent.hash:
+        raise InputError("the checkpoint is of another spec than the run", where=str(found), hint="restore the folder")
+    if bool(state.get("processes")) != shard:
+        how = "with --shard, under torchrun" if state.get("processes") else "without --shard"
+        raise InputError("the run was shared out otherwise", where=str(found), hint=f"cool it down {how}")
+    return found
+
+
+def _base(folder: Path, parent: RunRecord, recipe: TrainSpec, located: Callable[[str], Any]) -> str:
+    """A folder with the run's architecture, its tokenizer and its zeros; the weights come from the checkpoint, but for
+    those that adapters lie on."""
+    if is_done(folder) and not recipe.lora_rank:
+        return str(folder / MODEL)
+    if parent.spec.get("prune"):
+        raise InputError(
+            "the pruned model that this run of a study began from is not kept",
+            where=str(folder),
+            hint="let the run finish" if not recipe.lora_rank else "adapters need it: prune and train it by hand",
+        )
+    return str(located("model"))
