@@ -7,13 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from regrow.cli.options import AsJson, Baseline, Runs, number, print_json, print_table
+from regrow.cli.options import AsJson, Baseline, Loss, Runs, number, print_json, print_table
 
 
 def fit(
     runs: Runs,
     form: Annotated[str, typer.Option(help="The law's form; see docs/laws.md.")] = "p2",
     baseline: Baseline = "initial",
+    loss: Loss = "raw",
     out: Annotated[Path | None, typer.Option("--out", help="Write the laws to this file.")] = None,
     draws: Annotated[int, typer.Option(help="Bootstrap draws over runs.")] = 200,
     seed: Annotated[int, typer.Option(help="Of the bootstrap and the starts.")] = 0,
@@ -27,7 +28,7 @@ def fit(
     from regrow.laws.files import save_laws
     from regrow.runs import read_finished
 
-    laws = run(read_finished(*runs), form=form, baseline=baseline, draws=draws, seed=seed)
+    laws = run(read_finished(*runs), form=form, baseline=baseline, loss=loss, draws=draws, seed=seed)
     if out is not None:
         save_laws(laws, out)
     if as_json:
@@ -37,12 +38,13 @@ def fit(
     names = list(dict.fromkeys(name for law in laws for name in law.params))
     print_table(
         "",
-        ["family, method", "form", "baseline", "status", "runs", "R^2", "MAPE", "ASD", *names],
+        ["family, method", "form", "baseline", "loss", "status", "runs", "R^2", "MAPE", "ASD", *names],
         [
             [
                 f"{law.family}, {law.method}",
                 law.form,
                 law.baseline,
+                law.loss_kind,
                 law.status,
                 str(law.n_runs),
                 number(law.metrics.get("r2")),
@@ -80,5 +82,6 @@ def law_summary(law: Any) -> dict[str, Any]:
         "n_runs": law.n_runs,
         "n_points": law.n_points,
         "baseline": law.baseline,
+        "loss": law.loss_kind,
         "metrics": dict(law.metrics),
     }

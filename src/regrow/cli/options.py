@@ -23,6 +23,10 @@ Method = Annotated[str | None, typer.Option(help="Pruning method of the law, whe
 Baseline = Annotated[
     str, typer.Option(help="Measure gaps from the `initial` loss or from the `control` at the same tokens.")
 ]
+Loss = Annotated[
+    str,
+    typer.Option("--loss", help="Which losses of the curves: `raw`, `averaged`, or `cooled` (of runs that end there)."),
+]
 NoCache = Annotated[
     bool, typer.Option("--no-cache", help="Tokenise the text anew, and keep nothing ($REGROW_CACHE, ~/.cache/regrow).")
 ]

@@ -140,12 +140,13 @@ def _held_out(runs: Sequence[RunRecord], laws: Sequence[Law]) -> tuple[list[dict
 
     rows: list[dict[str, Any]] = []
     skipped: list[str] = []
-    for form, baseline in dict.fromkeys((law.form, law.baseline) for law in laws):
-        methods = {(law.family, law.method) for law in laws if (law.form, law.baseline) == (form, baseline)}
+    for kind in dict.fromkeys((law.form, law.baseline, law.loss_kind) for law in laws):
+        form, baseline, loss = kind
+        methods = {(law.family, law.method) for law in laws if (law.form, law.baseline, law.loss_kind) == kind}
         mine = [run for run in runs if run.is_control or (run.family, run.method) in methods]
         for hold_out in _HOLD_OUTS:
             try:
-                found = validate(mine, hold_out, [form], baseline)
+                found = validate(mine, hold_out, [form], baseline, loss=loss)
             except InputError as error:
                 skipped.append(f"hold-out {hold_out}: {error}")
                 continue

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from regrow.cli.options import AsJson, Baseline, Runs, number, print_json, print_table
+from regrow.cli.options import AsJson, Baseline, Loss, Runs, number, print_json, print_table
 
 
 def validate(
@@ -14,6 +14,7 @@ def validate(
     hold_out: Annotated[str, typer.Option(help="`size`, `rate`, `tokens` or `run`.")] = "size",
     form: Annotated[list[str] | None, typer.Option(help="A form; may be repeated. Without it, all are ranked.")] = None,
     baseline: Baseline = "initial",
+    loss: Loss = "raw",
     seed: Annotated[int, typer.Option(help="Of the bootstrap and the starts.")] = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -27,7 +28,7 @@ def validate(
     from regrow.laws import validate as run
     from regrow.runs import read_finished
 
-    results = run(read_finished(*runs), hold_out=hold_out, forms=form or None, baseline=baseline, seed=seed)
+    results = run(read_finished(*runs), hold_out=hold_out, forms=form or None, baseline=baseline, loss=loss, seed=seed)
     if as_json:
         print_json({"results": [asdict(result) for result in results], "skipped": list(results.skipped)})
         return

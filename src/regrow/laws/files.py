@@ -33,6 +33,7 @@ _SCALARS = (
     "point_spread",
     "size_spread",
     "baseline",
+    "loss_kind",
 )
 
 
@@ -74,6 +75,7 @@ def law_from_json(data: Any, *, where: str) -> Law:
             point_spread=float(data["point_spread"]),
             size_spread=float(data.get("size_spread", 0.0)),
             baseline=str(data.get("baseline", "initial")),
+            loss_kind=str(data.get("loss_kind", "raw")),
             fingerprint=str(data.get("fingerprint", "")),
             diagnostics=dict(data.get("diagnostics", {})),
         )

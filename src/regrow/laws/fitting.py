@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from regrow.laws.forms import Form, P2Counts, find_form
 from regrow.laws.identify import Design, design, fit_loss_before
 from regrow.laws.law import Law
 from regrow.laws.objective import HUBER_DELTA, metrics
-from regrow.laws.observations import Observations, as_records, observe
+from regrow.laws.observations import Observations, as_records, observe, of_loss
 from regrow.laws.solver import Problem, Solutions, solve, solve_linear_block
 from regrow.laws.spread import Spread, pool, spreads
 from regrow.laws.uncertainty import bootstrap
@@ -82,6 +82,7 @@ def fit(
     form: str = "p2",
     *,
     baseline: str = "initial",
+    loss: str = "raw",
     draws: int = 200,
     seed: int = 0,
     hold: Mapping[str, float] | None = None,
@@ -93,6 +94,8 @@ def fit(
         form: name of a form in `regrow.laws.forms.FORMS`.
         baseline: `initial` or `control`: what the gap is measured from. Forms that do not read the loss before
             pruning do not depend on it.
+        loss: which of the losses of a checkpoint: `raw`, `averaged` (of averaged weights) or `cooled` (of a run that
+            ends annealed there); checkpoints without it are left out.
         draws: bootstrap refits.
         seed: of starts and bootstrap; the same seed gives the same law.
         hold: parameters to hold, e.g. `{"gamma": 0.0}`; exponents at any value, coefficients at 0.
@@ -102,13 +105,14 @@ def fit(
         laws from the other baseline where the unpruned controls moved.
 
     Raises:
-        InputError: a bad table, an unknown form or baseline, a missing control, or no group that can be fitted.
+        InputError: a bad table, an unknown form, baseline or loss, a run that has no such loss, a missing control, or
+            no group that can be fitted.
     """
     formula = find_form(form)
     if draws < 1:
         raise InputError(f"{draws} draws", where="fit", hint="give at least 1")
     used = baseline if "loss_before" in formula.uses else "initial"
-    records = as_records(runs)
+    records = of_loss(as_records(runs), loss, controls=used == "control")
     laws, skipped, drifted = _fit_all(formula, records, used, draws=draws, seed=seed, hold=hold)
     if not laws:
         raise InputError(f"no group can be fitted: {' | '.join(skipped)}", where="fit")
@@ -119,7 +123,9 @@ def fit(
         # a second opinion: where it cannot be had (a control too short, say), the first one stands
         with suppress(RegrowError):
             other = _fit_all(formula, mine, other_name, draws=draws, seed=seed, hold=hold)[0]
-    return Laws(laws, skipped, other)
+    return Laws(
+        [replace(law, loss_kind=loss) for law in laws], skipped, [replace(law, loss_kind=loss) for law in other]
+    )
 
 
 def _fit_all(

@@ -61,6 +61,7 @@ class Law:
         point_spread: standard deviation of log loss between checkpoints of a run around the curve.
         size_spread: standard deviation of a model size's own luck, relative to the gap; 0 in files that lack it.
         baseline: `initial` or `control`: where gaps are measured from.
+        loss_kind: `raw`, `averaged` or `cooled`: which of the runs' losses it was fitted to, and so predicts.
         fingerprint: SHA-256 (16 hex digits) of the data.
         diagnostics: objective, starts, starts_agreed, condition, at_bound, fixed, run_dof, and what else helps trust.
     """
@@ -80,6 +81,7 @@ class Law:
     point_spread: float
     size_spread: float = 0.0
     baseline: str = "initial"
+    loss_kind: str = "raw"
     fingerprint: str = ""
     diagnostics: Mapping[str, Any] = field(default_factory=dict)
 
@@ -280,7 +282,7 @@ class Law:
         mine = [r for r in as_records(runs) if r.family == self.family and (r.is_control or r.method == self.method)]
         if not mine:
             raise InputError(f"no run of {self.family} {self.method}", where="validate", hint="give the law's own runs")
-        return validate(mine, hold_out, self.form, self.baseline, **options)[0]
+        return validate(mine, hold_out, self.form, self.baseline, **{"loss": self.loss_kind, **options})[0]
 
     def to_frame(self, level: float = 0.9) -> pd.DataFrame:
         """A table with one row per parameter: value, low, high, meaning."""
@@ -327,7 +329,7 @@ class Law:
     def __repr__(self) -> str:
         low_high = self.intervals() if len(self.draws) else {}
         lines = [f"Law {self.family} {self.method}: {self.form}, status {self.status}, {self.n_runs} runs, "
-                 f"{self.n_points} checkpoints, baseline {self.baseline}"]  # fmt: skip
+                 f"{self.n_points} checkpoints, baseline {self.baseline}, {self.loss_kind} losses"]  # fmt: skip
         lines.append(f"  loss = {self.formula.formula}")
         for name, value in self.params.items():
             ends = f"   90% [{low_high[name][0]:.4g}, {low_high[name][1]:.4g}]" if name in low_high else ""

@@ -7,7 +7,7 @@ said in `Observations.notes`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -16,13 +16,16 @@ import numpy as np
 
 from regrow.errors import InputError, one_of
 from regrow.laws.forms import Inputs, Reference
-from regrow.runs.record import RunRecord
+from regrow.runs.record import CurvePoint, RunRecord
 from regrow.units import format_count
 
 if TYPE_CHECKING:
     import pandas as pd
 
 BASELINES = ("initial", "control")
+#: Which of a checkpoint's losses a law is fitted to, and the field of a curve's point that holds it.
+LOSSES = {"raw": "loss", "averaged": "loss_averaged", "cooled": "loss_cooled"}
+_READ_BY = {"averaged": "--average ema:0.99", "cooled": "--cooldown 20k, or branch it with `regrow cooldown`"}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -133,6 +136,45 @@ def as_records(runs: Sequence[RunRecord] | pd.DataFrame | Any, *, where: str = "
     if not records:
         raise InputError("no runs", where=where, hint="give at least one run with its curve")
     return records
+
+
+def of_loss(records: Sequence[RunRecord], loss: str, *, controls: bool = False) -> list[RunRecord]:
+    """The runs with the losses of one kind as their `loss`, and without the checkpoints that have none of it.
+
+    A cool-down that was branched off another of these runs is no run of its own: its loss is the cooled loss of the run
+    that it left, and of no other kind.
+
+    Args:
+        loss: a key of `LOSSES`.
+        controls: whether an unpruned control without such a loss is refused like any run, or left out.
+
+    Raises `InputError` for an unknown kind, and for a run with a curve that has none of it.
+    """
+    field = LOSSES[one_of(loss, list(LOSSES), what="loss")]
+    hashes = {r.hash for r in records if r.spec}
+    branches: dict[str, list[CurvePoint]] = {}
+    own = []
+    for record in records:
+        left = record.spec.get("cooldown_from")
+        if isinstance(left, Mapping) and left.get("run") in hashes:
+            branches.setdefault(str(left["run"]), []).extend(record.curve)
+        else:
+            own.append(record)
+    out = []
+    for record in own:
+        if loss == "raw":
+            out.append(record)
+            continue
+        more = branches.get(record.hash, []) if branches and loss == "cooled" else []
+        # where both know it, the run's own reading stands
+        points = {p.tokens: replace(p, loss=v) for p in (*more, *record.curve) if (v := getattr(p, field)) is not None}
+        needed = record.curve and record.status != "failed" and (controls or not record.is_control)
+        if needed and not points:
+            raise InputError(
+                f"no {loss} loss in its curve", where=f"run {record.run}", hint=f"train it with {_READ_BY[loss]}"
+            )
+        out.append(replace(record, curve=tuple(points[t] for t in sorted(points))))
+    return out
 
 
 def observe(runs: Sequence[RunRecord] | Any, *, baseline: str = "initial") -> list[Observations]:

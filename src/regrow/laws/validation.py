@@ -15,7 +15,7 @@ from regrow.laws.forms import FORMS, Form, find_form
 from regrow.laws.identify import distinct
 from regrow.laws.law import Law
 from regrow.laws.objective import average_slope_difference
-from regrow.laws.observations import Observations, as_records, observe
+from regrow.laws.observations import Observations, as_records, observe, of_loss
 from regrow.runs.record import RunRecord
 
 if TYPE_CHECKING:
@@ -87,6 +87,7 @@ def validate(
     forms: Sequence[str] | str | None = None,
     baseline: str = "initial",
     *,
+    loss: str = "raw",
     level: float = 0.9,
     draws: int = 200,
     seed: int = 0,
@@ -96,18 +97,19 @@ def validate(
     Args:
         hold_out: `tokens`, `size`, `rate` or `run`.
         forms: one name, several, or None for all.
+        loss: `raw`, `averaged` or `cooled`, as in `regrow.laws.fit`.
         level: probability of the intervals whose coverage is counted.
 
     Returns:
         One result per group and form; `.skipped` lists what a group was too small for.
 
     Raises:
-        InputError: an unknown hold-out or form, bad runs, or nothing that can be validated.
+        InputError: an unknown hold-out, form or loss, bad runs, or nothing that can be validated.
     """
     one_of(hold_out, HOLD_OUTS, what="hold-out")
     names = list(FORMS) if forms is None else [forms] if isinstance(forms, str) else list(forms)
     formulas = [find_form(name) for name in names]
-    records = as_records(runs)
+    records = of_loss(as_records(runs), loss, controls=baseline == "control")
     results, skipped = [], []
     initial = observe(records, baseline="initial")
     measured = initial if baseline == "initial" else observe(records, baseline=baseline)

@@ -394,9 +394,9 @@ def _factor(log_log: float) -> float:
 
 def _seen(law: Law, runs: Sequence[RunRecord]) -> Observations:
     """The runs of the law's own family and method, as it saw them."""
-    from regrow.laws.observations import observe
+    from regrow.laws.observations import observe, of_loss
 
-    groups = observe(runs, baseline=law.baseline)
+    groups = observe(of_loss(runs, law.loss_kind), baseline=law.baseline)
     mine = [g for g in groups if (g.family, g.method) == (law.family, law.method)]
     if not mine:
         there = ", ".join(f"{g.family} {g.method}" for g in groups)

@@ -11,7 +11,7 @@ import numpy as np
 from regrow.errors import InputError
 from regrow.laws.law import Law
 from regrow.laws.objective import average_slope_difference
-from regrow.laws.observations import Observations, observe
+from regrow.laws.observations import Observations, observe, of_loss
 from regrow.runs.record import RunRecord
 
 #: Coverage of the bands and intervals on the page.
@@ -85,7 +85,7 @@ def fits_of(law: Law, runs: Sequence[RunRecord], held_out: Sequence[RunRecord]) 
     fits, notes = [], []
     for run in sorted(seen.values(), key=lambda r: (r.params_before, r.pruning_rate, r.run)):
         try:
-            observed = observe([run, *controls], baseline=law.baseline)[0]
+            observed = observe(of_loss([run, *controls], law.loss_kind), baseline=law.baseline)[0]
             notes += [f"{run.run}: {note}" for note in observed.notes]
             fit = _fit(law, run, observed, most, held_out=run.run in kept_out or _outside(law, run))
         except InputError as error:

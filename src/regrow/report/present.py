@@ -134,7 +134,7 @@ def about_law(law: Law) -> str:
     formula = law.formula.formula
     return (
         f"Status {law.status}. loss = {formula}, fitted to {law.n_points} checkpoints of {law.n_runs} runs, "
-        f"{len(law.draws)} bootstrap draws, baseline {law.baseline}.{quality}"
+        f"{len(law.draws)} bootstrap draws, baseline {law.baseline}, {law.loss_kind} losses.{quality}"
     )
 
 

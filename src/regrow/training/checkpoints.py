@@ -91,7 +91,7 @@ def open_stage(folder: Path, name: str) -> None:
 
 
 def publish(folder: Path, name: str, *, keep: int | None = KEPT) -> None:
-    """Move the staged checkpoint `name` into place once it is on the disk; remove all but the last `keep` (None: none)."""
+    """Move the staged checkpoint `name` into place once it is on the disk; remove all but the last `keep`, if given."""
     staged = folder / STAGE / name
     for file in [*staged.rglob("*"), staged]:
         _sync(file)

@@ -19,6 +19,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 
 from regrow.errors import InputError, one_of
 from regrow.laws import Law, load_laws, select_law
+from regrow.laws.observations import LOSSES
 from regrow.planning.criteria import CRITERIA, Budget, Criterion, Gain, criterion_from
 from regrow.planning.curves import Setting
 from regrow.planning.forecast import Forecast, forecast
@@ -259,15 +260,17 @@ def watch_for(
                 "pruning_rate": record.pruning_rate,
                 "loss_before": record.loss_before,
             }
+            _check_losses(law, spec)
+        field = LOSSES["raw" if law is None else law.loss_kind]
         forecaster = RecoveryForecast(law, **known, criterion=criterion, show=None)
         say = show or (lambda line: None)
         if spec.schedule not in CONSTANT_RATES:
             say(_decays(spec.schedule))
 
         def at_milestone(curve: Sequence[CurvePoint]) -> str | None:
-            found = forecaster.forecast(
-                [p.tokens for p in curve], [p.loss for p in curve], final_tokens=spec.steps * spec.batch_tokens
-            )
+            read = {p.tokens: value for p in curve if (value := getattr(p, field)) is not None}
+            final = spec.steps * spec.batch_tokens
+            found = forecaster.forecast(list(read), list(read.values()), final_tokens=final)
             for line in [found.sentence(), *forecaster.new_notes(found)]:
                 say(line)
             if stop_when is None or not forecaster.is_met:
@@ -278,6 +281,17 @@ def watch_for(
         return at_milestone
 
     return watch
+
+
+def _check_losses(law: Law, spec: TrainSpec) -> None:
+    """Raise `InputError` for a law of losses that a run of this recipe does not read."""
+    reads = {"raw": True, "averaged": spec.average is not None, "cooled": spec.cooldown_tokens > 0}
+    if not reads[law.loss_kind]:
+        raise InputError(
+            f"the law is of {law.loss_kind} losses, which this run does not read",
+            where="--forecast",
+            hint="add --average or --cooldown as in its runs, or fit a law with --loss raw",
+        )
 
 
 def _family_and_method(laws: Sequence[Law], record: RunRecord) -> tuple[str | None, str | None]:
