@@ -32,9 +32,10 @@ format: $(VENV)/.installed
 	$(BIN)/ruff check --fix src tests benchmarks scripts
 	$(BIN)/ruff format src tests benchmarks scripts
 
-# the documentation as a site in build/site, its reference pages written from the code
+# the documentation as a site in build/site: its reference pages written from the code, its notebooks run
 docs: $(VENV)/.docs
 	$(BIN)/python scripts/make_reference.py
+	$(BIN)/python scripts/make_notebooks.py
 	$(BIN)/zensical build --strict
 
 # corpus, tokenizer and models from nothing: hours on two cores; needs Debian or Ubuntu for the documentation packages

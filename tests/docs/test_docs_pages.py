@@ -1,5 +1,6 @@
 """The documentation against the code: its commands exist, its links lead somewhere, its quick start runs."""
 
+import json
 import os
 import re
 import runpy
@@ -14,9 +15,11 @@ import regrow
 from regrow.cli.main import COMMANDS, build_app, main
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md")])
+DOCS = ROOT / "docs"
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.glob("*.md"), *ROOT.glob("benchmarks/*.md")])
+NOTEBOOKS = sorted(DOCS.glob("notebooks/*.ipynb"))
 _BLOCK = re.compile(r"```(?:sh|console)\n(.*?)```", re.DOTALL)
-_LINK = re.compile(r"\]\(([^)#]+\.md)(?:#[^)]*)?\)")
+_LINK = re.compile(r"\]\(([^)#\s]*)(?:#([^)]*))?\)")
 
 
 def commands(page: str) -> list[list[str]]:
@@ -57,11 +60,46 @@ def test_every_command_of_a_page_is_one_that_exists(page):
         parse(words)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
-def test_links_between_pages_lead_somewhere(page):
-    for link in _LINK.findall(page.read_text()):
-        if "://" not in link:
-            assert (page.parent / link).is_file(), link
+def text_of(page: Path) -> str:
+    """The text of a page; of a notebook its Markdown cells."""
+    if page.suffix == ".ipynb":
+        cells = json.loads(page.read_text())["cells"]
+        return "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    return page.read_text()
+
+
+def anchors(page: Path) -> set[str]:
+    """The ids that a page's headings get, on the site and on GitHub."""
+    prose = re.sub(r"^```.*?^```", "", text_of(page), flags=re.DOTALL | re.MULTILINE)
+    headings = re.findall(r"^#+ +(.*)$", prose, re.MULTILINE)
+    return {re.sub(r"[\s]+", "-", re.sub(r"[^\w\s-]", "", heading).strip().lower()) for heading in headings}
+
+
+def dead_links(page: Path, text: str) -> list[str]:
+    """Links of a page to files and headings that are not there. `make docs` writes a notebook's page beside it."""
+    dead = []
+    for link, anchor in _LINK.findall(text):
+        if ":" in link:
+            continue
+        target = (page.parent / link).resolve() if link else page
+        if target.parent == DOCS / "notebooks":
+            target = target.with_suffix(".ipynb")
+        made = target.parent == DOCS / "reference" and target.stem in ("cli", "python")
+        if not made and (not target.is_file() or (anchor and anchor not in anchors(target))):
+            dead.append(f"{link}#{anchor}" if anchor else link)
+    return dead
+
+
+def test_a_dead_link_is_found():
+    page = DOCS / "index.md"
+    assert dead_links(page, "[a](concepts.md#the-control) [b](notebooks/logs-to-plan.md) [c](https://x.org/y.md)") == []
+    text = "[a](concepts.md#no-such) [b](nowhere.md) [c](notebooks/none.ipynb) [d](#none)"
+    assert dead_links(page, text) == ["concepts.md#no-such", "nowhere.md", "notebooks/none.ipynb", "#none"]
+
+
+@pytest.mark.parametrize("page", [*PAGES, *NOTEBOOKS], ids=lambda p: p.name)
+def test_links_lead_somewhere(page):
+    assert dead_links(page, text_of(page)) == []
 
 
 def test_the_site_has_every_page_once():
@@ -72,7 +110,7 @@ def test_the_site_has_every_page_once():
 
     listed = list(pages(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]))
     assert len(listed) == len(set(listed))
-    written = {path.name for path in ROOT.glob("docs/*.md")}
+    written = {path.name for path in DOCS.glob("*.md")} | {f"notebooks/{path.stem}.md" for path in NOTEBOOKS}
     assert {name for name in listed if not name.startswith("reference/")} == written
 
 

@@ -5,6 +5,11 @@ import subprocess
 import sys
 import time
 
+import pytest
+
+from regrow.study import local
+from regrow.study.local import LocalEngine
+
 STUDY = """
 import time
 from regrow.study.local import LocalEngine
@@ -22,6 +27,17 @@ def alive(pid: int) -> bool:
         return False
     with open(f"/proc/{pid}/stat") as stat:  # a zombie that nobody has reaped is dead
         return stat.read().rsplit(")", 1)[1].split()[0] != "Z"
+
+
+@pytest.mark.parametrize(
+    ("asked", "workers", "threads"), [(None, 2, 4), ("1", 2, 1), ("6", 2, 4), ("", 1, 8), ("0", 1, 8), (None, 16, 1)]
+)
+def test_workers_share_the_cpus_and_keep_to_what_the_user_allows(monkeypatch, asked, workers, threads):
+    monkeypatch.setattr(local, "cpu_count", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if asked is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    assert LocalEngine(workers=workers).environment(0)["OMP_NUM_THREADS"] == str(threads)
 
 
 def test_a_worker_ends_when_its_study_is_killed():

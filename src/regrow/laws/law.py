@@ -42,6 +42,11 @@ class Prediction:
     level: float
     extrapolates: dict[str, float]
 
+    def __str__(self) -> str:
+        beyond = (f"  ! {name} is {factor:.3g}x outside the fitted range" for name, factor in self.extrapolates.items())
+        answer = f"{self.loss:.4f} nats/token ({self.low:.4f} to {self.high:.4f} at {self.level:.0%})"
+        return "\n".join([answer, *beyond])
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Law:

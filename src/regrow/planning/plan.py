@@ -153,6 +153,10 @@ class Plan:
         plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return {**plain, "extrapolates": dict(self.extrapolates), "warnings": list(self.warnings)}
 
+    def __str__(self) -> str:
+        """The answer, and below it what to beware of."""
+        return "\n".join([self.sentence(), *(f"  ! {warning}" for warning in self.warnings)])
+
     def sentence(self) -> str:
         """The answer in one line."""
         model = f"{self.family} of {format_count(self.params_before)}, {self.method} pruned at {self.pruning_rate:.3g}"

@@ -146,6 +146,18 @@ class PrunePlan:
         was, now = asdict(self.before), asdict(self.after)
         return {name: (was[name], now[name]) for name in was if was[name] != now[name]}
 
+    def __str__(self) -> str:
+        """What goes, in a few lines."""
+        shapes = (f"{name} {was} -> {now}" for name, (was, now) in self.changes.items())
+        lines = [
+            f"{self.method} by {self.scorer}: {self.params_before:,} -> {self.params_after:,} parameters"
+            f"{' that are not zero' if self.pattern else ''}, rate {self.pruning_rate:.4f}",
+            *shapes,
+        ]
+        if self.dropped_layers is not None:
+            lines.append(f"blocks that go: {', '.join(map(str, self.dropped_layers))}")
+        return "\n  ".join([*lines, *(f"! {note}" for note in self.notes)])
+
     def to_dict(self) -> dict[str, Any]:
         """As plain data for JSON, with the counts; index lists as ranges, `0-4,6`."""
         return {

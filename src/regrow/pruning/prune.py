@@ -15,7 +15,7 @@ import transformers
 from transformers import PreTrainedModel
 
 from regrow.arch import Architecture
-from regrow.data.blocks import Blocks
+from regrow.data import Blocks, read_blocks
 from regrow.errors import InputError, RegrowError
 from regrow.models.layout import block_weights, is_tied
 from regrow.models.load import architecture_of, has_tokenizer, load_tokenizer, local_checkpoint, quiet
@@ -42,7 +42,7 @@ def prune(
     path: str | Path,
     spec: PruneSpec,
     *,
-    calibration: Blocks | None,
+    calibration: Blocks | str | None,
     out: str | Path | None,
     plan: PrunePlan | None = None,
     scores: AnyScores | None = None,
@@ -60,7 +60,8 @@ def prune(
     Args:
         path: folder or Hub name of the model; one without tokenizer files is pruned without a tokenizer.
         spec: what to prune.
-        calibration: packed text in the model's own tokens; None if the scorer needs none or `scores` are given.
+        calibration: text data as `regrow.data.read_blocks` takes them, or packed blocks of the model's own tokens; None
+            if the scorer needs none or `scores` are given.
         out: folder to make; None decides the plan and writes nothing.
         plan: decided earlier on this model; nothing is measured again, but for N:M, whose masks follow from the text.
         scores: measured earlier on this model; saves the calibration pass.
@@ -80,7 +81,11 @@ def prune(
     stream = open_stream(folder, device=device)
     tokenizer = load_tokenizer(folder) if has_tokenizer(folder) else None
     tokens = None
-    if calibration is not None and spec.needs_calibration and _reads_text(spec, scores):
+    if not (spec.needs_calibration and _reads_text(spec, scores)):
+        calibration = None
+    if isinstance(calibration, str):
+        calibration = read_blocks(calibration, load_tokenizer(folder), sequence_length=spec.calibration_length)
+    if calibration is not None:
         tokens = choose_blocks(
             calibration, count=spec.calibration_blocks, length=spec.calibration_length, seed=spec.seed
         )

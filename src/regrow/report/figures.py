@@ -13,7 +13,7 @@ from regrow.planning.cost import say_gpu_time
 from regrow.planning.frontier import Candidate, Comparison
 from regrow.report.curves import LEVEL, RunFit, drawn_curve
 from regrow.report.svg import Chart, Line, Marks, draw, legend_key
-from regrow.runs.record import RunRecord
+from regrow.runs.record import CONTROL, RunRecord
 from regrow.units import format_count
 
 #: Rates this near, as a ratio, may be what one rate asked for came to at different sizes.
@@ -42,7 +42,7 @@ def curve_panels(law: Law, fits: Sequence[RunFit], ident: str) -> tuple[list[Pan
 
     Runs of about one rate look alike in every panel (`rate_groups`); runs that differ only by their seed share a line.
     """
-    groups = rate_groups(fits)
+    groups = rate_groups([fit.run for fit in fits])
     style = {rate: i for i, group in enumerate(groups) for rate in group}
     panels = []
     for number, size in enumerate(sorted({fit.run.params_before for fit in fits})):
@@ -51,7 +51,7 @@ def curve_panels(law: Law, fits: Sequence[RunFit], ident: str) -> tuple[list[Pan
         lines: dict[str, Line] = {}
         marks = []
         for fit in here:
-            rate = _rate(fit)
+            rate = _rate(fit.run)
             if rate not in lines:
                 tokens, loss, low, high = drawn_curve(law, fit)
                 name = f"predicted at rate {rate}"
@@ -62,36 +62,80 @@ def curve_panels(law: Law, fits: Sequence[RunFit], ident: str) -> tuple[list[Pan
             ]
             tokens, loss, _ = fit.drawn
             marks.append(Marks(x=tokens, y=loss, style=style[rate], tips=tips, hollow=fit.held_out))
-        before = sorted({round(fit.run.loss_before, 4) for fit in here})
-        rules = [(before[0], f"before pruning {before[0]:.3f}")] if len(before) == 1 else []
         heading = f"{format_count(size)} parameters"
         chart = Chart(
             title=f"{law.family}, {law.method}, {heading}{', held out' if held_out else ''}",
             description=f"Held-out loss against post-training tokens for {len(here)} runs at rates "
-            f"{', '.join(sorted({_rate(fit) for fit in here}))}; marks are measured, lines predicted. "
+            f"{', '.join(sorted({_rate(fit.run) for fit in here}))}; marks are measured, lines predicted. "
             "The numbers are in the table below the charts.",
             x_label="post-training tokens",
             y_label="loss, nats/token",
             lines=list(lines.values()),
             marks=marks,
-            rules=rules,
+            rules=_before([fit.run for fit in here]),
         )
         panels.append(Panel(heading=heading, held_out=held_out, svg=draw(chart, f"{ident}-{number}")))
-    keys = [
-        Key(svg=legend_key(i), text=f"rate {group[0]}{f' to {group[-1]}' if len(group) > 1 else ''}")
-        for i, group in enumerate(groups)
-    ]
+    return panels, [Key(svg=legend_key(i), text=f"rate {_span(group)}") for i, group in enumerate(groups)]
+
+
+def measured_panels(runs: Sequence[RunRecord], ident: str) -> tuple[list[Panel], list[Key]]:
+    """As `curve_panels`, of what was measured alone: a line through each run's losses, before any law is fitted.
+
+    A panel per family and size; runs alike are those of one method and about one rate. Readings at 0 tokens have no
+    place on a log axis and are left out.
+    """
+    runs = [run for run in runs if any(point.tokens > 0 for point in run.curve)]
+    style: dict[tuple[str, str], int] = {}
+    keys: list[Key] = []
+    for method in sorted({run.method for run in runs}, key=lambda method: (method == CONTROL, method)):
+        for group in rate_groups([run for run in runs if run.method == method]):
+            text = "unpruned" if method == CONTROL else f"{method} at {_span(group)}"
+            style |= {(method, rate): len(keys) for rate in group}
+            keys.append(Key(svg=legend_key(len(keys)), text=text))
+    panels = []
+    families = {run.family for run in runs}
+    for number, (family, size) in enumerate(sorted({(run.family, run.params_before) for run in runs})):
+        here = [run for run in runs if (run.family, run.params_before) == (family, size)]
+        heading = f"{format_count(size)} parameters" + (f", {family}" if len(families) > 1 else "")
+        lines, marks = [], []
+        for run in here:
+            seen = [point for point in run.curve if point.tokens > 0]
+            x, y = np.array([float(p.tokens) for p in seen]), np.array([p.loss for p in seen])
+            kind = style[run.method, _rate(run)]
+            tips = [f"{run.run}: {format_count(d)} tokens, {loss:.4f} nats" for d, loss in zip(x, y, strict=True)]
+            lines.append(Line(x=x, y=y, style=kind, name=run.run))
+            marks.append(Marks(x=x, y=y, style=kind, tips=tips))
+        chart = Chart(
+            title=f"Measured losses, {heading}",
+            description=f"Held-out loss against post-training tokens of {len(here)} runs.",
+            x_label="post-training tokens",
+            y_label="loss, nats/token",
+            lines=lines,
+            marks=marks,
+            rules=_before(here),
+        )
+        panels.append(Panel(heading=heading, held_out=False, svg=draw(chart, f"{ident}-{number}")))
     return panels, keys
 
 
-def rate_groups(fits: Sequence[RunFit]) -> list[list[str]]:
+def _before(runs: Sequence[RunRecord]) -> list[tuple[float, str]]:
+    """The rule of the unpruned model's loss, where the runs agree on it."""
+    before = sorted({round(run.loss_before, 4) for run in runs})
+    return [(before[0], f"before pruning {before[0]:.3f}")] if len(before) == 1 else []
+
+
+def _span(group: Sequence[str]) -> str:
+    return f"{group[0]} to {group[-1]}" if len(group) > 1 else group[0]
+
+
+def rate_groups(runs: Sequence[RunRecord]) -> list[list[str]]:
     """Rates (to three digits) that stand for one: whole blocks and channels miss the rate asked for, by size.
 
     Rising; a rate joins those up to a tenth below it, unless one of its sizes is among theirs.
     """
     sizes: dict[str, set[int]] = {}
-    for fit in fits:
-        sizes.setdefault(_rate(fit), set()).add(fit.run.params_before)
+    for run in runs:
+        sizes.setdefault(_rate(run), set()).add(run.params_before)
     groups: list[list[str]] = []
     for rate in sorted(sizes, key=float):
         last = groups[-1] if groups else []
@@ -103,8 +147,8 @@ def rate_groups(fits: Sequence[RunFit]) -> list[list[str]]:
     return groups
 
 
-def _rate(fit: RunFit) -> str:
-    return f"{fit.run.pruning_rate:.3g}"
+def _rate(run: RunRecord) -> str:
+    return f"{run.pruning_rate:.3g}"
 
 
 def residual_chart(law: Law, fits: Sequence[RunFit], ident: str) -> Markup:
@@ -119,7 +163,8 @@ def residual_chart(law: Law, fits: Sequence[RunFit], ident: str) -> Markup:
         height = np.full(len(off), float(len(fits) - row))
         marks.append(Marks(x=off, y=height, style=1 if fit.held_out else 0, tips=tips, hollow=fit.held_out))
     names = {
-        float(len(fits) - row): f"{format_count(fit.run.params_before)}, {_rate(fit)}" for row, fit in enumerate(fits)
+        float(len(fits) - row): f"{format_count(fit.run.params_before)}, {_rate(fit.run)}"
+        for row, fit in enumerate(fits)
     }
     zero = Line(x=np.zeros(2), y=np.array([0.4, len(fits) + 0.6]), style=0, name="no error", css="zero")
     chart = Chart(

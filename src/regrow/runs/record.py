@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from regrow.errors import InputError
+from regrow.units import format_count
 
 #: The method of an unpruned control: trained on the same tokens, so that the baseline's own drift is known.
 CONTROL = "none"
@@ -102,6 +103,16 @@ class RunRecord:
             raise InputError(f"pruning rate {self.pruning_rate}", where=f"run {self.run}", hint="it lies in [0, 1)")
         if not (math.isfinite(self.loss_before) and self.loss_before > 0):
             raise InputError(f"loss_before is {self.loss_before}", where=f"run {self.run}", hint="give nats/token")
+
+    def __str__(self) -> str:
+        """One line: what it is, how far it came, where it stands."""
+        pruned = "unpruned" if self.is_control else f"{self.method} at {self.pruning_rate:.3g}"
+        ends = "no evaluation yet"
+        if self.curve:
+            first, last = self.curve[0], self.curve[-1]
+            ends = f"loss {first.loss:.3f} at {first.tokens:,}, {last.loss:.3f} at {last.tokens:,} tokens"
+        sizes = f"{format_count(self.params_before)} -> {format_count(self.params_after)}"
+        return f"{self.run}: {pruned}, {sizes}; {ends} ({self.loss_before:.3f} before); {self.status}"
 
     @property
     def is_control(self) -> bool:

@@ -27,6 +27,16 @@ def cpu_count() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def threads_each(workers: int) -> int:
+    """Threads of one of so many workers: the CPUs shared out, and not more than `OMP_NUM_THREADS` where that is set.
+
+    Threads that wait for a busy CPU spin: two on one CPU take several times the processor time of one.
+    """
+    share = max(1, cpu_count() // workers)
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return min(share, int(asked)) if asked.isdecimal() and int(asked) else share
+
+
 def visible_gpus() -> list[str]:
     """The GPUs this process may use, as `CUDA_VISIBLE_DEVICES` names them; asked of the driver, so without torch."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -88,7 +98,7 @@ class LocalEngine:
         """What a worker is started with: its share of the CPU's threads, and its GPU."""
         share = {
             # read once, when torch starts its pools
-            "OMP_NUM_THREADS": str(max(1, cpu_count() // self.workers)),
+            "OMP_NUM_THREADS": str(threads_each(self.workers)),
             "TOKENIZERS_PARALLELISM": "false",
         }
         if self.gpus:

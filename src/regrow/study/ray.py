@@ -20,7 +20,7 @@ from typing import Any
 from regrow.errors import InputError
 from regrow.study.cells import Cell
 from regrow.study.engine import Job
-from regrow.study.local import cpu_count, visible_gpus
+from regrow.study.local import cpu_count, threads_each, visible_gpus
 from regrow.study.worker import do
 
 #: Seconds for a cluster's port to open, and for Ray to join it.
@@ -66,7 +66,7 @@ class RayEngine:
             raise
         self.workers = workers or room
         # on one machine the CPU's threads are shared out as the local engine does; on a cluster a cell has its own
-        share = max(1, cpu_count() // self.workers) if local else max(1, int(self.takes["num_cpus"]))
+        share = threads_each(self.workers) if local else max(1, int(self.takes["num_cpus"]))
         environment = {"OMP_NUM_THREADS": str(share), "TOKENIZERS_PARALLELISM": "false"}
         if "PYTHONPATH" in os.environ:  # a worker must import the regrow that asks
             environment["PYTHONPATH"] = os.environ["PYTHONPATH"]

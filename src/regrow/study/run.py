@@ -30,14 +30,14 @@ class StudyResult:
     failed: dict[str, str]
 
 
-def missing_cells(spec: StudySpec, out: Path) -> list[Cell]:
+def missing_cells(spec: StudySpec, out: str | Path) -> list[Cell]:
     """Cells without a finished run of the same spec in `out`, most work first, so that no worker waits long."""
-    return [planned.cell for planned in plan_study(spec, out).to_run]
+    return [planned.cell for planned in plan_study(spec, Path(out)).to_run]
 
 
 def run_study(
     spec: StudySpec,
-    out: Path,
+    out: str | Path,
     *,
     workers: int | None = None,
     engine: Engine | None = None,
@@ -56,6 +56,7 @@ def run_study(
     Raises `InputError` if the folder can't be written or another study runs in it, if a cell cannot be as asked, or if
     the study is over its budget.
     """
+    out = Path(out)
     make_folder(out)
     lock = hold(
         out / LOCK_FILE,

@@ -1,0 +1,102 @@
+"""The notebooks run from top to bottom, say what their text says, and are kept without outputs."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+NOTEBOOKS = ROOT / "docs" / "notebooks"
+nbformat = pytest.importorskip("nbformat", reason="pip install 'regrow[notebooks]'")
+MAKE = runpy.run_path(str(ROOT / "scripts" / "make_notebooks.py"))
+#: what a light notebook must not have loaded by its end
+_LOADED = "import sys; print(sorted({'torch', 'transformers', 'accelerate', 'datasets', 'ray'} & set(sys.modules)))"
+
+
+def printed(notebook: Any) -> str:
+    return "".join(
+        output.text for cell in notebook.cells for output in cell.get("outputs", ()) if output.get("name") == "stdout"
+    )
+
+
+def drawn(notebook: Any) -> list[str]:
+    shown = (output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", ()))
+    return [data["text/html"] for data in shown if "regrow-figure" in data.get("text/html", "")]
+
+
+@pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)
+def test_notebooks_are_kept_without_outputs(path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            assert cell.outputs == []
+            assert cell.execution_count is None
+
+
+def test_from_logs_to_a_plan_without_torch():
+    notebook = MAKE["run"](NOTEBOOKS / "logs-to-plan.ipynb", also=_LOADED)
+    said = printed(notebook)
+    assert said.endswith("[]\n")
+    assert said.count("imported\n") == 7
+    assert "stop at" in said
+    assert "take depth at" in said
+    assert re.search(r"^3\.\d{4} nats/token \(.* at 90%\)\n  ! params_before is 5.4x outside", said, re.MULTILINE)
+    assert len(drawn(notebook)) == 5
+    # what the text says of the fit and of the hold-outs
+    shown = " ".join(
+        str(output.get("data", {}).get("text/plain")) for c in notebook.cells for output in c.get("outputs", ())
+    )
+    assert "status ok" in shown
+    assert "N_C and E cannot be told apart" in shown
+    assert "the curves bend otherwise" in shown
+    errors = {row[0]: list(map(float, row[1:])) for row in _HELD_OUT.findall(shown)}
+    assert errors["tokens"][3] < errors["tokens"][0]
+    assert errors["size"][3] > errors["size"][0]
+    assert errors["rate"][3] > errors["rate"][0]
+
+    page = MAKE["page"](notebook, "logs-to-plan.ipynb")
+    assert page.startswith("# From logs to a plan\n\n[As a notebook](logs-to-plan.ipynb)")
+    assert page.count('<div class="regrow-figure"') == 5
+    assert "stop at" in page
+    assert "Warning" not in page
+
+
+#: hold-out, then mape, max_ape, coverage and baseline_last of a printed row
+_HELD_OUT = re.compile(r"\b(tokens|size|rate) +(\d\.\d+) +(\d\.\d+) +(\d\.\d+) +(\d\.\d+) +\w+")
+
+
+@pytest.mark.timeout(600)  # torch is imported twice, in the kernel and in the study's worker
+def test_from_a_model_to_a_study(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # where the notebook makes its folder
+    notebook = MAKE["run"](NOTEBOOKS / "model-to-study.ipynb")
+    said = printed(notebook)
+    for text in (
+        "layers 32 -> 23",
+        "56 matrices, 0 that break 2:4",
+        "zeros still in place: True",
+        "3 run, 0 failed",
+        "the law can't say what happens at a model size of 3.1M",
+    ):
+        assert text in said
+    assert len(drawn(notebook)) == 2
+    shown = " ".join(
+        str(output.get("data", {}).get("text/plain")) for c in notebook.cells for output in c.get("outputs", ())
+    )
+    assert "status flat" in shown
+    assert "the unpruned control drifts" in shown
+
+
+def test_a_page_is_one_block_of_html_for_each_drawing():
+    html = nbformat.v4.new_output(
+        "execute_result", {"text/html": "<table>\n\n  <tr></tr>\n</table>", "text/plain": "t"}
+    )
+    warned = nbformat.v4.new_output("stream", name="stderr", text="Warning: x")
+    cell = nbformat.v4.new_code_cell("1", outputs=[warned, html])
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# T\n\ntext"), cell])
+    page = "# T\n\n[As a notebook](t.ipynb), to run and to change.\n\ntext\n\n```python\n1\n```\n\n"
+    assert MAKE["page"](notebook, "t.ipynb") == page + "<div><table> <tr></tr> </table></div>\n"
