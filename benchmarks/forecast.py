@@ -5,9 +5,11 @@
     python benchmarks/forecast.py --simulate
 
 Every run is cut at 25%, 50% and 75% of its tokens, and the loss of its last evaluation is forecast from the evaluations
-before the cut: from the run's own curve alone, and by a law of the other runs (p2_shifted per method, this run left
-out) that the run's evaluations correct. Beside both, what costs nothing: the last loss seen. Prints the mean absolute
-error of the final loss in nats, the width of the 90% interval, and how often it held the measured loss.
+before the cut, from the run's own curve alone. The runs of the largest model are forecast by a law as well: p2_shifted,
+fitted per method to the runs of the smaller models, and corrected by the run's own evaluations; before the first of
+them (0%) it is the law alone. Beside both, what costs nothing: the last loss seen. Prints the mean absolute error of
+the final loss in nats, the width of the 90% interval, and how often it held the measured loss; then the largest model's
+runs one by one, with D*. The folder may be any study's: runs of one length with 12 evaluations or more are taken.
 
 `--simulate` asks the same of curves that are shifted power laws with noise: 60 for each of three noises, evaluated at
 20 evenly or 10 logarithmically spaced counts; exponents, shifts, floors and heights differ.
@@ -20,10 +22,11 @@ import argparse
 import numpy as np
 
 from regrow.errors import RegrowError
-from regrow.laws import fit
+from regrow.laws import Law, fit
 from regrow.planning.curves import Setting
 from regrow.planning.forecast import Forecast, forecast
 from regrow.runs import RunRecord, read_runs
+from regrow.units import format_count
 
 SHARES = (0.25, 0.5, 0.75)
 
@@ -35,16 +38,30 @@ def cut(run: RunRecord, share: float) -> tuple[list[int], list[float]]:
     return [p.tokens for p in seen], [p.loss for p in seen]
 
 
-def by_law(run: RunRecord, runs: list[RunRecord], share: float) -> Forecast | None:
-    """By a law of the other runs of the method; None where they do not carry one."""
-    others = [r for r in runs if r.run != run.run and r.method == run.method]
-    try:
-        (law,) = fit(others, form="p2_shifted", draws=200)
-        setting = Setting(params_before=run.params_before, pruning_rate=run.pruning_rate, loss_before=run.loss_before)
-        tokens, losses = cut(run, share)
-        return forecast(tokens, losses, final_tokens=run.curve[-1].tokens, law=law, setting=setting)
-    except RegrowError:
-        return None
+def smaller_laws(runs: list[RunRecord]) -> dict[str, Law]:
+    """By method, a law of the models smaller than the largest; without those that carry none."""
+    largest = max(run.params_before for run in runs)
+    laws = {}
+    for method in dict.fromkeys(run.method for run in runs):
+        fitted = [run for run in runs if run.method == method and run.params_before < largest]
+        try:
+            (laws[method],) = fit(fitted, form="p2_shifted", draws=200)
+        except RegrowError as refused:
+            print(f"no law of {method}: {refused}")
+    return laws
+
+
+def by_law(run: RunRecord, law: Law, share: float) -> Forecast:
+    """By a law of other runs, corrected by the evaluations up to a share of the tokens."""
+    setting = Setting(params_before=run.params_before, pruning_rate=run.pruning_rate, loss_before=run.loss_before)
+    tokens, losses = cut(run, share)
+    return forecast(tokens, losses, final_tokens=run.curve[-1].tokens, law=law, setting=setting)
+
+
+def alone(run: RunRecord, share: float) -> Forecast:
+    """By the run's own evaluations up to a share of the tokens."""
+    tokens, losses = cut(run, share)
+    return forecast(tokens, losses, final_tokens=run.curve[-1].tokens)
 
 
 def simulate(curves: int = 60) -> None:
@@ -85,28 +102,43 @@ def main() -> None:
         simulate()
         return
     runs = [run for run in read_runs(*args.runs) if not run.is_control and len(run.curve) >= 12]
-    print(f"{len(runs)} runs, {runs[0].curve[-1].tokens:,} tokens and {len(runs[0].curve) - 1} evaluations each")
-    print(f"{'forecast from':22} {'at':>4} {'made':>6} {'error':>8} {'width':>8} {'covered':>9}")
-    for share in SHARES:
-        ends = [run.curve[-1].loss for run in runs]
-        last = [cut(run, share)[1][-1] for run in runs]
-        error = np.mean(np.abs(np.array(last) - ends))
-        print(f"{'the last loss seen':22} {share:4.0%} {len(runs):>6} {error:8.4f} {'-':>8} {'-':>9}")
-        own: list[Forecast | None] = []
-        for run in runs:
-            tokens, losses = cut(run, share)
-            found = forecast(tokens, losses, final_tokens=run.curve[-1].tokens)
-            own.append(found if found.final_loss is not None else None)
-        law = [by_law(run, runs, share) for run in runs]
-        for name, found_all in (("the run alone", own), ("a law and the run", law)):
-            made = [(f, end) for f, end in zip(found_all, ends, strict=True) if f is not None]
-            if not made:
-                print(f"{name:22} {share:4.0%} {0:>6}")
-                continue
-            error = np.mean([abs(f.final_loss - end) for f, end in made])
-            width = np.mean([f.final_high - f.final_low for f, _ in made])
-            covered = sum(f.final_low <= end <= f.final_high for f, end in made)
-            print(f"{name:22} {share:4.0%} {len(made):>6} {error:8.4f} {width:8.4f} {covered:>4} of {len(made)}")
+    length = max(run.curve[-1].tokens for run in runs)
+    runs = [run for run in runs if run.curve[-1].tokens == length]
+    largest = [run for run in runs if run.params_before == max(r.params_before for r in runs)]
+    laws = smaller_laws(runs)
+    print(f"{len(runs)} runs, {length:,} tokens and {len(runs[0].curve) - 1} evaluations each")
+    print("\n| forecast from | at | made | error | width of the interval | held the end |\n|---|---|---|---|---|---|")
+    for share in (0.0, *SHARES):
+        if share:
+            error = np.mean([abs(cut(run, share)[1][-1] - run.curve[-1].loss) for run in runs])
+            print(f"| the last loss seen | {share:.0%} | {len(runs)} | {error:.4f} | - | - |")
+            summary("the run alone", share, [(alone(run, share), run) for run in runs])
+        known = [run for run in largest if run.method in laws]
+        mine = [(alone(run, share), run) for run in known] if share else []
+        summary("the run alone, largest model", share, mine)
+        summary("a law of the smaller, largest model", share, [(by_law(r, laws[r.method], share), r) for r in known])
+    print("\n| run | at | forecast by the law | measured | D* |\n|---|---|---|---|---|")
+    for run in largest:
+        for share in (0.0, *SHARES) if run.method in laws else ():
+            found = by_law(run, laws[run.method], share)
+            best, low, high = (
+                "without end" if d is None else format_count(d)
+                for d in (found.best_tokens, found.best_low, found.best_high)
+            )
+            loss = f"{found.final_loss:.4f} ({found.final_low:.4f} to {found.final_high:.4f})"
+            end = f"{run.curve[-1].loss:.4f}"
+            print(f"| {run.method} {run.pruning_rate:.2f} | {share:.0%} | {loss} | {end} | {best} ({low} to {high}) |")
+
+
+def summary(name: str, share: float, forecasts: list[tuple[Forecast, RunRecord]]) -> None:
+    """One row: of the forecasts that were made, how far off, how wide, and how many held the end."""
+    made = [(found, run.curve[-1].loss) for found, run in forecasts if found.final_loss is not None]
+    if not made:
+        return
+    error = np.mean([abs(found.final_loss - end) for found, end in made])
+    width = np.mean([found.final_high - found.final_low for found, _ in made])
+    held = sum(found.final_low <= end <= found.final_high for found, end in made)
+    print(f"| {name} | {share:.0%} | {len(made)} | {error:.4f} | {width:.4f} | {held} of {len(made)} |")
 
 
 if __name__ == "__main__":

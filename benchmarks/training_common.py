@@ -49,6 +49,16 @@ def prune_width(folder: str, rate: float, out: Path) -> str:
     return str(out)
 
 
+def prune_depth(folder: str, rate: float, out: Path) -> str:
+    """The model pruned in depth, by the default scorer on 64 blocks of the ladder's text."""
+    from regrow.pruning.prune import prune
+    from regrow.pruning.spec import PruneSpec
+
+    calibration = ladder_blocks(folder, "post_train", 256).sample(64, seed=0)
+    prune(folder, PruneSpec(method="depth", rate=rate), calibration=calibration, out=out)
+    return str(out)
+
+
 def machine() -> str:
     """The hardware of a measurement, in words."""
     if torch.cuda.is_available():

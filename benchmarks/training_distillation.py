@@ -4,28 +4,30 @@
 
 A ladder model is pruned in width and post-trained twice per seed from the same weights: on the text alone, and towards
 the unpruned model's predictions (forward KL, temperature 1). A distilled token costs the teacher's forward pass more,
-so the distilled run gets fewer tokens: both are read at the same FLOPs. Prints both curves; `--figure` draws them.
+so the distilled run gets fewer tokens: both are read at the same FLOPs. Prints both curves, means over the seeds with
+their range, seed by seed for the difference; `--figure` draws them.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from training_common import machine, model_folder, prune_width, table
 
 from regrow.ladder import find_corpus
 from regrow.models.load import load_model
+from regrow.report.picture import flat_style
+from regrow.report.svg import Chart, Line, Marks, draw
 from regrow.runs import RunRecord
 from regrow.training import TrainSpec
 from regrow.training.post_train import post_train
 from regrow.training.run import training_flops_per_token
 from regrow.training.spec import parse_eval_at
 from regrow.units import parse_count
-
-WIDTH, HEIGHT, LEFT, BOTTOM = 460, 260, 56, 36
 
 
 def main() -> None:
@@ -34,7 +36,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=0.25)
     parser.add_argument("--tokens", default="300k", help="of the cross-entropy runs")
     parser.add_argument("--lr", type=float, default=1e-3)
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--points", type=int, default=6)
     parser.add_argument("--figure", type=Path)
     options = parser.parse_args()
@@ -66,51 +68,70 @@ def main() -> None:
     print(f"{options.model} pruned in width at {options.rate:g}, {options.seeds} seeds, {machine()}")
     print(f"FLOPs per token: {per_token['cross-entropy']:.3g} alone, {per_token['distillation']:.3g} with the teacher")
     print(f"unpruned loss {runs['cross-entropy'][0].loss_before:.4f}")
-    curves: dict[str, list[tuple[float, float]]] = {}
+    curves: dict[str, Curve] = {}
+    for name, found in runs.items():
+        losses = np.array([[point.loss for point in run.curve] for run in found])
+        tokens_at = [point.tokens for point in found[0].curve]
+        curves[name] = Curve(tokens=tokens_at, flops=np.array(tokens_at) * per_token[name], losses=losses)
     rows = []
-    for i in range(len(runs["cross-entropy"][0].curve)):
-        row: list[str] = []
-        for name, found in runs.items():
-            at, loss = found[0].curve[i].tokens, statistics.mean(run.curve[i].loss for run in found)
-            curves.setdefault(name, []).append((at * per_token[name], loss))
-            row += [f"{at * per_token[name]:.2e}", f"{at:,}", f"{loss:.4f}"]
-        rows.append([*row, f"{float(row[5]) - float(row[2]):+.4f}"])
-    head = ["FLOPs", "tokens", "loss"]
-    table([*(f"{h} (CE)" for h in head), *(f"{h} (distilled)" for h in head), "distilled - CE"], rows)
+    alone_, taught = curves["cross-entropy"], curves["distillation"]
+    for i in range(alone_.losses.shape[1]):
+        row = [f"{alone_.flops[i]:.2e}"]
+        for curve in (alone_, taught):
+            here = curve.losses[:, i]
+            row += [f"{curve.tokens[i]:,}", f"{here.mean():.4f} ({here.min():.4f} to {here.max():.4f})"]
+        apart = taught.losses[:, i] - alone_.losses[:, i]
+        rows.append([*row, f"{apart.mean():+.4f} ({apart.min():+.4f} to {apart.max():+.4f})"])
+    columns = ["FLOPs", "tokens, cross-entropy", "loss", "tokens, distilled", "loss", "difference"]
+    table(columns, rows)
     if options.figure:
         options.figure.parent.mkdir(parents=True, exist_ok=True)
         options.figure.write_text(figure(curves))
 
 
-def figure(curves: dict[str, list[tuple[float, float]]]) -> str:
-    """The curves over FLOPs as a small SVG, which follows the reader's light or dark theme."""
-    points = [point for curve in curves.values() for point in curve]
-    right, low, high = max(x for x, _ in points), min(y for _, y in points), max(y for _, y in points)
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """Held-out losses [seeds, points] (nats/token) at tokens and training FLOPs [points]."""
 
-    def place(x: float, y: float) -> tuple[float, float]:
-        across = LEFT + (WIDTH - LEFT - 12) * x / right
-        return across, 10 + (HEIGHT - BOTTOM - 10) * (high - y) / (high - low)
+    tokens: list[int]
+    flops: np.ndarray
+    losses: np.ndarray
 
-    style = "text{font:12px sans-serif;fill:#444}@media(prefers-color-scheme:dark){text{fill:#ccc}}"
-    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img">']
-    parts.append(f"<title>Held-out loss over training FLOPs</title><style>{style}</style>")
-    for k in range(5):
-        value = low + (high - low) * k / 4
-        y = place(0, value)[1]
-        parts.append(f'<path d="M{LEFT} {y:.1f}H{WIDTH - 12}" stroke="#8884" />')
-        parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{value:.2f}</text>')
-    for k in (0.25, 0.5, 0.75, 1.0):
-        x = place(right * k, low)[0]
-        parts.append(f'<text x="{x:.1f}" y="{HEIGHT - 18}" text-anchor="middle">{right * k:.1e}</text>')
-    parts.append(f'<text x="{WIDTH / 2}" y="{HEIGHT - 3}" text-anchor="middle">training FLOPs</text>')
-    for (name, curve), colour, dash in zip(curves.items(), ("#0072b2", "#d55e00"), ("", "6 3"), strict=True):
-        line = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in curve))
-        parts.append(
-            f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2" stroke-dasharray="{dash}"/>'
+
+def figure(curves: dict[str, Curve]) -> str:
+    """The curves over FLOPs with the band of the seeds, as an SVG file that stands alone."""
+    lines = [
+        Line(
+            x=curve.flops,
+            y=curve.losses.mean(axis=0),
+            low=curve.losses.min(axis=0),
+            high=curve.losses.max(axis=0),
+            style=style,
+            name=name,
         )
-        x, y = place(*curve[len(curve) // 2])
-        parts.append(f'<text x="{x + 8:.1f}" y="{y - 8 + 26 * (dash != ""):.1f}" style="fill:{colour}">{name}</text>')
-    return "\n".join([*parts, "</svg>\n"])
+        for style, (name, curve) in enumerate(curves.items())
+    ]
+    marks = []
+    for line in lines:
+        labels = [""] * len(line.x)
+        labels[len(labels) // 2] = line.name
+        marks.append(Marks(x=line.x, y=line.y, style=line.style, tips=[line.name] * len(labels), labels=labels))
+    chart = Chart(
+        title="Held-out loss over training FLOPs",
+        description="cross-entropy and distillation, mean over the seeds, and their range",
+        x_label="training FLOPs",
+        y_label="held-out loss (nats/token)",
+        lines=lines,
+        marks=marks,
+        x_log=False,
+        x_format=lambda value: f"{value:.1e}",
+        width=480,
+    )
+    drawn = str(draw(chart, "distillation"))
+    paper = f'<rect width="{chart.width}" height="{chart.height}" fill="#ffffff"/>'
+    head = '<svg xmlns="http://www.w3.org/2000/svg" font-family="sans-serif" font-size="11" '
+    whole = drawn.replace("<svg ", head, 1)
+    return whole.replace("<clipPath", f"<style>{flat_style()}</style>{paper}<clipPath", 1) + "\n"
 
 
 if __name__ == "__main__":

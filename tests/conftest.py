@@ -55,3 +55,23 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("text") / "text.parquet"
     pd.DataFrame({"text": documents.tolist()}).to_parquet(path)
     return path
+
+
+@pytest.fixture(scope="session")
+def make_record():
+    """`make_record(name, **changes)`: the record of a small depth-pruned run; its curve is empty unless given."""
+    from regrow.runs import RunRecord
+
+    def make(name: str = "r", **changes) -> RunRecord:
+        values = {
+            "run": name,
+            "family": "f",
+            "method": "depth",
+            "params_before": 100,
+            "params_after": 80,
+            "pruning_rate": 0.2,
+            "loss_before": 2.0,
+        }
+        return RunRecord(**{**values, **changes})
+
+    return make

@@ -1,28 +1,14 @@
 """`regrow runs check`: exit 0 for what is whole, 1 with the names of what is not."""
 
-from regrow.runs import CurvePoint, RunRecord, RunWriter
+from regrow.runs import CurvePoint, RunWriter
 
 from .conftest import one_line_error
 
 
-def store(folder, name):
-    run = RunRecord(
-        run=name,
-        family="f",
-        method="depth",
-        params_before=100,
-        params_after=80,
-        pruning_rate=0.2,
-        loss_before=2.0,
-        curve=tuple(CurvePoint(tokens=10 * i, loss=3.0 - 0.1 * i) for i in range(3)),
-        status="imported",
-    )
-    RunWriter.store(folder / name, run)
-
-
-def test_check_names_what_is_not_whole_and_exits_1(regrow, tmp_path):
-    store(tmp_path, "a")
-    store(tmp_path, "b")
+def test_check_names_what_is_not_whole_and_exits_1(regrow, make_record, tmp_path):
+    curve = tuple(CurvePoint(tokens=10 * i, loss=3.0 - 0.1 * i) for i in range(3))
+    for name in ("a", "b"):
+        RunWriter.store(tmp_path / name, make_record(name, curve=curve, status="imported"))
     done = regrow("runs", "check", tmp_path)
     assert done.code == 0
     assert done.out == "2 runs: 2 done; 0 with something wrong\n"

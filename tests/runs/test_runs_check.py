@@ -11,29 +11,25 @@ from regrow.runs.check import check_runs
 from regrow.runs.store import CURVE_FILE, DONE_FILE, RUN_FILE, RunWarning
 
 
-def run(folder, name="r", finish=True, **changes):
-    """A run of two batches of 10 tokens with a checkpoint of one tensor."""
-    record = RunRecord(
-        run=name,
-        family="f",
-        method="depth",
-        params_before=100,
-        params_after=80,
-        pruning_rate=0.2,
-        loss_before=2.0,
-        spec={"train": {"tokens": 15, "batch_tokens": 10, "eval_at": [10]}, **changes},
-    )
-    writer = RunWriter.open(folder, record)
-    for i in range(3 if finish else 2):
-        writer.append(CurvePoint(tokens=10 * i, loss=3.0 - 0.1 * i, seconds=float(i)))
-    (folder / "model").mkdir()
-    (folder / "model" / "config.json").write_text("{}")
-    header = json.dumps({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
-    (folder / "model" / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(8))
-    return writer.finish() if finish else writer.record
+@pytest.fixture
+def run(make_record):
+    """`run(folder, name, finish, **spec)`: a run of two batches of 10 tokens with a checkpoint of one tensor."""
+
+    def make(folder, name="r", finish=True, **changes):
+        spec = {"train": {"tokens": 15, "batch_tokens": 10, "eval_at": [10]}, **changes}
+        writer = RunWriter.open(folder, make_record(name, spec=spec))
+        for i in range(3 if finish else 2):
+            writer.append(CurvePoint(tokens=10 * i, loss=3.0 - 0.1 * i, seconds=float(i)))
+        (folder / "model").mkdir()
+        (folder / "model" / "config.json").write_text("{}")
+        header = json.dumps({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
+        (folder / "model" / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(8))
+        return writer.finish() if finish else writer.record
+
+    return make
 
 
-def test_a_whole_folder_is_whole(tmp_path):
+def test_a_whole_folder_is_whole(run, tmp_path):
     run(tmp_path / "runs" / "a", "a")
     run(tmp_path / "runs" / "b", "b", finish=False)
     RunWriter.store(tmp_path / "runs" / "c", RunRecord(**{**vars(run(tmp_path / "x", "c")), "status": "imported"}))
@@ -47,7 +43,7 @@ def test_a_whole_folder_is_whole(tmp_path):
     assert not any(one.problems for one in found.values())
 
 
-def test_cells_that_a_study_lists_and_nobody_ran_are_missing(tmp_path):
+def test_cells_that_a_study_lists_and_nobody_ran_are_missing(run, tmp_path):
     done = run(tmp_path / "runs" / "a", "a")
     cells = [{"name": "a", "hash": done.hash}, {"name": "b", "hash": "1" * 16}]
     (tmp_path / "study.json").write_text(json.dumps({"cells": cells}))
@@ -94,7 +90,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("says", BROKEN)
-def test_what_is_broken_is_named_and_the_others_stay_whole(tmp_path, says):
+def test_what_is_broken_is_named_and_the_others_stay_whole(run, tmp_path, says):
     run(tmp_path / "a", "a")
     run(tmp_path / "b", "b")
     BROKEN[says](tmp_path / "a")
@@ -113,7 +109,7 @@ def test_folders_without_runs(tmp_path):
         check_runs(tmp_path)
 
 
-def test_what_is_fitted_leaves_out_what_is_still_going(tmp_path):
+def test_what_is_fitted_leaves_out_what_is_still_going(run, tmp_path):
     run(tmp_path / "a", "a", finish=False)
     with pytest.raises(InputError, match="none of the 1 runs has finished"):
         read_finished(tmp_path)
@@ -122,7 +118,7 @@ def test_what_is_fitted_leaves_out_what_is_still_going(tmp_path):
         assert [r.run for r in read_finished(tmp_path)] == ["b"]
 
 
-def test_what_a_study_no_longer_asks_for_is_not_fitted(tmp_path):
+def test_what_a_study_no_longer_asks_for_is_not_fitted(run, tmp_path):
     asked = run(tmp_path / "runs" / "a", "a")
     run(tmp_path / "runs" / "b", "b")
     (tmp_path / "study.json").write_text(json.dumps({"cells": [{"name": "a", "hash": asked.hash}]}))

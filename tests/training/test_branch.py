@@ -11,8 +11,6 @@ from regrow.cli.main import build_app
 from regrow.errors import InputError
 from regrow.models.load import load_model
 from regrow.models.masks import violations, zero_masks
-from regrow.pruning.prune import prune
-from regrow.pruning.spec import PruneSpec
 from regrow.runs import read_run
 from regrow.runs.check import check_runs
 from regrow.training import TrainSpec
@@ -36,33 +34,26 @@ def losses(run):
 
 
 @pytest.fixture(scope="module")
-def pruned(tiny_model, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("sparse") / "pruned"
-    prune(tiny_model, PruneSpec(method="2:4", scorer="magnitude"), calibration=None, out=folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def parent(pruned, text, tmp_path_factory):
+def parent(sparse_model, text, tmp_path_factory):
     """A finished run at a constant rate, 2:4, all of its checkpoints kept."""
     out = tmp_path_factory.mktemp("parent") / "run"
     spec = TrainSpec(**BASE, eval_at=(2048,))
-    return out, post_train(str(pruned), data=str(text), spec=spec, out=out, keep=None)
+    return out, post_train(str(sparse_model), data=str(text), spec=spec, out=out, keep=None)
 
 
 @pytest.mark.parametrize("at", [None, 2048])
-def test_it_ends_where_the_annealed_run_from_the_start_ends(parent, pruned, text, tmp_path, at):
+def test_it_ends_where_the_annealed_run_from_the_start_ends(parent, sparse_model, text, tmp_path, at):
     folder, before = parent
     cooled = cool_down(folder, tokens=1500, at=at, out=tmp_path / "cooled")
     left, end = at or 3072, (at or 3072) + 1536  # whole batches
     spec = TrainSpec(**{**BASE, "tokens": end}, schedule="wsd", decay_tokens=1536, eval_at=(left,))
-    whole = post_train(str(pruned), data=str(text), spec=spec, out=tmp_path / "whole")
+    whole = post_train(str(sparse_model), data=str(text), spec=spec, out=tmp_path / "whole")
     assert losses(cooled) == losses(whole)[1:]
     assert cooled.curve[0].loss == next(p.loss for p in before.curve if p.tokens == left)
     assert cooled.curve[-1].loss_cooled == cooled.curve[-1].loss
     ours, theirs = (load_model(tmp_path / name / "model") for name in ("cooled", "whole"))
     assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
-    assert not violations(ours, zero_masks(load_model(pruned)))
+    assert not violations(ours, zero_masks(load_model(sparse_model)))
     # the record says which run it leaves, where, and what the whole amounts to
     assert cooled.spec["cooldown_from"] == {"run": before.hash, "tokens": left}
     assert (cooled.spec["train"]["tokens"], cooled.spec["train"]["decay_tokens"]) == (end, 1536)
@@ -73,25 +64,18 @@ def test_it_ends_where_the_annealed_run_from_the_start_ends(parent, pruned, text
     assert read_run(folder) == before
 
 
-def test_it_resumes_to_the_bit_whatever_the_run_has_done_since(parent, tmp_path):
+def test_it_resumes_to_the_bit_whatever_the_run_has_done_since(parent, tmp_path, dying):
     folder = tmp_path / "parent"
     shutil.copytree(parent[0], folder)
     ask = {"tokens": 2048, "save_every_tokens": 512, "resume": True}
     whole = cool_down(folder, out=tmp_path / "whole", **ask)
 
-    class Gone(BaseException):
-        pass
+    def go_on(on_progress):
+        if (tmp_path / "again" / "checkpoints" / "checkpoint-7").exists():  # it has one of its own to go on from
+            (folder / "checkpoints" / "checkpoint-6").rename(folder / "checkpoints" / "checkpoint-9")
+        return cool_down(folder, out=tmp_path / "again", on_progress=on_progress, **ask)
 
-    def die(progress):
-        if progress.tokens == 3072 + 1024 and not died:
-            died.append(1)
-            raise Gone
-
-    died: list[int] = []
-    with pytest.raises(Gone):
-        cool_down(folder, out=tmp_path / "again", on_progress=die, **ask)
-    (folder / "checkpoints" / "checkpoint-6").rename(folder / "checkpoints" / "checkpoint-9")
-    again = cool_down(folder, out=tmp_path / "again", **ask)
+    again = dying(go_on, 4096)
     assert losses(again) == losses(whole)
     assert cool_down(folder, out=tmp_path / "again", at=3072, **ask) == again
 

@@ -1,11 +1,11 @@
 """What a milestone reads beside the raw loss, averaged weights and cool-down branches; neither moves the run."""
 
+from functools import partial
+
 import pytest
 import torch
 
 from regrow.models.load import load_model
-from regrow.pruning.prune import prune
-from regrow.pruning.spec import PruneSpec
 from regrow.training import TrainSpec
 from regrow.training.averages import Average
 from regrow.training.post_train import post_train
@@ -80,27 +80,12 @@ def test_averages_are_read_beside_the_raw_loss(rich):
     assert all(p.loss_averaged is not None and p.loss_averaged != p.loss for p in rich.curve[1:])
 
 
-def test_everything_resumes_to_the_bit(tiny_model, text, tmp_path, monkeypatch):
-    prune(tiny_model, PruneSpec(method="2:4", scorer="magnitude"), calibration=None, out=tmp_path / "pruned")
+def test_everything_resumes_to_the_bit(sparse_model, text, tmp_path, dying):
     # checkpoints between the milestones, and between a branch and the milestone that it ends at
     spec = TrainSpec(**BASE, cooldown_tokens=1024, average="last:2", save_every_tokens=1536)
     ask = {"data": str(text), "spec": spec, "resume": True}
-    whole = post_train(str(tmp_path / "pruned"), out=tmp_path / "whole", **ask)
-
-    class Gone(BaseException):
-        pass
-
-    def die(progress):
-        if progress.tokens in (2048, 3584) and progress.tokens not in died:
-            died.append(progress.tokens)
-            raise Gone
-
-    died: list[int] = []
-    for _ in range(2):
-        with pytest.raises(Gone):
-            post_train(str(tmp_path / "pruned"), out=tmp_path / "again", on_progress=die, **ask)
-    again = post_train(str(tmp_path / "pruned"), out=tmp_path / "again", on_progress=die, **ask)
-    assert died == [2048, 3584]
+    whole = post_train(str(sparse_model), out=tmp_path / "whole", **ask)
+    again = dying(partial(post_train, str(sparse_model), out=tmp_path / "again", **ask), 2048, 3584)
     values = [
         [(p.tokens, p.loss, p.train_loss, p.lr, p.loss_averaged, p.loss_cooled) for p in r.curve]
         for r in (whole, again)

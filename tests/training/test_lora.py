@@ -1,12 +1,12 @@
 """Adapters: what trains, what a merge gives, zeros kept, resume to the bit."""
 
+from functools import partial
+
 import pytest
 import torch
 
 from regrow.models.load import load_model
 from regrow.models.masks import MaskKeeper, violations, zero_masks
-from regrow.pruning.prune import prune
-from regrow.pruning.spec import PruneSpec
 from regrow.training import TrainSpec
 from regrow.training.lora import add_adapters, merge, merged
 from regrow.training.post_train import post_train
@@ -48,10 +48,9 @@ def test_a_merge_computes_what_the_adapters_did(tiny_model):
     assert all(p.requires_grad for p in plain.parameters())
 
 
-def test_a_merge_for_reading_is_taken_back_to_the_bit_and_keeps_zeros(tiny_model, tmp_path):
-    prune(tiny_model, PruneSpec(method="2:4", scorer="magnitude"), calibration=None, out=tmp_path / "pruned")
-    masks = zero_masks(load_model(tmp_path / "pruned"))
-    model = _adapted(tmp_path / "pruned")
+def test_a_merge_for_reading_is_taken_back_to_the_bit_and_keeps_zeros(sparse_model):
+    masks = zero_masks(load_model(sparse_model))
+    model = _adapted(sparse_model)
     before = [p.detach().clone() for p in model.parameters()]
     keeper, ids = MaskKeeper(model, masks), torch.arange(2, 40)[None]
     assert not keeper.violations()
@@ -65,12 +64,10 @@ def test_a_merge_for_reading_is_taken_back_to_the_bit_and_keeps_zeros(tiny_model
         torch.testing.assert_close(plain(input_ids=ids).logits, inside)
 
 
-def test_a_masked_run_with_adapters_ends_sparse_and_says_what_that_cost(tiny_model, text, tmp_path):
-    pruned = tmp_path / "pruned"
-    prune(tiny_model, PruneSpec(method="2:4", scorer="magnitude"), calibration=None, out=pruned)
+def test_a_masked_run_with_adapters_ends_sparse_and_says_what_that_cost(sparse_model, text, tmp_path, dying):
     ask = {"data": str(text), "spec": SPEC, "resume": True}
-    run = post_train(str(pruned), out=tmp_path / "run", **ask)
-    saved, masks = load_model(tmp_path / "run" / "model"), zero_masks(load_model(pruned))
+    run = post_train(str(sparse_model), out=tmp_path / "run", **ask)
+    saved, masks = load_model(tmp_path / "run" / "model"), zero_masks(load_model(sparse_model))
     assert not violations(saved, masks)
     assert run.curve[-1].loss < run.curve[0].loss
     # the curve is of the model that the run leaves, not of the dense one that trained
@@ -78,15 +75,5 @@ def test_a_masked_run_with_adapters_ends_sparse_and_says_what_that_cost(tiny_mod
     cost = run.details["lora_loss_merged"] - run.details["lora_loss_adapted"]
     assert run.details["lora_masking_cost"] == pytest.approx(cost)
     assert cost > 0.001
-
-    class Gone(BaseException):
-        pass
-
-    def die(progress):
-        if progress.tokens == 2048:
-            raise Gone
-
-    with pytest.raises(Gone):
-        post_train(str(pruned), out=tmp_path / "again", on_progress=die, **ask)
-    again = post_train(str(pruned), out=tmp_path / "again", **ask)
+    again = dying(partial(post_train, str(sparse_model), out=tmp_path / "again", **ask), 2048)
     assert losses(again) == losses(run)

@@ -29,6 +29,7 @@ def spec(**changes) -> TrainSpec:
         "learning_rate": 3e-3,
         "held_out_blocks": 8,
         "eval_at": (1000, 3000),
+        "precision": "fp32",
     }
     return TrainSpec(**{**values, **changes})
 
@@ -37,9 +38,15 @@ def losses(run) -> list[tuple[int, float]]:
     return [(p.tokens, p.loss) for p in run.curve]
 
 
-def test_a_control_learns_and_its_record_is_whole(tiny_model, text, tmp_path):
-    seen = []
-    run = post_train(str(tiny_model), data=str(text), spec=spec(), out=tmp_path / "run", on_progress=seen.append)
+@pytest.fixture(scope="module")
+def control(tiny_model, text, tmp_path_factory):
+    """The folder of a plain run of the unpruned model, its record, and what it told on the way."""
+    seen, out = [], tmp_path_factory.mktemp("control") / "run"
+    return out, post_train(str(tiny_model), data=str(text), spec=spec(), out=out, on_progress=seen.append), seen
+
+
+def test_a_control_learns_and_its_record_is_whole(control):
+    out, run, seen = control
     assert run.is_control
     assert run.params_before == run.params_after
     assert [p.tokens for p in run.curve] == [0, 1024, 3072, 6144]  # whole batches, never fewer tokens than asked
@@ -47,7 +54,7 @@ def test_a_control_learns_and_its_record_is_whole(tiny_model, text, tmp_path):
     assert run.curve[-1].loss < run.loss_before - 0.3
     assert run.curve[0].train_loss is None
     assert all(p.train_loss is not None and p.lr == pytest.approx(3e-3) for p in run.curve[1:])
-    assert read_run(tmp_path / "run") == run
+    assert read_run(out) == run
     assert seen[-1].tokens == seen[-1].total == 6144
 
 
@@ -68,21 +75,19 @@ def test_a_bf16_checkpoint_comes_back_in_bf16(tiny_model, text, tmp_path):
     assert trained.config.use_cache
 
 
-def test_a_pruned_model_knows_where_it_comes_from(tiny_model, text, tmp_path):
+def test_a_pruned_model_knows_where_it_comes_from(control, tiny_model, text, tmp_path):
     tokens = tokenize(read_documents(text), load_tokenizer(tiny_model), sequence_length=64)
     plan = prune(tiny_model, PruneSpec(method="depth", rate=0.1), calibration=tokens, out=tmp_path / "pruned")
-    run = post_train(str(tmp_path / "pruned"), data=str(text), spec=spec(), out=tmp_path / "run")
-    control = post_train(str(tiny_model), data=str(text), spec=spec(), out=tmp_path / "control")
+    run = post_train(str(tmp_path / "pruned"), data=str(text), spec=spec(tokens=600), out=tmp_path / "run")
     assert run.method == "depth"
     assert (run.params_before, run.params_after) == (plan.params_before, plan.params_after)
     assert run.pruning_rate == pytest.approx(plan.pruning_rate)
-    assert run.loss_before == pytest.approx(control.loss_before, abs=1e-9)
+    assert run.loss_before == pytest.approx(control[1].loss_before, abs=1e-9)
 
 
-def test_zeros_survive_training_and_reload(tiny_model, text, tmp_path):
-    prune(tiny_model, PruneSpec(method="2:4", scorer="magnitude"), calibration=None, out=tmp_path / "pruned")
-    before = load_model(tmp_path / "pruned")
-    run = post_train(str(tmp_path / "pruned"), data=str(text), spec=spec(), out=tmp_path / "run")
+def test_zeros_survive_training_and_reload(sparse_model, text, tmp_path):
+    before = load_model(sparse_model)
+    run = post_train(str(sparse_model), data=str(text), spec=spec(), out=tmp_path / "run")
     after = AutoModelForCausalLM.from_pretrained(tmp_path / "run" / "model")
     weight, trained = before.model.layers[0].mlp.up_proj.weight, after.model.layers[0].mlp.up_proj.weight
     assert check_pattern(trained, 2, 4)
@@ -121,17 +126,14 @@ def test_a_run_of_another_spec_is_not_resumed(tiny_model, text, tmp_path):
         post_train(str(tiny_model), data=str(text), spec=spec(tokens=700), out=tmp_path / "run", resume=True)
 
 
-def test_accumulation_gives_the_same_curve(tiny_model, text, tmp_path):
-    one = post_train(str(tiny_model), data=str(text), spec=spec(precision="fp32"), out=tmp_path / "one")
-    two = post_train(
-        str(tiny_model), data=str(text), spec=spec(precision="fp32", micro_batch_blocks=2), out=tmp_path / "two"
-    )
-    assert [loss for _, loss in losses(two)] == pytest.approx([loss for _, loss in losses(one)], abs=2e-4)
+def test_accumulation_gives_the_same_curve(control, tiny_model, text, tmp_path):
+    two = post_train(str(tiny_model), data=str(text), spec=spec(micro_batch_blocks=2), out=tmp_path / "two")
+    assert [loss for _, loss in losses(two)] == pytest.approx([loss for _, loss in losses(control[1])], abs=2e-4)
 
 
 def test_seeds_give_other_orders_and_the_same_seed_the_same_curve(tiny_model, text, tmp_path):
     a, b, c = (
-        post_train(str(tiny_model), data=str(text), spec=spec(tokens=2000, seed=s), out=tmp_path / name)
+        post_train(str(tiny_model), data=str(text), spec=spec(tokens=1000, seed=s), out=tmp_path / name)
         for s, name in ((1, "a"), (1, "b"), (2, "c"))
     )
     assert losses(a) == losses(b)
@@ -145,23 +147,21 @@ def test_a_loss_that_is_not_finite_stops_the_run(tiny_model, text, tmp_path):
         post_train(
             str(tiny_model),
             data=str(text),
-            spec=spec(learning_rate=1e30, precision="fp32", max_grad_norm=1e30),
+            spec=spec(learning_rate=1e30, max_grad_norm=1e30),
             out=tmp_path / "run",
         )
     assert read_run(tmp_path / "run").status == "failed"
     assert read_run(tmp_path / "run").curve[0].tokens == 0
 
 
-def test_lost_zeros_stop_the_run(tiny_model, text, tmp_path, monkeypatch):
-    prune(tiny_model, PruneSpec(method="2:4", scorer="magnitude"), calibration=None, out=tmp_path / "pruned")
+def test_lost_zeros_stop_the_run(sparse_model, text, tmp_path, monkeypatch):
     monkeypatch.setattr(MaskKeeper, "apply", lambda self: None)
     with pytest.raises(RunFailed, match="are not zero at step"):
-        post_train(str(tmp_path / "pruned"), data=str(text), spec=spec(), out=tmp_path / "run")
+        post_train(str(sparse_model), data=str(text), spec=spec(), out=tmp_path / "run")
 
 
-def test_distillation_is_recorded_and_moves_towards_the_teacher(tiny_model, text, tmp_path):
-    post_train(str(tiny_model), data=str(text), spec=spec(), out=tmp_path / "taught")
-    taught = tmp_path / "taught" / "model"
+def test_distillation_is_recorded_and_moves_towards_the_teacher(control, tiny_model, text, tmp_path):
+    taught = control[0] / "model"
     run = post_train(str(tiny_model), data=str(text), spec=spec(seed=1), out=tmp_path / "run", teacher=str(taught))
     assert run.objective == "distillation:T=1,mix=1"
     tokens = tokenize(read_documents(text), load_tokenizer(tiny_model), sequence_length=64)

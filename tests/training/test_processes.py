@@ -14,8 +14,6 @@ from two_processes import SPEC, curve
 from regrow.errors import InputError
 from regrow.models.load import load_model
 from regrow.models.masks import violations, zero_masks
-from regrow.pruning.prune import prune
-from regrow.pruning.spec import PruneSpec
 from regrow.training.post_train import post_train
 
 SCRIPT = Path(__file__).with_name("two_processes.py")
@@ -44,13 +42,11 @@ def _two(*arguments: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_two_processes_give_the_curve_of_one(tiny_model, text, tmp_path):
-    pruned = tmp_path / "pruned"
-    prune(tiny_model, PruneSpec(method="2:4", scorer="magnitude"), calibration=None, out=pruned)
-    one = curve(post_train(str(pruned), data=str(text), held_out=str(text), spec=SPEC, out=tmp_path / "one"))
-    printed = [json.loads(out.splitlines()[-1]) for out in _two(str(pruned), str(text), str(tmp_path))]
+def test_two_processes_give_the_curve_of_one(sparse_model, text, tmp_path):
+    one = curve(post_train(str(sparse_model), data=str(text), held_out=str(text), spec=SPEC, out=tmp_path / "one"))
+    printed = [json.loads(out.splitlines()[-1]) for out in _two(str(sparse_model), str(text), str(tmp_path))]
     assert printed[0]["copied"][0][1] == one[0][1]  # before the first step there is nothing to differ by: to the bit
-    masks = zero_masks(load_model(pruned))
+    masks = zero_masks(load_model(sparse_model))
     for kind in ("copied", "sharded"):
         assert printed[1][kind] == printed[0][kind]  # every process gets the record
         for ours, theirs in zip(printed[0][kind], one, strict=True):

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from transformers import Trainer
 
 from regrow.models.masks import local
 from regrow.training.objective import LossMeter
@@ -52,7 +51,7 @@ def _step(trainer: PostTrainer, step: int) -> None:
         with contextlib.nullcontext() if last else trainer.without_sync(model):
             trainer.training_step(model, batch)
     if args.max_grad_norm > 0:
-        Trainer._clip_grad_norm(trainer, model)
+        trainer._clip_grad_norm(model)
     trainer.optimizer.step()
     model.zero_grad()
 

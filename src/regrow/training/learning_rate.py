@@ -22,7 +22,8 @@ GPT3_RATES = (
     (13e9, 1e-4),
     (175e9, 0.6e-4),
 )
-SOURCE = "half of GPT-3's peak rate at this size (arXiv 2005.14165, table 2.1)"
+#: Between neighbouring rates of a probe's grid.
+PROBE_RATIO = 2.0
 
 
 def default_learning_rate(params: int) -> float:
@@ -38,6 +39,6 @@ def default_learning_rate(params: int) -> float:
     return float(f"{rate / 2:.3g}")
 
 
-def probe_grid(centre: float, *, count: int = 7, ratio: float = 2.0) -> tuple[float, ...]:
+def probe_grid(centre: float, *, count: int = 7, ratio: float = PROBE_RATIO) -> tuple[float, ...]:
     """`count` rates around `centre`, each `ratio` times the one before, to three significant digits."""
     return tuple(float(f"{centre * ratio ** (i - count // 2):.3g}") for i in range(count))

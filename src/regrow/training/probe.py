@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from regrow.data import BlockOrder, Blocks
 from regrow.evaluation import evaluate
 from regrow.models.masks import MaskKeeper
-from regrow.training.learning_rate import probe_grid
+from regrow.training.learning_rate import PROBE_RATIO, probe_grid
 from regrow.training.objective import losses_of
 from regrow.training.precision import resolve_precision
 from regrow.training.spec import TrainSpec
@@ -83,10 +83,9 @@ def probe_learning_rate(
         return loss if math.isfinite(loss) else None
 
     losses = {rate: loss_at(rate) for rate in probe_grid(spec.learning_rate)}
-    ratio = 2.0
     for _ in range(FURTHER):
         best = best_rate(losses)
-        further = {min(losses): best / ratio, max(losses): best * ratio}.get(best)
+        further = {min(losses): best / PROBE_RATIO, max(losses): best * PROBE_RATIO}.get(best)
         if further is None:
             break
         losses[float(f"{further:.3g}")] = loss_at(float(f"{further:.3g}"))

@@ -19,6 +19,8 @@ from regrow.training.processes import add_up, processes
 from regrow.training.sharding import settle
 from regrow.training.spec import TrainSpec
 
+ZEROS_LOST = "run again with --resume, and report it if it happens again"
+
 
 class Reader:
     """Reads held-out losses, each process a share of the blocks; every process gets the same number.
@@ -64,7 +66,7 @@ class Reader:
         broken = self.keeper.violations()
         if self.keeper and add_up(torch.tensor(float(len(broken)), device=processes().device)).item():
             first = next(iter(broken), "a matrix of another process")
-            raise RunFailed(f"pruned weights of {first} are not zero {at}", where=self.where)
+            raise RunFailed(f"pruned weights of {first} are not zero {at}", where=self.where, hint=ZEROS_LOST)
 
 
 @contextlib.contextmanager

@@ -31,7 +31,7 @@ from regrow.training.kernels import set_kernels
 from regrow.training.objective import LossMeter
 from regrow.training.precision import resolve_precision
 from regrow.training.processes import on_main, processes
-from regrow.training.reading import Reader
+from regrow.training.reading import ZEROS_LOST, Reader
 from regrow.training.signals import RunStopped, StopRequest
 from regrow.training.spec import TrainSpec
 from regrow.training.trainer import OrderedBlocks, PostTrainer
@@ -210,7 +210,11 @@ def check_fit(
     """Raise `InputError` if the blocks or the teacher do not fit the model."""
     for blocks, what in ((train, "training"), (held_out, "held-out")):
         if blocks.sequence_length != spec.sequence_length:
-            raise InputError(f"{what} blocks of {blocks.sequence_length}, not {spec.sequence_length} tokens")
+            raise InputError(
+                f"{what} blocks of {blocks.sequence_length}, not {spec.sequence_length} tokens",
+                where="train spec",
+                hint="cut the text into blocks of the spec's sequence_length",
+            )
         check_vocabulary(blocks, model, where=f"{what} text")
     if teacher is not None and teacher.config.vocab_size != model.config.vocab_size:
         raise InputError(
@@ -324,7 +328,9 @@ def _finish(
     model = model.to(save_dtype)
     broken = MaskKeeper(model, masks).violations()
     if broken:
-        raise RunFailed(f"pruned weights of {next(iter(broken))} are not zero in the final model", where=str(out))
+        raise RunFailed(
+            f"pruned weights of {next(iter(broken))} are not zero in the final model", where=str(out), hint=ZEROS_LOST
+        )
     save_checkpoint(model, tokenizer, out / MODEL, overwrite=True)
     return writer.finish(details=details)
 
@@ -333,7 +339,11 @@ def _arguments(spec: TrainSpec, out: Path) -> TrainingArguments:
     micro = spec.micro_batch_blocks or spec.batch_blocks
     count = processes().num_processes
     if micro % count:
-        raise InputError(f"micro-batches of {micro} blocks do not divide over {count} processes")
+        raise InputError(
+            f"micro-batches of {micro} blocks do not divide over {count} processes",
+            where="--micro-batch",
+            hint=f"it counts the blocks of all processes together: use a multiple of {count}",
+        )
     cuda = torch.cuda.is_available()
     return TrainingArguments(
         output_dir=str(out / CHECKPOINTS),

@@ -98,6 +98,7 @@ class TrainSpec:
             raise InputError(
                 f"{self.batch_blocks} blocks a batch do not divide into micro-batches of {self.micro_batch_blocks}",
                 where="train spec",
+                hint="use a divisor",
             )
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise InputError(f"learning rate {self.learning_rate}", where="train spec", hint="give a positive number")

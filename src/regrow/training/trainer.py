@@ -87,7 +87,25 @@ class PostTrainer(Trainer):
         self.is_distributed_loading_by_transformers = sharded
         self.sharded = sharded
         self.keep = keep
+        self._trained: list[torch.nn.Parameter] | None = None
         self._staged = False
+
+    def training_step(
+        self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
+    ) -> torch.Tensor:
+        # Trainer's own, without what is not used here: walks over all modules, which a small model feels
+        if not (model.training and self.model.training):
+            model.train()
+        loss = self.compute_loss(model, self._prepare_inputs(inputs)) / self.current_gradient_accumulation_steps
+        self.accelerator.backward(loss)
+        return loss.detach()
+
+    def _clip_grad_norm(self, model: torch.nn.Module) -> Any:
+        if self.sharded:
+            return super()._clip_grad_norm(model)
+        if self._trained is None:
+            self._trained = [p for p in self.model.parameters() if p.requires_grad]
+        return torch.nn.utils.clip_grad_norm_(self._trained, self.args.max_grad_norm)
 
     def compute_loss(
         self,
