@@ -21,16 +21,14 @@ import tempfile
 from pathlib import Path
 
 import torch
-from pruning_peers import DOCUMENTS, LENGTH, OURS, run
+from pruning_common import LENGTH, OURS, run, save_tokens, texts
 from smollm2 import smollm2
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from regrow.data import Blocks, read_documents, tokenize
+from regrow.data import Blocks
 from regrow.evaluation import evaluate
-from regrow.ladder import find_corpus
 from regrow.models import load_tokenizer
 from regrow.models.load import quiet
-from regrow.pruning import choose_blocks
 from regrow.pruning.check import check_checkpoint
 from regrow.pruning.spec import SCORERS
 from regrow.pruning.stream import open_stream
@@ -80,37 +78,33 @@ def main() -> None:
     asked = parser.parse_args()
     folder = asked.model or smollm2()
     tokenizer = load_tokenizer(folder)
-    train, held_out = (
-        tokenize(read_documents(find_corpus("ladder", split))[:DOCUMENTS], tokenizer, sequence_length=LENGTH)
-        for split in ("post_train", "held_out")
-    )
-    held_out = held_out.sample(asked.held_out, seed=0)
+    train, held_out = texts(tokenizer, held_out=asked.held_out)
     before = judge(folder, held_out)
     print(f"{held_out.n_tokens - len(held_out)} held-out tokens, {asked.blocks * LENGTH} calibration tokens\n")
     print("| method | scorer | target | rate | held-out loss | seconds | CPU | peak GB | differs |")
     print("|---|---|---|---|---|---|---|---|---|")
     print(f"| unpruned | | | 0 | {before['loss']:.4f} | | | | {before['differs']:.0e} |", flush=True)
-    texts = [f"unpruned: {before['text']!r}"]
+    samples = [f"unpruned: {before['text']!r}"]
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
-        torch.save(choose_blocks(train, count=asked.blocks, length=LENGTH, seed=0), work / "tokens.pt")
+        save_tokens(train, asked.blocks, work / "tokens.pt")
         for number, spec in enumerate(rows([float(rate) for rate in asked.rates.split(",")], asked.only)):
             out = work / f"pruned-{number}"
-            run(sys.executable, OURS, folder, work / "tokens.pt", out, json.dumps(spec))
+            used = run(sys.executable, OURS, folder, work / "tokens.pt", out, spec)
             found = judge(out, held_out)
-            used = json.loads(out.with_name(out.name + ".json").read_text())
             plan = json.loads((out / "regrow_prune.json").read_text())["plan"]
             if spec["method"] == "2:4":
                 assert not check_checkpoint(out).violations
             rate = spec.get("rate", "")
             print(
                 f"| {spec['method']} | {spec['scorer']} | {rate} | {plan['pruning_rate']:.4f} | {found['loss']:.4f} "
-                f"| {used['seconds']:.0f} | {used['cpu']:.0f} | {used['peak'] / 1e9:.2f} | {found['differs']:.0e} |",
+                f"| {used['disk']['seconds']:.0f} | {used['disk']['cpu']:.0f} | {used['peak'] / 1e9:.2f} "
+                f"| {found['differs']:.0e} |",
                 flush=True,
             )
-            texts.append(f"{spec['method']} {spec['scorer']} {rate}: {found['text']!r}")
+            samples.append(f"{spec['method']} {spec['scorer']} {rate}: {found['text']!r}")
     print(f"\n20 tokens after {PROMPT!r}, greedy:\n")
-    print("\n".join(texts))
+    print("\n".join(samples))
 
 
 if __name__ == "__main__":

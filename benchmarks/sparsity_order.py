@@ -1,17 +1,20 @@
 """Two choices inside N:M pruning, compared by held-out loss: whose inputs a layer sees, and how SparseGPT picks.
 
-    python benchmarks/sparsity_order.py tiny-llama-3m [--blocks 32] [--held-out 64] [--length 256]
+    python benchmarks/sparsity_order.py tiny-llama-3m [--blocks 32] [--held-out 64] [--length 256] [--seeds 3]
 
-`block`: all layers of a block see the inputs of the block while it is whole, after pruned blocks (what regrow does).
-`parts`: q, k and v are pruned first, then o on inputs that already come from pruned q, k and v, then gate and up, then
-down. `all choices`: SparseGPT tries every way to keep 2 of 4 and takes the one of least error (what regrow does);
-`ranked`: by w^2 / U[i, i]^2, as in its paper.
+`block`: all layers of a block see the inputs of the block while it is whole, after pruned blocks (what regrow does for
+Wanda). `parts`: q, k and v are pruned first, then o on inputs that already come from pruned q, k and v, then gate and
+up, then down (what regrow does for SparseGPT; it runs every part once). `all choices`: SparseGPT tries every way to
+keep 2 of 4 and takes the one of least error (what regrow does); `ranked`: by w^2 / U[i, i]^2, as in its paper. Each
+seed draws other calibration blocks.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import statistics
+import time
 
 import torch
 
@@ -21,22 +24,25 @@ from regrow.ladder import find_corpus, find_model
 from regrow.models import load_model, load_tokenizer
 from regrow.pruning import choose_blocks, sparsegpt
 from regrow.pruning.sparsegpt import Hessian
-from regrow.pruning.sparsify import GROUPS, Notes, SquaredNorms, _Pruner, measure_inputs
+from regrow.pruning.sparsify import GROUPS, Notes, Pruner, SquaredNorms, measure_inputs, summed, walk_parts
 from regrow.pruning.stream import open_stream
 
 
+@torch.no_grad()
 def prune(model: torch.nn.Module, tokens: torch.Tensor, scorer: str, order: str) -> torch.nn.Module:
     """A 2:4 copy of the model."""
     result, stream = copy.deepcopy(model), open_stream(model)
     hidden, statistic = stream.embed(tokens), Hessian if scorer == "sparsegpt" else SquaredNorms
     for layer, block in stream.blocks():
-        pruner = _Pruner(stream, layer, block, scorer, (2, 4), Notes(), lambda line: None)
-        measured = measure_inputs(stream, block, hidden, statistic)
-        for number, linears in enumerate(GROUPS):
-            if order == "parts" and number:
-                measured = measure_inputs(stream, block, hidden, statistic)
-            pruner.prune(linears, measured[linears])
-        hidden = stream.run(block, hidden)
+        pruner = Pruner(stream, layer, block, scorer, (2, 4), Notes(), lambda line: None)
+        if order == "parts":
+            for linears, inputs in walk_parts(stream, block, hidden):
+                pruner.prune(linears, summed(statistic, inputs))
+        else:
+            measured = measure_inputs(stream, block, hidden, statistic)
+            for linears in GROUPS:
+                pruner.prune(linears, measured[linears])
+            hidden = stream.run(block, hidden, out=hidden)
         for name, weight in pruner.stored.items():
             result.get_parameter(name).data.copy_(weight)
     return result
@@ -48,6 +54,8 @@ def main() -> None:
     parser.add_argument("--blocks", type=int, default=32, help="calibration blocks")
     parser.add_argument("--held-out", type=int, default=64, help="held-out blocks")
     parser.add_argument("--length", type=int, default=256, help="tokens in a block")
+    parser.add_argument("--seeds", type=int, default=3, help="draws of calibration blocks")
+    parser.add_argument("--scorers", default="wanda,sparsegpt")
     asked = parser.parse_args()
     folder = find_model(asked.model)
     model, tokenizer = load_model(folder, dtype=torch.float32), load_tokenizer(folder)
@@ -56,21 +64,28 @@ def main() -> None:
         for split in ("post_train", "held_out")
     )
     held_out = held_out.sample(asked.held_out, seed=0)
-    tokens = choose_blocks(train, count=asked.blocks, length=asked.length, seed=0)
     print(f"{asked.model}, unpruned: {evaluate(model, held_out, batch_size=4).loss:.4f} nats/token")
     for scorer, order, choices in (
-        ("wanda", "parts", None),
         ("wanda", "block", None),
-        ("sparsegpt", "parts", 70),
+        ("wanda", "parts", None),
         ("sparsegpt", "block", 70),
-        ("sparsegpt", "parts", 0),
+        ("sparsegpt", "parts", 70),
         ("sparsegpt", "block", 0),
+        ("sparsegpt", "parts", 0),
     ):
+        if scorer not in asked.scorers.split(","):
+            continue
         if choices is not None:
             sparsegpt.MAX_CHOICES = choices
-        loss = evaluate(prune(model, tokens, scorer, order), held_out, batch_size=4).loss
+        losses, began = [], time.process_time()
+        for seed in range(asked.seeds):
+            tokens = choose_blocks(train, count=asked.blocks, length=asked.length, seed=seed)
+            pruned = prune(model, tokens, scorer, order)
+            losses.append(evaluate(pruned, held_out, batch_size=4).loss)
+        cpu = (time.process_time() - began) / asked.seeds
         picked = "" if choices is None else ", all choices" if choices else ", ranked"
-        print(f"{scorer}, {order}{picked}: {loss:.4f}", flush=True)
+        shown = " ".join(f"{loss:.4f}" for loss in losses)
+        print(f"{scorer}, {order}{picked}: mean {statistics.mean(losses):.4f} ({shown}); {cpu:.0f} CPU s", flush=True)
 
 
 if __name__ == "__main__":

@@ -40,6 +40,12 @@ def test_front_matter(spec):
     assert {"pruning", "regrow"} < set(matter["tags"])
 
 
+def test_text_with_a_name_is_asked_for_by_it():
+    ladder = TEXT | {"files": ["post_train.parquet"], "name": "ladder"}
+    assert "--calibration ladder " in command("model", SPECS["2:4"], ladder)
+    assert "post_train.parquet" in card(SPECS["2:4"], calibration=ladder)
+
+
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 def test_the_command_asks_for_the_same(spec):
     words = shlex.split(command("model", spec, TEXT))

@@ -9,8 +9,10 @@ from regrow.errors import InputError, RunFailed
 from regrow.models import check_pattern, save_checkpoint
 from regrow.models.layout import BLOCK_LINEARS, block_weights
 from regrow.pruning import calibrate
+from regrow.pruning import stream as stream_module
 from regrow.pruning.semistructured import n_m_mask, wanda_score
-from regrow.pruning.sparsify import GROUPS, Notes, SquaredNorms, measure_inputs, sparsify
+from regrow.pruning.sparsegpt import Hessian, factor, sparsegpt
+from regrow.pruning.sparsify import GROUPS, Notes, SquaredNorms, measure_inputs, sparsify, walk_parts
 from regrow.pruning.stream import open_stream
 
 
@@ -85,23 +87,42 @@ def test_wandas_inputs_come_from_the_pruned_blocks_before(family):
     assert differs > 0, "dense inputs would have given the same masks: the test shows nothing"
 
 
-def test_sparsegpts_inputs_come_from_the_pruned_blocks_before():
-    from regrow.pruning.sparsegpt import Hessian, factor, sparsegpt
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("batch", [4096, 7])
+def test_a_walk_by_parts_is_the_block(family, batch, monkeypatch):
+    monkeypatch.setattr(stream_module, "BATCH_TOKENS", batch)
+    model, ids = make(family), tokens(5, 20)
+    stream = open_stream(model)
+    hidden = stream.embed(ids)
+    for layer, block in stream.blocks():
+        expected = stream.run(block, hidden)
+        for group, inputs in walk_parts(stream, block, hidden):
+            direct = inputs_of(model, ids, f"model.layers.{layer}.{group[0]}")
+            torch.testing.assert_close(inputs.flatten(0, 1), direct, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(hidden, expected, rtol=1e-5, atol=1e-5)
+        # the block is whole again
+        torch.testing.assert_close(
+            stream.run(block, stream.embed(ids)), stream.run(stream.block(layer), stream.embed(ids))
+        )
 
-    model, ids = make("qwen3"), tokens(8, 20)
+
+@pytest.mark.parametrize("family", ["llama-untied-biased", "qwen2", "qwen3"])
+def test_sparsegpts_inputs_come_from_all_pruned_layers_before(family):
+    """Each layer's weights follow from its inputs in the model whose earlier blocks, and parts of this, are pruned."""
+    model, ids = make(family), tokens(8, 20)
     weights = sparse(model, "sparsegpt", ids)
     for layer in range(4):
         for group in GROUPS:
-            for linear in group:
-                name = f"model.layers.{layer}.{linear}"
-                inputs = inputs_of(model, ids, name)
-                hessian = Hessian(inputs.shape[1], inputs.device)
-                hessian.add(inputs)
-                direct = sparsegpt(model.get_parameter(f"{name}.weight"), factor(hessian.matrix()), 2, 4)
+            names = [f"model.layers.{layer}.{linear}" for linear in group]
+            inputs = inputs_of(model, ids, names[0])
+            hessian = Hessian(inputs.shape[1], inputs.device)
+            hessian.add(inputs)
+            factored = factor(hessian.matrix())
+            for name in names:
+                weight = model.get_parameter(f"{name}.weight")
+                direct = sparsegpt(weight, factored, 2, 4)
                 torch.testing.assert_close(weights[f"{name}.weight"], direct, rtol=2e-2, atol=1e-3)
-        for linear in BLOCK_LINEARS:
-            name = f"model.layers.{layer}.{linear}.weight"
-            model.get_parameter(name).data.copy_(weights[name])
+                weight.data.copy_(weights[f"{name}.weight"])
 
 
 def test_wanda_by_stored_scores_looks_at_dense_inputs():

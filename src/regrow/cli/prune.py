@@ -130,6 +130,7 @@ def prune(
         save_scores=save_scores,
         overwrite=overwrite,
         device=device,
+        text_name="ladder" if calibration in (None, "ladder") else None,
         progress=lambda line: print(line, file=sys.stderr),
     )
     _print_plan(done, model, as_json, None if dry_run else out)

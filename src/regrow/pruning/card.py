@@ -29,6 +29,7 @@ _SCORERS = {
     "perplexity": "the loss without each block (Shortened LLaMA, arXiv 2402.02834)",
     "angular": "the angle across consecutive blocks (Gromov et al., arXiv 2403.17887)",
     "activation": "norms of activations (Minitron, arXiv 2407.14679)",
+    "contribution": "what each neuron adds to the residual stream, as a share of it; norms of activations elsewhere",
     "least-squares": "norms of activations (Minitron, arXiv 2407.14679), with down_proj solved again by least squares",
     "wanda": "|weight| times the norm of its input (Wanda, arXiv 2306.11695)",
     "sparsegpt": "SparseGPT (arXiv 2301.00774), which also updates the weights that stay",
@@ -46,7 +47,8 @@ def model_card(
         model: what was pruned: a folder or a Hub name.
         spec: what was asked.
         plan: what was done.
-        calibration: `blocks`, `length`, `data_fingerprint` and `files` of the text that was used; None if none was.
+        calibration: `blocks`, `length`, `data_fingerprint`, and `name` or `files`, of the text that was used; None if
+            none was.
         versions: library versions by name.
     """
     folder = Path(model).expanduser()
@@ -112,7 +114,7 @@ def command(model: str, spec: PruneSpec, calibration: Mapping[str, Any] | None) 
     options["search"] = spec.search if spec.search > 1 else None
     if calibration is not None:
         files = calibration.get("files") or []
-        options["calibration"] = files[0] if len(files) == 1 else "TEXT"
+        options["calibration"] = calibration.get("name") or (files[0] if len(files) == 1 else "TEXT")
         options |= {"calibration-blocks": spec.calibration_blocks, "calibration-length": spec.calibration_length}
     options["seed"] = spec.seed
     parts = ["regrow", "prune", model]

@@ -95,8 +95,10 @@ def estimate(
         group = arch.hidden * max(2 * arch.intermediate, query + 2 * kv)
         solver = 12 * group
     if scorer == "sparsegpt":
-        solver += 4 * (2 * arch.hidden**2 + query**2 + arch.intermediate**2)
-        solver += 4 * _SQUARES * max(arch.intermediate, arch.hidden, query) ** 2
+        # one Hessian at a time, its factor and what that is made from
+        solver += 4 * (1 + _SQUARES) * max(arch.intermediate, arch.hidden, query) ** 2
+        # what a block's layers read, of all tokens: the last norm's output beside the neurons or the heads
+        per_token += arch.hidden + max(arch.intermediate, query)
     if scorer == "least-squares":
         # float64 there, and twice the kept part
         solver += 4 * 8 * arch.intermediate**2

@@ -49,6 +49,7 @@ def prune(
     save_scores: str | Path | None = None,
     overwrite: bool = False,
     device: str | torch.device | None = None,
+    text_name: str | None = None,
     progress: Progress | None = None,
 ) -> PrunePlan:
     """Prune a checkpoint folder into another: weights, config, tokenizer, a model card, and `regrow_prune.json`.
@@ -68,6 +69,7 @@ def prune(
         save_scores: file to write the scores to, for other rates.
         overwrite: replace `out` if it holds something.
         device: where blocks are run, e.g. `cuda`.
+        text_name: what `--calibration` calls the text where that is not its file, e.g. `ladder`; for the record.
         progress: called with a line of text at each step.
 
     Raises `InputError` for anything the user can mend: a broken checkpoint, an output folder that is taken, a spec that
@@ -110,7 +112,7 @@ def prune(
             for name, parts in planned.tensors(stream, tokens=tokens, scores=dense, notes=notes, progress=progress):
                 writer.write(name, parts)
         say(f"writing {out}")
-        record = _record(path, spec, plan, tokens, calibration, notes)
+        record = _record(path, spec, plan, tokens, calibration, text_name, notes)
         card = model_card(str(path), spec, plan, record["calibration"], record["versions"])
         with quiet():
             planned.config.save_pretrained(stage)
@@ -271,11 +273,14 @@ def _record(
     plan: PrunePlan,
     tokens: torch.Tensor | None,
     calibration: Blocks | None,
+    text_name: str | None,
     notes: Notes,
 ) -> dict[str, Any]:
     used: dict[str, Any] | None = None
     if tokens is not None and calibration is not None:
         used = {"blocks": tokens.shape[0], "length": tokens.shape[1], "data_fingerprint": calibration.fingerprint}
+        if text_name is not None:
+            used["name"] = text_name
         if calibration.table is not None:
             # names alone: a path says more of the machine than of the text
             used["files"] = [Path(file).name for file in calibration.table.files]

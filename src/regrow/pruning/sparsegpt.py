@@ -87,11 +87,7 @@ def factor(hessian: torch.Tensor, *, damping: float = DAMPING, where: str = "Spa
         # nothing is factorised twice, and no inverse is rounded before it is factorised
         lower, failed = torch.linalg.cholesky_ex(hessian.flip(0, 1))
         if not failed.item() and torch.isfinite(lower.diagonal()).all():
-            # in place: of the largest layers each of these matrices is as large as a block
-            inverse = torch.eye(len(lower), device=lower.device)
-            torch.linalg.solve_triangular(lower, inverse, upper=False, out=inverse)
-            del lower
-            return Factor(inverse.flip(0, 1), damping, dead)
+            return Factor(_invert_lower(lower).flip(0, 1), damping, dead)
         if damping >= MAX_DAMPING:
             raise RunFailed(
                 f"the Hessian cannot be factorised even with {damping:g} times its mean diagonal added",
@@ -99,6 +95,17 @@ def factor(hessian: torch.Tensor, *, damping: float = DAMPING, where: str = "Spa
                 hint="give more calibration text",
             )
         damping = damping * 10 if damping else DAMPING
+
+
+def _invert_lower(lower: torch.Tensor) -> torch.Tensor:
+    """L^-1 of a lower triangular L [in, in], by eight groups of columns: what stands above each is zero, and left out,
+    half of the work."""
+    inverse = torch.eye(len(lower), device=lower.device, dtype=lower.dtype)
+    step = -(-len(lower) // 8)
+    for start in range(0, len(lower), step):
+        columns = inverse[start:, start : start + step]
+        columns.copy_(torch.linalg.solve_triangular(lower[start:, start:], columns, upper=False))
+    return inverse
 
 
 def sparsegpt(weight: torch.Tensor, factored: Factor, n: int, m: int) -> torch.Tensor:
@@ -124,41 +131,49 @@ def sparsegpt(weight: torch.Tensor, factored: Factor, n: int, m: int) -> torch.T
 
 def _settle(columns: torch.Tensor, upper: torch.Tensor, n: int, m: int) -> torch.Tensor:
     """Settle a block of columns [columns, out] in place, group by group; returns their errors over U[i, i]."""
-    errors = torch.empty_like(columns)
+    errors, shares = torch.empty_like(columns), torch.empty_like(columns)
     # the factors within each group, [groups, m, m], and single numbers as Python's own: a tensor of no dimensions costs
-    # as much to handle as a row
+    # as much to handle as a row, and so does each row that is looked up alone
     local = torch.stack([upper[start : start + m, start : start + m] for start in range(0, len(columns), m)])
     factors = local.tolist()
-    choices = _Choices(local, n) if math.comb(m, n) <= MAX_CHOICES else None
+    pick = _Choices(local, n, columns) if math.comb(m, n) <= MAX_CHOICES else _Ranking(local, n)
+    rows, error_rows, share_rows = columns.unbind(0), errors.unbind(0), shares.unbind(0)
     for index, start in enumerate(range(0, len(columns), m)):
         end, factor_rows = start + m, factors[index]
-        group = columns[start:end]
-        gone = ~_largest(group, factor_rows, n) if choices is None else choices.gone(index, group)
+        pick(index, columns[start:end], shares[start:end])
         for i in range(m):
-            error = torch.mul(group[i], gone[i], out=errors[start + i]).div_(factor_rows[i][i])
+            error = torch.mul(rows[start + i], share_rows[start + i], out=error_rows[start + i])
             for j in range(i + 1, m):
-                group[j].sub_(error, alpha=factor_rows[i][j])
-        group.masked_fill_(gone, 0.0)
+                rows[start + j].sub_(error, alpha=factor_rows[i][j])
         if end < len(columns):
             columns[end:].addmm_(upper[start:end, end:].T, errors[start:end], alpha=-1)
+    # nobody looks at a weight after its group: all are zeroed at once
+    columns.masked_fill_(shares != 0, 0.0)
     return errors
 
 
-def _largest(group: torch.Tensor, upper: list[list[float]], n: int) -> torch.Tensor:
-    """Mask [m, out] of the `n` weights of a group with the largest w^2 / U[i, i]^2."""
-    return keep_largest(torch.stack([row.square() / upper[i][i] ** 2 for i, row in enumerate(group)]), n)
+class _Ranking:
+    """Removes the m - n weights of a group with the least w^2 / U[i, i]^2, as if each went alone (the paper)."""
+
+    def __init__(self, upper: torch.Tensor, n: int) -> None:
+        self._inverse, self._n = upper.diagonal(dim1=1, dim2=2).reciprocal()[:, :, None], n
+
+    def __call__(self, index: int, group: torch.Tensor, shares: torch.Tensor) -> None:
+        """Set `shares` [m, out]: 1 / U[i, i] for weights of `group` [m, out] that go, 0 for those that stay."""
+        inverse = self._inverse[index]
+        torch.mul(~keep_largest((group * inverse).square_(), self._n), inverse, out=shares)
 
 
 class _Choices:
-    """All ways to remove m - n weights of a group, and the errors that each leaves.
+    """Of all ways to remove m - n weights of a group, takes the one that leaves the least sum of squared errors.
 
     Removing the weights S one after another gives errors e over U[i, i] with U_SS^T e = w_S: each takes what those
     before it pass on. So e = inv(U_SS)^T w_S, a matrix for all choices at once, known before the weights are.
     """
 
-    def __init__(self, upper: torch.Tensor, n: int) -> None:
+    def __init__(self, upper: torch.Tensor, n: int, columns: torch.Tensor) -> None:
         groups, m = upper.shape[:2]
-        # the last ones first, so that of equals the first stay
+        # the last ones first, so that of equals the first weights stay
         choices = torch.tensor(list(itertools.combinations(range(m), m - n))[::-1], device=upper.device)
         count, size = choices.shape
         within = upper[:, choices[:, :, None], choices[:, None, :]]
@@ -166,12 +181,24 @@ class _Choices:
         inverse = torch.linalg.solve_triangular(within, eye, upper=True).transpose(-1, -2)
         matrix = upper.new_zeros(groups, count, size, m)
         matrix.scatter_(3, choices[None, :, None, :].expand_as(inverse), inverse)
-        self._matrix, self._shape = matrix.flatten(1, 2), (count, size)
-        removed = torch.zeros(count, m, dtype=torch.bool, device=upper.device).scatter_(1, choices, True)
-        self._removed = removed.T.contiguous()
+        # the first error of every choice, then the second of every choice: their squares are then added row by row
+        self._matrices = matrix.transpose(1, 2).flatten(1, 2).unbind(0)
+        removed = upper.new_zeros(count, m).scatter_(1, choices, 1.0)
+        self._shares = (removed.T / upper.diagonal(dim1=1, dim2=2)[:, :, None]).unbind(0)
+        self._errors = columns.new_empty(size * count, columns.shape[1])
+        self._squares = self._errors.unflatten(0, (size, count)).unbind(0)
+        self._numbers = torch.arange(count, dtype=torch.int32, device=upper.device)[:, None]
+        self._low_bits = (1 << (count - 1).bit_length()) - 1
 
-    def gone(self, index: int, group: torch.Tensor) -> torch.Tensor:
-        """Mask [m, out] of the weights to remove from a group [m, out]: the least sum of squared errors."""
-        errors = (self._matrix[index] @ group).square_()
-        best = errors.unflatten(0, self._shape).sum(1).argmin(0)
-        return self._removed.index_select(1, best)
+    def __call__(self, index: int, group: torch.Tensor, shares: torch.Tensor) -> None:
+        """Set `shares` [m, out]: 1 / U[i, i] for weights of `group` [m, out] that go, 0 for those that stay."""
+        torch.mm(self._matrices[index], group, out=self._errors).square_()
+        total, *others = self._squares
+        for squares in others:
+            total.add_(squares)
+        # floats that are not negative are ordered as their bits are as integers. With a choice's number in the lowest
+        # of them the least one names its choice, in a twentieth of the time of `argmin` across rows
+        bits = total.view(torch.int32)
+        bits.bitwise_and_(~self._low_bits).bitwise_or_(self._numbers)
+        best = bits.amin(0).bitwise_and_(self._low_bits)
+        torch.index_select(self._shares[index], 1, best, out=shares)

@@ -8,6 +8,7 @@ save half a pass, but it lost more where it was compared (`benchmarks/sparsity_o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -84,14 +85,73 @@ def sparsify(
     notes.inputs = "propagated"
     hidden = stream.embed(tokens)
     for layer, block in stream.blocks():
-        pruner = _Pruner(stream, layer, block, scorer, (n, m), notes, say)
-        measured = measure_inputs(stream, block, hidden, Hessian if scorer == "sparsegpt" else SquaredNorms)
-        for linears in GROUPS:
-            pruner.prune(linears, measured.pop(linears))
-        if layer + 1 < stream.layers:
-            hidden = stream.run(block, hidden, out=hidden)
+        pruner = Pruner(stream, layer, block, scorer, (n, m), notes, say)
+        if scorer == "sparsegpt":
+            for linears, inputs in walk_parts(stream, block, hidden):
+                pruner.prune(linears, summed(Hessian, inputs))
+        else:
+            measured = measure_inputs(stream, block, hidden, SquaredNorms)
+            for linears in GROUPS:
+                pruner.prune(linears, measured.pop(linears))
+            if layer + 1 < stream.layers:
+                hidden = stream.run(block, hidden, out=hidden)
         say(f"{scorer} {n}:{m}: {layer + 1} of {stream.layers} blocks")
         yield pruner.stored
+
+
+@torch.no_grad()
+def walk_parts(stream: BlockStream, block: Any, hidden: torch.Tensor) -> Iterator[tuple[tuple[str, ...], torch.Tensor]]:
+    """Each group of a block's layers with its inputs [samples, length, in]; afterwards `hidden` [samples, length,
+    hidden] is what the block gives.
+
+    A group's layers run after it was handed out, so that what is done to their weights in between is what the next
+    group sees: all parts of the block run once.
+    """
+    arguments = stream.arguments(block, hidden.shape[1])
+    attention, mlp = block.self_attn, block.mlp
+    parts = batches(hidden)
+    normed = torch.empty_like(hidden)
+    for rows in parts:
+        normed[rows] = block.input_layernorm(hidden[rows])
+    yield GROUPS[0], normed
+    heads = hidden.new_empty(*hidden.shape[:2], attention.o_proj.in_features)
+    with _bare(attention, "o_proj"):
+        for rows in parts:
+            heads[rows] = attention(hidden_states=normed[rows], **arguments)[0]
+    yield GROUPS[1], heads
+    for rows in parts:
+        hidden[rows] += attention.o_proj(heads[rows])
+        normed[rows] = block.post_attention_layernorm(hidden[rows])
+    del heads
+    yield GROUPS[2], normed
+    neurons = hidden.new_empty(*hidden.shape[:2], mlp.down_proj.in_features)
+    with _bare(mlp, "down_proj"):
+        for rows in parts:
+            neurons[rows] = mlp(normed[rows])
+    del normed
+    yield GROUPS[3], neurons
+    for rows in parts:
+        hidden[rows] += mlp.down_proj(neurons[rows])
+
+
+@torch.no_grad()
+def summed(statistic: type[Hessian] | type[SquaredNorms], inputs: torch.Tensor) -> Any:
+    """A statistic of inputs [samples, length, in], added in batches."""
+    total = statistic(inputs.shape[-1], inputs.device)
+    for rows in batches(inputs):
+        total.add(inputs[rows])
+    return total
+
+
+@contextmanager
+def _bare(module: nn.Module, last: str) -> Iterator[None]:
+    """The module without its last layer: what comes out is what that layer reads."""
+    layer = module.get_submodule(last)
+    setattr(module, last, nn.Identity())
+    try:
+        yield
+    finally:
+        setattr(module, last, layer)
 
 
 @torch.no_grad()
@@ -157,7 +217,7 @@ class SquaredNorms:
 
 
 @dataclass(frozen=True)
-class _Pruner:
+class Pruner:
     """Prunes the groups of one block, and keeps the results as they will be stored."""
 
     stream: BlockStream
