@@ -70,7 +70,7 @@ def test_answers_from_a_law_file_start_without_scipy_and_pandas(command):
         " '--params-before', '8B'" + (", '--tokens', '1B'" if command == "predict" else "") + "]\n"
         "from regrow.cli.main import main\n"
         "try:\n    main()\nexcept SystemExit as end:\n    assert end.code == 2\n"
-        "assert not {'scipy.optimize', 'pandas', 'plotly'} & set(sys.modules)"
+        "assert not {'scipy.optimize', 'pandas'} & set(sys.modules)"
     )
     assert loaded_by(code) == set()
 

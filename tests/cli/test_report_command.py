@@ -65,7 +65,7 @@ def test_one_object_on_stdout_and_words_without_json(regrow, table, law_file, tm
     done = regrow("report", table, law_file, "--out", tmp_path / "r.html", "--no-validate", "--json")
     json.loads(done.out, parse_constant=lambda name: pytest.fail(f"{name} in JSON"))
     done = regrow("report", table, law_file, "--out", tmp_path / "r.html", "--no-validate")
-    assert done.out.strip() == f"12 runs, 1 laws and 1 plans, written to {tmp_path / 'r.html'}"
+    assert done.out.strip() == f"12 runs, 1 law and 1 plan, written to {tmp_path / 'r.html'}"
 
 
 @pytest.mark.parametrize(

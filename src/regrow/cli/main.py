@@ -104,7 +104,8 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if error.name and error.name.split(".")[0] == "regrow":
             raise
-        _fail(f"this command needs {error.name}; install it with: pip install 'regrow[train]'", 2)
+        hint = "pip install 'regrow[train]', or '.[train]' in a clone of the repository"
+        _fail(f"this command needs {error.name}; install it with: {hint}", 2)
     except Exception as error:
         if os.environ.get("REGROW_DEBUG"):
             raise

@@ -116,7 +116,9 @@ def report(
     if as_json:
         print_json(told)
         return
-    typer.echo(f"{len(runs)} runs, {len(laws)} laws and {len(answers.plans)} plans, written to {out}")
+    counts = [(len(runs), "run"), (len(laws), "law"), (len(answers.plans), "plan")]
+    said = [f"{number} {name}{'' if number == 1 else 's'}" for number, name in counts]
+    typer.echo(f"{', '.join(said[:2])} and {said[2]}, written to {out}")
     for note in answers.notes:
         typer.echo(f"warning: {note}", err=True)
 

@@ -1,8 +1,8 @@
 """Small charts as inline SVG.
 
-The installed plotly ships one bundle, 4.8 MB: with it a page would break its own limit of 5 MB and weigh on every
-phone. These charts are static lines, bands and marks, so they are drawn here; every mark carries a native tooltip, and
-colours come from the page's style sheet, so that dark mode and print just work. All text is escaped.
+A plotting library's bundle (plotly's is 4.8 MB) would break the page's own limit of 5 MB and weigh on every phone.
+These charts are static lines, bands and marks, so they are drawn here; every mark carries a native tooltip, and colours
+come from the page's style sheet, so that dark mode and print just work. All text is escaped.
 """
 
 from __future__ import annotations
