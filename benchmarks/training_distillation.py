@@ -76,14 +76,18 @@ def main() -> None:
     rows = []
     alone_, taught = curves["cross-entropy"], curves["distillation"]
     for i in range(alone_.losses.shape[1]):
-        row = [f"{alone_.flops[i]:.2e}"]
+        row: list[str] = []
         for curve in (alone_, taught):
             here = curve.losses[:, i]
-            row += [f"{curve.tokens[i]:,}", f"{here.mean():.4f} ({here.min():.4f} to {here.max():.4f})"]
+            row += [
+                f"{curve.flops[i]:.2e}",
+                f"{curve.tokens[i]:,}",
+                f"{here.mean():.4f} ({here.min():.4f} to {here.max():.4f})",
+            ]
         apart = taught.losses[:, i] - alone_.losses[:, i]
         rows.append([*row, f"{apart.mean():+.4f} ({apart.min():+.4f} to {apart.max():+.4f})"])
-    columns = ["FLOPs", "tokens, cross-entropy", "loss", "tokens, distilled", "loss", "difference"]
-    table(columns, rows)
+    head = ("FLOPs", "tokens", "loss")
+    table([*(f"{h}, cross-entropy" for h in head), *(f"{h}, distilled" for h in head), "difference"], rows)
     if options.figure:
         options.figure.parent.mkdir(parents=True, exist_ok=True)
         options.figure.write_text(figure(curves))

@@ -99,13 +99,13 @@ def test_zeros_survive_training_and_reload(sparse_model, text, tmp_path):
 
 @pytest.mark.parametrize("precision", ["auto", "bf16"])
 def test_a_resumed_run_equals_an_uninterrupted_one(tiny_model, text, tmp_path, monkeypatch, precision):
-    asked = spec(precision=precision, warmup_tokens=1024)
+    asked = spec(precision=precision, warmup_tokens=1024, tokens=3000, eval_at=(1000, 2000))
     whole = post_train(str(tiny_model), data=str(text), spec=asked, out=tmp_path / "whole")
 
     read = CurveCallback._read_milestone
 
     def break_off(self, model, *, step, lr):
-        if step == 6 and not (tmp_path / "broken").exists():
+        if step == 4 and not (tmp_path / "broken").exists():
             (tmp_path / "broken").write_text("")
             raise RuntimeError("the machine went away")
         return read(self, model, step=step, lr=lr)

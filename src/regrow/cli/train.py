@@ -141,7 +141,7 @@ def train(
             held_out=None if held is None else find_corpus(held, "held_out"),
             spec=spec,
             out=out,
-            original=original,
+            original=None if original is None else find_model(original),
             loss_before=loss_before,
             family=family,
             teacher=None if teacher is None else find_model(teacher),
