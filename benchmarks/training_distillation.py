@@ -118,7 +118,7 @@ def figure(curves: dict[str, Curve]) -> str:
     marks = []
     for line in lines:
         labels = [""] * len(line.x)
-        labels[len(labels) // 2] = line.name
+        labels[-2] = line.name
         marks.append(Marks(x=line.x, y=line.y, style=line.style, tips=[line.name] * len(labels), labels=labels))
     chart = Chart(
         title="Held-out loss over training FLOPs",
