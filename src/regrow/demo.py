@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from regrow.errors import RunFailed
-from regrow.ladder import FAMILY, RUNGS
+from regrow.ladder import LLAMA, RUNGS
 from regrow.laws import HoldOutResult, Law, check_trends, fit, save_laws, validate
 from regrow.planning import Gain, Plan, PlanSpec, plan
 from regrow.report import write_report
@@ -44,7 +44,7 @@ def demo_study(tokens: int = 98_304) -> StudySpec:
     no power law describes the curve.
     """
     return StudySpec(
-        family=FAMILY,
+        family=LLAMA,
         models=tuple(rung.name for rung in RUNGS),
         rates=RATES,
         train=TrainSpec(

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from regrow.arch import Architecture
 from regrow.data import tokenize
 from regrow.evaluation import evaluate
-from regrow.ladder import ASSETS, RUNGS, find_model
+from regrow.ladder import ASSETS, LLAMA, QWEN2, RUNGS, find_model
 from regrow.ladder.assets import file_sha256
 from regrow.ladder.build import build_ladder
 from regrow.ladder.pretrain import split_blocks
@@ -64,14 +64,15 @@ def test_the_tokenizer_gives_back_what_it_took():
     assert tokenizer.eos_token == tokenizer.decode([0])
 
 
-def test_a_model_is_made_by_the_documented_path(tmp_path, monkeypatch):
+@pytest.mark.parametrize("family", [LLAMA, QWEN2])
+def test_a_model_is_made_by_the_documented_path(family, tmp_path, monkeypatch):
     import pandas as pd
 
     from regrow.ladder import build as module
     from regrow.ladder import recipe
     from regrow.ladder.tokenizer import train_tokenizer
 
-    small = replace(RUNGS[0], hidden=16, layers=1, heads=2, kv_heads=1, head_dim=8, intermediate=32)
+    small = replace(RUNGS[0], family=family, hidden=16, layers=1, heads=2, kv_heads=1, head_dim=8, intermediate=32)
     monkeypatch.setattr(module, "rung", lambda name: small)
     (tmp_path / "corpus").mkdir()
     for split in ("train", "held_out"):
@@ -84,7 +85,12 @@ def test_a_model_is_made_by_the_documented_path(tmp_path, monkeypatch):
     record = json.loads((tmp_path / "models" / small.name / "training.json").read_text())
     assert record["train_tokens"] == 20 * 2 * 256
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "models" / small.name, dtype=torch.float32)
-    blocks = tokenize(rows["text"].tolist(), AutoTokenizer.from_pretrained(tmp_path / "tokenizer"), sequence_length=256)
+    assert model.config.model_type == family.removeprefix("tiny-")
+    # beside a Qwen-2 transformers takes Qwen's own class: a finished model must be read as it was trained
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "models" / small.name)
+    assert len(tokenizer) == 2048
+    blocks = tokenize(rows["text"].tolist(), tokenizer, sequence_length=256)
+    assert blocks.fingerprint == split_blocks("held_out", tmp_path, family=family).fingerprint
     assert evaluate(model, blocks).loss < 7.6  # a guess is ln 2048 = 7.62
     assert not (tmp_path / "models" / f"{small.name}.work").exists()
     assert PRETRAINING.steps * PRETRAINING.batch_blocks * recipe.SEQUENCE_LENGTH >= 16_000_000

@@ -8,17 +8,16 @@ from pathlib import Path
 
 from regrow.data.blocks import Blocks, tokenize
 from regrow.ladder.assets import ASSETS, file_sha256
-from regrow.ladder.recipe import FAMILY, PRETRAINING, SEQUENCE_LENGTH, VOCAB_SIZE, Pretraining, Rung
+from regrow.ladder.recipe import LLAMA, PRETRAINING, QWEN2, SEQUENCE_LENGTH, VOCAB_SIZE, Pretraining, Rung
+from regrow.ladder.tokenizer import family_tokenizer
 
 
-def split_blocks(split: str, assets: Path = ASSETS) -> Blocks:
-    """A split of the corpus as packed blocks, tokenised with the ladder's tokenizer."""
+def split_blocks(split: str, assets: Path = ASSETS, *, family: str = LLAMA) -> Blocks:
+    """A split of the corpus as packed blocks, tokenised as the models of `family` do."""
     import pandas as pd
-    from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(str(assets / "tokenizer"))
     texts = pd.read_parquet(assets / "corpus" / f"{split}.parquet", columns=["text"])["text"]
-    return tokenize(texts.tolist(), tokenizer, sequence_length=SEQUENCE_LENGTH)
+    return tokenize(texts.tolist(), family_tokenizer(family, assets / "tokenizer"), sequence_length=SEQUENCE_LENGTH)
 
 
 def pretrain(rung: Rung, out: Path, *, assets: Path = ASSETS, recipe: Pretraining = PRETRAINING) -> dict:
@@ -32,14 +31,14 @@ def pretrain(rung: Rung, out: Path, *, assets: Path = ASSETS, recipe: Pretrainin
     """
     import torch
     import transformers
-    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
+    from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config, Trainer, TrainingArguments
     from transformers.trainer_utils import get_last_checkpoint
 
     from regrow.training.precision import has_fast_bf16
 
-    train, held_out = split_blocks("train", assets), split_blocks("held_out", assets)
+    train, held_out = (split_blocks(split, assets, family=rung.family) for split in ("train", "held_out"))
     torch.manual_seed(recipe.seed)
-    config = LlamaConfig(
+    config = {LLAMA: LlamaConfig, QWEN2: Qwen2Config}[rung.family](
         vocab_size=VOCAB_SIZE,
         hidden_size=rung.hidden,
         num_hidden_layers=rung.layers,
@@ -53,7 +52,7 @@ def pretrain(rung: Rung, out: Path, *, assets: Path = ASSETS, recipe: Pretrainin
         eos_token_id=0,
         pad_token_id=0,
     )
-    model = LlamaForCausalLM(config)
+    model = AutoModelForCausalLM.from_config(config)
     work = out.with_name(out.name + ".work")
     arguments = TrainingArguments(
         output_dir=str(work),
@@ -91,10 +90,10 @@ def pretrain(rung: Rung, out: Path, *, assets: Path = ASSETS, recipe: Pretrainin
     final = trainer.evaluate()
     model.config.use_cache = True  # Trainer turns it off
     model.to(torch.bfloat16).save_pretrained(str(out))
-    AutoTokenizer.from_pretrained(str(assets / "tokenizer")).save_pretrained(str(out))
+    family_tokenizer(rung.family, assets / "tokenizer").save_pretrained(str(out))
     shutil.rmtree(work)
     record = {
-        "family": FAMILY,
+        "family": rung.family,
         "rung": rung.name,
         "params": sum(p.numel() for p in model.parameters()),
         "train_tokens": recipe.steps * recipe.batch_blocks * SEQUENCE_LENGTH,

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-FAMILY = "tiny-llama"
+LLAMA = "tiny-llama"
+#: The architecture of Qwen-2.5: queries, keys and values with biases, text split as Qwen splits it.
+QWEN2 = "tiny-qwen2"
 VOCAB_SIZE = 2048
 SEQUENCE_LENGTH = 256
 END_OF_TEXT = "<|end_of_text|>"
@@ -18,9 +20,10 @@ END_OF_TEXT = "<|end_of_text|>"
 
 @dataclass(frozen=True, kw_only=True)
 class Rung:
-    """One size of the ladder. Widths in channels; `peak_lr` is the top of the pretraining schedule."""
+    """One size of a family, `LLAMA` or `QWEN2`. Widths in channels; `peak_lr` tops the pretraining schedule."""
 
     name: str
+    family: str = LLAMA
     hidden: int
     layers: int
     heads: int

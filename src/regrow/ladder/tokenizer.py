@@ -4,8 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from regrow.ladder.recipe import END_OF_TEXT, SEQUENCE_LENGTH, VOCAB_SIZE
+from regrow.ladder.recipe import END_OF_TEXT, QWEN2, SEQUENCE_LENGTH, VOCAB_SIZE
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+def family_tokenizer(family: str, folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer in `folder` as `AutoTokenizer` reads it beside a model of `family`.
+
+    Beside a Qwen-2 transformers takes Qwen's own class whatever the files say: the same entries and merges, but text is
+    split as Qwen splits it. Models are trained on what they will be given.
+    """
+    import json
+
+    from transformers import AutoTokenizer, Qwen2Tokenizer
+
+    if family != QWEN2:
+        return AutoTokenizer.from_pretrained(str(folder))
+    bpe = json.loads((folder / "tokenizer.json").read_text())["model"]
+    special = dict.fromkeys(("unk_token", "bos_token", "eos_token", "pad_token"), END_OF_TEXT)
+    merges = [tuple(pair) for pair in bpe["merges"]]
+    return Qwen2Tokenizer(vocab=bpe["vocab"], merges=merges, model_max_length=SEQUENCE_LENGTH, **special)
 
 
 def train_tokenizer(texts: Iterable[str], out: Path) -> None:
