@@ -142,7 +142,7 @@ def main() -> None:
         if asked.only in (None, "width"):
             width = config.intermediate_size - int(config.intermediate_size * asked.percent / 100)
             shape = {"method": "width", "shape": {"intermediate": width}}
-            for scorer in ("activation", "contribution", "least-squares"):
+            for scorer in ("activation", "least-squares"):
                 ours(f"FFN {width}, {scorer}", {**shape, "scorer": scorer})
             for data in (False, True):
                 name = f"optipfair FFN {asked.percent}%, {'weights and data' if data else 'weights'}"

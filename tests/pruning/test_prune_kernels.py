@@ -1,7 +1,6 @@
 """The pure kernels: N:M masks against enumeration, calibration statistics against a direct computation."""
 
 import itertools
-from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +9,6 @@ from tiny_models import FAMILIES, make, tokens
 from regrow.data import Blocks
 from regrow.errors import InputError, RunFailed
 from regrow.models import architecture_of
-from regrow.pruning import PruneSpec, prune_model
 from regrow.pruning.calibration import Scores, calibrate, choose_blocks
 from regrow.pruning.depth import drop_config_blocks, least_important
 from regrow.pruning.semistructured import magnitude_score, n_m_mask, wanda_score
@@ -92,26 +90,6 @@ def test_statistics_match_a_direct_computation(family):
     torch.testing.assert_close(scores.hidden(), channels)
 
 
-@pytest.mark.parametrize("family", ["llama-tied", "qwen3"])
-def test_a_contribution_is_what_the_stream_loses_with_the_neuron(family):
-    """Each neuron is really taken out of a block, and the change of the block's output put beside that output."""
-    model, ids = make(family), tokens(3, 12)
-    scores, block = calibrate(model, ids), model.model.layers[1]
-    seen = {}
-    block.register_forward_hook(lambda _, args, output: seen.update(after=output))
-    weight = block.mlp.down_proj.weight.data
-    with torch.no_grad():
-        model(input_ids=ids)
-        whole = seen["after"]
-        for neuron in (0, 5, weight.shape[1] - 1):
-            column = weight[:, neuron].clone()
-            weight[:, neuron] = 0
-            model(input_ids=ids)
-            weight[:, neuron] = column
-            share = (seen["after"] - whole).norm(dim=-1) / whole.norm(dim=-1)
-            torch.testing.assert_close(scores.mlp_contribution[1, neuron], share.norm(), rtol=1e-3, atol=1e-6)
-
-
 def test_batches_do_not_change_the_statistics(monkeypatch):
     model, ids = make("qwen3"), tokens(5, 12)
     whole = calibrate(model, ids)
@@ -120,7 +98,6 @@ def test_batches_do_not_change_the_statistics(monkeypatch):
     parts = calibrate(model, ids, progress=lines.append)
     assert lines[-1] == "calibration: 4 of 4 blocks"
     torch.testing.assert_close(parts.mlp_activation, whole.mlp_activation)
-    torch.testing.assert_close(parts.mlp_contribution, whole.mlp_contribution)
     torch.testing.assert_close(parts.block_influence, whole.block_influence)
 
 
@@ -137,18 +114,6 @@ def test_scores_round_trip(tmp_path):
     again = Scores.load(tmp_path / "new" / "scores.safetensors")
     assert (again.tokens, again.fingerprint) == (scores.tokens, scores.fingerprint)
     assert torch.equal(again.mlp_activation, scores.mlp_activation)
-    assert torch.equal(again.mlp_contribution, scores.mlp_contribution)
-
-
-def test_older_scores_serve_all_but_contribution(tmp_path):
-    model, ids = make("llama-tied"), tokens()
-    replace(calibrate(model, ids), mlp_contribution=None).save(tmp_path / "scores.safetensors")
-    older = Scores.load(tmp_path / "scores.safetensors")
-    assert older.mlp_contribution is None
-    spec = PruneSpec(method="width", rate=0.3)
-    assert prune_model(model, spec, None, scores=older)[1] == prune_model(model, spec, ids)[1]
-    with pytest.raises(InputError, match="norms of an earlier version, the scorer is contribution"):
-        prune_model(model, replace(spec, scorer="contribution"), None, scores=older)
 
 
 def test_bad_scores_files(tmp_path):

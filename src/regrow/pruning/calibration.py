@@ -38,8 +38,6 @@ class Scores:
         attention_output [layers, heads * head_dim]: norms of what o_proj reads, the heads' outputs.
         mlp_input [layers, hidden]: norms of what gate and up read, the second layer norm's output.
         mlp_activation [layers, intermediate]: norms of what down_proj reads, the neurons.
-        mlp_contribution [layers, intermediate]: norms of what each neuron adds to the residual stream, as a share of
-            the stream: see `contribution`. None in files that are older than it.
         final_norm [hidden]: norms of what the output layer reads.
         tokens: calibration tokens.
         fingerprint: of the model they were measured on; see `weights_fingerprint`.
@@ -53,7 +51,6 @@ class Scores:
     final_norm: torch.Tensor
     tokens: int
     fingerprint: str
-    mlp_contribution: torch.Tensor | None = None
 
     def hidden(self) -> torch.Tensor:
         """Importance [hidden] of each channel of the residual stream: its norms summed over all layer norms."""
@@ -77,8 +74,7 @@ class Scores:
 
     def save(self, path: str | Path) -> None:
         """Write one safetensors file. Raises `InputError` if it cannot be written."""
-        held = {name: getattr(self, name) for name in _TENSORS}
-        tensors = {name: tensor.contiguous() for name, tensor in held.items() if tensor is not None}
+        tensors = {name: getattr(self, name).contiguous() for name in _TENSORS}
         try:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             save_file(tensors, str(path), metadata={"tokens": str(self.tokens), "fingerprint": self.fingerprint})
@@ -92,9 +88,7 @@ class Scores:
         try:
             with safe_open(str(path), framework="pt") as file:
                 about = file.metadata()
-                held = set(file.keys())
-                names = [name for name in _TENSORS if name not in _NEWER or name in held]
-                tensors = {name: file.get_tensor(name) for name in names}
+                tensors = {name: file.get_tensor(name) for name in _TENSORS}
                 return cls(**tensors, tokens=int(about["tokens"]), fingerprint=about["fingerprint"])
         # OSError, SafetensorError, KeyError, TypeError: whatever it is, it is no scores file
         except Exception as error:
@@ -104,9 +98,6 @@ class Scores:
 
 
 _TENSORS = tuple(field.name for field in fields(Scores) if field.name not in ("tokens", "fingerprint"))
-
-#: Tensors that files of earlier versions lack.
-_NEWER = ("mlp_contribution",)
 
 
 def choose_blocks(blocks: Blocks, *, count: int, length: int, seed: int) -> torch.Tensor:
@@ -139,7 +130,6 @@ def random_scores(arch: Architecture, *, seed: int) -> Scores:
         "attention_output": (arch.layers, arch.heads * arch.head_dim),
         "mlp_input": (arch.layers, arch.hidden),
         "mlp_activation": (arch.layers, arch.intermediate),
-        "mlp_contribution": (arch.layers, arch.intermediate),
         "final_norm": (arch.hidden,),
     }
     noise = {name: torch.rand(shape, generator=generator) for name, shape in shapes.items()}
@@ -183,10 +173,8 @@ class _Statistics:
             "attention_output": zeros(arch.layers, arch.heads * arch.head_dim),
             "mlp_input": zeros(arch.layers, arch.hidden),
             "mlp_activation": zeros(arch.layers, arch.intermediate),
-            "mlp_contribution": zeros(arch.layers, arch.intermediate),
             "final_norm": zeros(1, arch.hidden),
         }
-        self._neurons = torch.empty(0)
 
     def attach(self, block: Any, layer: int) -> None:
         """Hook a block of a stream, which is let go with its hooks."""
@@ -194,30 +182,11 @@ class _Statistics:
         block.input_layernorm.register_forward_hook(self._output("attention_input", layer))
         block.self_attn.o_proj.register_forward_pre_hook(self._input("attention_output", layer))
         block.post_attention_layernorm.register_forward_hook(self._output("mlp_input", layer))
-        block.mlp.down_proj.register_forward_pre_hook(self._keep_neurons)
-        block.register_forward_hook(self._contribution(layer, block.mlp.down_proj.weight))
+        block.mlp.down_proj.register_forward_pre_hook(self._input("mlp_activation", layer))
 
     def add(self, name: str, layer: int, x: torch.Tensor) -> None:
         """Add the squares of activations [..., width]."""
         self.squares[name][layer] += x.detach().float().square().flatten(0, -2).sum(0)
-
-    def _keep_neurons(self, module: nn.Module, args: tuple[Any, ...]) -> None:
-        # looked at when the block's output is there
-        self._neurons = args[0].detach().float().square().flatten(0, -2)
-
-    def _contribution(self, layer: int, down: torch.Tensor) -> Callable[..., None]:
-        """Of neuron i: the sum over tokens of (x_i |w_i| / |h|)^2, with x its activation, w_i its column of down_proj
-        and h the block's output."""
-        columns = down.float().square().sum(0)
-
-        def hook(module: nn.Module, args: Any, output: Any) -> None:
-            after = output[0] if isinstance(output, tuple) else output
-            stream = after.float().square().sum(-1).flatten().clamp_min(torch.finfo(torch.float32).tiny)
-            self.squares["mlp_activation"][layer] += self._neurons.sum(0)
-            self.squares["mlp_contribution"][layer] += (stream.reciprocal() @ self._neurons) * columns
-            self._neurons = torch.empty(0)
-
-        return hook
 
     def _output(self, name: str, layer: int) -> Callable[[nn.Module, Any, torch.Tensor], None]:
         return lambda module, args, output: self.add(name, layer, output)

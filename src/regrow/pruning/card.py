@@ -29,7 +29,6 @@ _SCORERS = {
     "perplexity": "the loss without each block (Shortened LLaMA, arXiv 2402.02834)",
     "angular": "the angle across consecutive blocks (Gromov et al., arXiv 2403.17887)",
     "activation": "norms of activations (Minitron, arXiv 2407.14679)",
-    "contribution": "what each neuron adds to the residual stream, as a share of it; norms of activations elsewhere",
     "least-squares": "norms of activations (Minitron, arXiv 2407.14679), with down_proj solved again by least squares",
     "wanda": "|weight| times the norm of its input (Wanda, arXiv 2306.11695)",
     "sparsegpt": "SparseGPT (arXiv 2301.00774), which also updates the weights that stay",

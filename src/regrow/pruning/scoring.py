@@ -78,8 +78,6 @@ def check_scores(scores: AnyScores, spec: PruneSpec, fingerprint: str) -> None:
         fits = needs_depth_scores(spec) and held == wanted
     else:
         held, fits = "activation norms", not needs_depth_scores(spec)
-    if spec.scorer == "contribution" and isinstance(scores, Scores) and scores.mlp_contribution is None:
-        held, fits = "activation norms of an earlier version", False
     if not fits:
         raise InputError(f"the scores hold {held}, the scorer is {wanted}", where="scores", hint="measure them again")
 
@@ -100,9 +98,7 @@ def decide(plan: PrunePlan, scores: AnyScores | None) -> PrunePlan:
     if after.hidden < before.hidden:
         hidden = most_important(scores.hidden(), after.hidden)
     if after.intermediate < before.intermediate:
-        neurons = scores.mlp_contribution if plan.scorer == "contribution" else scores.mlp_activation
-        assert neurons is not None, "check_scores let it pass"
-        intermediate = tuple(most_important(layer, after.intermediate) for layer in neurons)
+        intermediate = tuple(most_important(layer, after.intermediate) for layer in scores.mlp_activation)
     if after.kv_heads < before.kv_heads:
         kv_heads = tuple(most_important(layer, after.kv_heads) for layer in scores.kv_groups(before))
     return replace(plan, kept_hidden=hidden, kept_intermediate=intermediate, kept_kv_heads=kv_heads)

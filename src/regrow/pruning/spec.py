@@ -15,7 +15,7 @@ METHODS = (DEPTH, WIDTH, "2:4")
 #: Scorers per kind of method, the default first. `random` is the baseline every other must beat.
 SCORERS: dict[str, tuple[str, ...]] = {
     DEPTH: ("block-influence", "perplexity", "angular", "random"),
-    WIDTH: ("activation", "contribution", "least-squares", "random"),
+    WIDTH: ("activation", "least-squares", "random"),
     "N:M": ("wanda", "magnitude", "sparsegpt"),
 }
 

@@ -128,9 +128,6 @@ class _Shop:
         if needs_depth_scores(spec):
             gone = plan.before.layers - plan.after.layers if spec.iterative else None
             measured |= {"scorer": spec.scorer, "one_by_one": gone}
-        elif spec.scorer == "contribution":
-            # files that are older than it are still good for the others
-            measured |= {"scorer": spec.scorer}
         return share(
             self.shared,
             SCORES,
