@@ -61,7 +61,7 @@ def show_run(path: Path_, as_json: AsJson = False) -> None:
     Example: `regrow runs show demo/runs/tiny-llama-3m-control-1a2b3c`
     """
     run = _one_run(path)
-    curve = [{k: v for k, v in vars(point).items() if v is not None} for point in run.curve]
+    curve = [point.to_dict() for point in run.curve]
     if as_json:
         print_json({**_summary(run), "spec": run.spec, "details": run.details, "curve": curve})
         return

@@ -1,8 +1,8 @@
 """N:M sparsity block by block, each block pruned on the inputs that the pruned blocks before it give.
 
-As in SparseGPT's and Wanda's papers: the inputs of a block's layers are those of the block while it is whole, its seven
-weights are pruned, and the pruned block makes the inputs of the next. Going layer by layer within a block as well would
-save half a pass, but it lost more where it was compared (`benchmarks/sparsity_order.py`).
+Wanda measures the inputs of a block's layers while the block is whole, prunes its seven weights, and the pruned block
+makes the inputs of the next, as in its paper. SparseGPT goes on layer by layer within the block (`walk_parts`), which
+saves nearly a pass; Wanda lost more that way (`benchmarks/sparsity_order.py` compares the orders).
 """
 
 from __future__ import annotations

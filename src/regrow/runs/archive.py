@@ -45,7 +45,7 @@ def read_archive(path: str | Path) -> list[RunRecord]:
 
 def _to_dict(run: RunRecord) -> dict[str, Any]:
     content = {f.name: getattr(run, f.name) for f in fields(run)}
-    content["curve"] = [{k: v for k, v in vars(point).items() if v is not None} for point in run.curve]
+    content["curve"] = [point.to_dict() for point in run.curve]
     return {"format": FORMAT, "hash": run.hash, **content}
 
 

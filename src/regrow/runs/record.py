@@ -55,6 +55,10 @@ class CurvePoint:
         if self.tokens < 0:
             raise InputError(f"{self.tokens} tokens", where="curve", hint="tokens trained on cannot be negative")
 
+    def to_dict(self) -> dict[str, int | float]:
+        """What is known of it, as plain data."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Iterator
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -117,8 +117,7 @@ class RunWriter:
 
 
 def _line(point: CurvePoint) -> str:
-    known = {name: value for name, value in asdict(point).items() if value is not None}
-    return json.dumps(known) + "\n"
+    return json.dumps(point.to_dict()) + "\n"
 
 
 def is_done(folder: Path, *, spec_hash: str | None = None) -> bool:
