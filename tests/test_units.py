@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regrow.errors import InputError
-from regrow.units import format_count, parse_count
+from regrow.units import format_count, format_factor, parse_count
 
 
 @pytest.mark.parametrize(
@@ -23,3 +23,10 @@ def test_what_is_no_size(text):
 @given(st.integers(1, 10**15))
 def test_formatting_keeps_three_digits(value):
     assert parse_count(format_count(value)) == pytest.approx(value, rel=0.006, abs=0.5)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(1.003, "1.003"), (1.0006, "1.001"), (5.401, "5.4"), (21.27, "21.3"), (12_345.0, "12,300")]
+)
+def test_factors_never_look_like_one(value, text):
+    assert format_factor(value) == text

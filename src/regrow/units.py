@@ -31,3 +31,9 @@ def format_count(value: float) -> str:
         if abs(value) >= 0.9995 * unit:
             return f"{value / unit:.3g}{suffix}"
     return f"{value:.3g}"
+
+
+def format_factor(value: float) -> str:
+    """A ratio above 1 with a thousands separator and three significant digits, or as many as tell it from 1: 1.003."""
+    digits = 3 if value >= 1.01 else 4
+    return f"{float(f'{value:.{digits}g}'):,.10g}"

@@ -29,7 +29,7 @@ def predict(
     from regrow.cli.asking import check_level, check_loss, pruning_rate
     from regrow.laws.files import load_laws
     from regrow.laws.law import select_law
-    from regrow.units import parse_count
+    from regrow.units import format_factor, parse_count
 
     found = select_law(load_laws(law), family=family, method=method)
     prediction = found.predict(
@@ -47,4 +47,4 @@ def predict(
         f"at {prediction.level:.0%}) by {found.form}, {found.family}, {found.method}"
     )
     for name, factor in prediction.extrapolates.items():
-        typer.echo(f"extrapolates: {name} is {factor:.3g}x outside the fitted range", err=True)
+        typer.echo(f"extrapolates: {name} is {format_factor(factor)}x outside the fitted range", err=True)

@@ -222,7 +222,7 @@ def usable(form: Form, seen: Observations) -> Observations:
         raise InputError(
             "every checkpoint is at 0 tokens", where=seen.where, hint="a curve needs checkpoints after training"
         )
-    return seen.keep(~zero, f"not used, as {form.name} does not cover them: {int(zero.sum())} losses at 0 tokens")
+    return seen.keep(~zero, f"{int(zero.sum())} losses at 0 tokens are left out: {form.name} does not cover them")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -13,6 +13,7 @@ import numpy as np
 
 from regrow.errors import InputError, one_of
 from regrow.laws.forms import Form, Inputs, Reference, find_form
+from regrow.units import format_factor
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,7 +44,8 @@ class Prediction:
     extrapolates: dict[str, float]
 
     def __str__(self) -> str:
-        beyond = (f"  ! {name} is {factor:.3g}x outside the fitted range" for name, factor in self.extrapolates.items())
+        far = {name: format_factor(factor) for name, factor in self.extrapolates.items()}
+        beyond = (f"  ! {name} is {times}x outside the fitted range" for name, times in far.items())
         answer = f"{self.loss:.4f} nats/token ({self.low:.4f} to {self.high:.4f} at {self.level:.0%})"
         return "\n".join([answer, *beyond])
 

@@ -27,7 +27,7 @@ from regrow.planning.cost import (
 from regrow.planning.criteria import Budget, Criterion, Gain
 from regrow.planning.curves import Curves, Setting
 from regrow.planning.solve import FEWEST, MOST, optimal_tokens
-from regrow.units import format_count
+from regrow.units import format_count, format_factor
 
 if TYPE_CHECKING:
     from regrow.arch import Architecture
@@ -346,5 +346,5 @@ def _at(law: Law, curves: Curves, tokens: float | None, level: float) -> dict[st
 def _says_beyond(name: str, value: float, fitted: tuple[float, float], factor: float) -> str:
     low, high = fitted
     side, edge = ("above the largest", high) if value > high else ("below the smallest", low)
-    times = f"{float(f'{factor:.3g}'):,.10g}"
-    return f"extrapolates: the {_SPOKEN.get(name, name)} is {times} times {side} fitted, {format_count(edge)}"
+    what, times = _SPOKEN.get(name, name), format_factor(factor)
+    return f"extrapolates: the {what} is {times} times {side} fitted, {format_count(edge)}"

@@ -56,9 +56,7 @@ def _from_line(line: str, where: str) -> RunRecord:
             raise InputError(f"format {content['format']}, not {FORMAT}", where=where, hint="update regrow")
         if content["hash"] != spec_hash(content["spec"]):
             raise InputError("its spec was changed after it was stored", where=where, hint="export the runs again")
-        known = {f.name for f in fields(RunRecord)}
-        curve = tuple(CurvePoint(**point) for point in content["curve"])
-        return RunRecord(**{**{k: v for k, v in content.items() if k in known}, "curve": curve})
+        return RunRecord.from_dict(content, (CurvePoint(**point) for point in content["curve"]))
     except RegrowError:
         raise
     except (ValueError, KeyError, TypeError) as error:

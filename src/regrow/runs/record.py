@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, Self
 
 from regrow.errors import InputError
 from regrow.units import format_count
@@ -107,6 +107,15 @@ class RunRecord:
             raise InputError(f"pruning rate {self.pruning_rate}", where=f"run {self.run}", hint="it lies in [0, 1)")
         if not (math.isfinite(self.loss_before) and self.loss_before > 0):
             raise InputError(f"loss_before is {self.loss_before}", where=f"run {self.run}", hint="give nats/token")
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any], curve: Iterable[CurvePoint]) -> Self:
+        """A record from plain data as it was stored; what a newer version has added is left out.
+
+        Raises `TypeError` if something needed is missing, `InputError` for values that no run has.
+        """
+        known = {f.name for f in fields(cls)} - {"curve"}
+        return cls(**{name: value for name, value in content.items() if name in known}, curve=tuple(curve))
 
     def __str__(self) -> str:
         """One line: what it is, how far it came, where it stands."""

@@ -137,8 +137,7 @@ def read_run(folder: Path) -> RunRecord:
     path = folder / RUN_FILE
     try:
         content = json.loads(path.read_text())
-        known = {f.name for f in fields(RunRecord)} - {"curve"}
-        return RunRecord(**{k: v for k, v in content.items() if k in known}, curve=tuple(_read_curve(folder)))
+        return RunRecord.from_dict(content, _read_curve(folder))
     except FileNotFoundError:
         raise InputError("no run here", where=str(folder), hint="a run folder holds run.json") from None
     except (OSError, ValueError, TypeError, AttributeError) as error:
