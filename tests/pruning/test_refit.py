@@ -9,7 +9,7 @@ from tiny_models import FAMILIES, make, tokens
 from regrow.errors import InputError, RunFailed
 from regrow.models.layout import block_name
 from regrow.pruning import PruneSpec, calibrate, prune_model
-from regrow.pruning.refit import refit, solve
+from regrow.pruning.refit import DAMPINGS, choose_damping, refit, solve
 from regrow.pruning.stream import open_stream
 
 
@@ -36,6 +36,39 @@ def test_damping_is_ridge_towards_the_dense_weights():
     direct = torch.linalg.lstsq(rows, targets).solution.T
     torch.testing.assert_close(solve(weight, gram, kept, damping=0.3), direct)
     assert torch.equal(solve(weight, torch.zeros(12, 12), kept), weight[:, kept])
+
+
+@pytest.mark.parametrize(("samples", "least"), [(14, 0.1), (2000, 0)])
+def test_the_damping_is_what_predicts_other_text_best(samples, least):
+    """Little text asks for more damping, and what is chosen is what cross-validation by hand chooses."""
+    generator = torch.Generator().manual_seed(3)
+    shared = torch.randn(samples, 4, generator=generator, dtype=torch.float64)
+    mix = torch.randn(4, 12, generator=generator, dtype=torch.float64)
+    inputs = shared @ mix + torch.randn(samples, 12, generator=generator, dtype=torch.float64)
+    weight, kept = problem()[1], [0, 2, 3, 5, 8, 9, 11]
+    halves = inputs.tensor_split(2)
+    errors = {}
+    for damping in DAMPINGS:
+        errors[damping] = 0.0
+        for seen, unseen in (halves, halves[::-1]):
+            solved = solve(weight, seen.T @ seen / len(seen), kept, damping=damping)
+            missed = unseen @ weight.T - unseen[:, kept] @ solved.T
+            errors[damping] += float(missed.square().mean())
+    chosen = choose_damping(weight, *(half.T @ half / len(half) for half in halves), kept)
+    assert chosen == min(errors, key=errors.get)
+    assert chosen >= least
+    assert chosen < 1 or samples < 20
+
+
+def test_one_sample_is_held_near_its_weights_and_a_hopeless_damping_is_not_chosen():
+    model, ids = make("llama-tied"), tokens(1, 24)
+    spec = PruneSpec(method="width", shape={"intermediate": 30}, scorer="least-squares")
+    solved, _ = prune_model(model, spec, ids)
+    cut, _ = prune_model(model, replace(spec, scorer="activation"), ids)
+    new, old = (each.model.layers[0].mlp.down_proj.weight for each in (solved, cut))
+    assert 0 < (new - old).norm() < 0.5 * old.norm()
+    weight = problem()[1]
+    assert choose_damping(weight, *torch.zeros(2, 12, 12).double(), [1, 2], dampings=(0.0, 0.1)) == 0.1
 
 
 def test_keeping_every_neuron_changes_nothing():
@@ -71,7 +104,7 @@ def test_the_first_block_is_nearer_to_the_dense_one(family):
     assert same.kept_intermediate == plan.kept_intermediate
     dense = outputs_of(model, ids)[0]
     error, plain = ((outputs_of(other, ids)[0] - dense).square().mean() for other in (solved, cut))
-    assert error < 0.9 * plain
+    assert error < 0.97 * plain
 
 
 def test_later_blocks_are_solved_on_what_the_pruned_ones_give():
@@ -89,7 +122,10 @@ def test_later_blocks_are_solved_on_what_the_pruned_ones_give():
         mlp, channels = model.model.layers[1].mlp, list(plan.kept_hidden)
         gate, up = (linear.weight[:, channels] for linear in (mlp.gate_proj, mlp.up_proj))
         neurons = torch.nn.functional.silu(seen["x"] @ gate.T) * (seen["x"] @ up.T)
-    direct = solve(mlp.down_proj.weight[channels], neurons.T @ neurons, plan.kept_intermediate[1])
+    halves = [half.T @ half / len(half) for half in neurons.tensor_split(2)]
+    dense, kept = mlp.down_proj.weight[channels], plan.kept_intermediate[1]
+    damping = choose_damping(dense, *halves, kept)
+    direct = solve(dense, sum(halves) / 2, kept, damping=damping / 2)
     torch.testing.assert_close(
         solved.model.layers[1].mlp.down_proj.weight.double(), direct.double(), rtol=1e-3, atol=1e-4
     )

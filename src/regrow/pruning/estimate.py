@@ -100,8 +100,8 @@ def estimate(
         # what a block's layers read, of all tokens: the last norm's output beside the neurons or the heads
         per_token += arch.hidden + max(arch.intermediate, query)
     if scorer == "least-squares":
-        # float64 there, and twice the kept part
-        solver += 4 * 8 * arch.intermediate**2
+        # either half's in float32; one of all in float64, and thrice the kept part
+        solver += (2 * 4 + 4 * 8) * arch.intermediate**2
     entries = min(arch.vocab, VOCABULARY_CHUNK)
     return MemoryEstimate(
         block=block,
