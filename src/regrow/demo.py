@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from regrow.errors import RunFailed
-from regrow.ladder import LLAMA, RUNGS
+from regrow.ladder import LLAMA, family_rungs
 from regrow.laws import HoldOutResult, Law, check_trends, fit, save_laws, validate
 from regrow.planning import Gain, Plan, PlanSpec, plan
 from regrow.report import write_report
@@ -38,14 +38,14 @@ WIDTH_RATES = (0.10, 0.16, 0.22)
 
 
 def demo_study(tokens: int = 98_304) -> StudySpec:
-    """The demo's grid: every rung, depth and width at three rates, 2:4, and an unpruned control of each.
+    """The demo's grid: every Llama of the ladder, depth and width at three rates, 2:4, and an unpruned control of each.
 
     The first reading comes after 1/16 of the tokens: before that the optimizer is still finding its step sizes, and
     no power law describes the curve.
     """
     return StudySpec(
         family=LLAMA,
-        models=tuple(rung.name for rung in RUNGS),
+        models=tuple(rung.name for rung in family_rungs(LLAMA)),
         rates=RATES,
         train=TrainSpec(
             tokens=tokens,

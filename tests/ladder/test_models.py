@@ -11,17 +11,19 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from regrow.arch import Architecture
 from regrow.data import tokenize
 from regrow.evaluation import evaluate
-from regrow.ladder import ASSETS, LLAMA, QWEN2, RUNGS, find_model
+from regrow.ladder import ASSETS, LLAMA, QWEN2, RUNGS, family_rungs, find_model
 from regrow.ladder.assets import file_sha256
 from regrow.ladder.build import build_ladder
 from regrow.ladder.pretrain import split_blocks
 from regrow.ladder.recipe import PRETRAINING, Pretraining
 
 
-def test_the_ladder_spans_ten_times_in_four_sizes_of_eight_blocks_or_more():
-    shapes = [Architecture.from_pretrained(find_model(rung.name)) for rung in RUNGS]
-    assert len(shapes) >= 4
-    assert shapes[-1].params / shapes[0].params > 10
+@pytest.mark.parametrize(("family", "sizes", "span"), [(LLAMA, 4, 10), (QWEN2, 3, 5)])
+def test_a_family_spans_many_times_in_sizes_of_eight_blocks_or_more(family, sizes, span):
+    shapes = [Architecture.from_pretrained(find_model(rung.name)) for rung in family_rungs(family)]
+    assert len(shapes) == sizes
+    assert shapes[-1].params / shapes[0].params > span
+    assert [shape.params for shape in shapes] == sorted(shape.params for shape in shapes)
     assert all(shape.layers >= 8 for shape in shapes)
     assert all(shape.kv_heads < shape.heads for shape in shapes)
 
@@ -31,7 +33,7 @@ def test_depth_rates_near_a_sixth_a_quarter_and_a_third_exist_at_every_size():
         shape = Architecture.from_pretrained(find_model(rung.name))
         rates = [k * shape.block_params / shape.params for k in range(1, shape.layers)]
         for wanted in (1 / 6, 1 / 4, 1 / 3):
-            assert min(abs(rate - wanted) for rate in rates) < 0.02
+            assert min(abs(rate - wanted) for rate in rates) < 0.04
 
 
 @pytest.mark.parametrize("rung", RUNGS, ids=lambda r: r.name)
@@ -39,18 +41,29 @@ def test_models_load_plainly_and_are_as_good_as_recorded(rung):
     folder = find_model(rung.name)
     record = json.loads((Path(folder) / "training.json").read_text())
     assert file_sha256(Path(folder) / "model.safetensors") == record["weights_sha256"]
-    assert record["train_tokens"] >= 16_000_000
+    assert record["family"] == rung.family
+    assert record["train_tokens"] == PRETRAINING[rung.family].tokens
     model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
     assert model.dtype == torch.bfloat16
     assert sum(p.numel() for p in model.parameters()) == record["params"]
     tokenizer = AutoTokenizer.from_pretrained(folder)
     assert len(tokenizer) == model.config.vocab_size == 2048
-    blocks = split_blocks("held_out")
+    blocks = split_blocks("held_out", family=rung.family)
     part = replace(blocks, tokens=blocks.tokens[:64])
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     # the recorded loss is of the first 256 blocks, of the weights before they were rounded to bf16
     assert evaluate(model, part).loss == pytest.approx(record["held_out_loss"], abs=0.25)
     assert evaluate(model, part).loss < 4.0
+
+
+@pytest.mark.parametrize("rung", family_rungs(QWEN2), ids=lambda r: r.name)
+def test_qwens_have_biases_where_qwens_have_them(rung):
+    model = AutoModelForCausalLM.from_pretrained(find_model(rung.name))
+    assert type(model).__name__ == "Qwen2ForCausalLM"
+    assert model.config.tie_word_embeddings
+    biased = {name.split(".")[-2] for name, _ in model.named_parameters() if name.endswith(".bias")}
+    assert biased == {"q_proj", "k_proj", "v_proj"}
+    assert all(p.abs().max() > 0 for name, p in model.named_parameters() if name.endswith(".bias"))
 
 
 def test_the_package_stays_small():
@@ -93,4 +106,5 @@ def test_a_model_is_made_by_the_documented_path(family, tmp_path, monkeypatch):
     assert blocks.fingerprint == split_blocks("held_out", tmp_path, family=family).fingerprint
     assert evaluate(model, blocks).loss < 7.6  # a guess is ln 2048 = 7.62
     assert not (tmp_path / "models" / f"{small.name}.work").exists()
-    assert PRETRAINING.steps * PRETRAINING.batch_blocks * recipe.SEQUENCE_LENGTH >= 16_000_000
+    for how in PRETRAINING.values():
+        assert how.steps * how.batch_blocks * recipe.SEQUENCE_LENGTH == how.tokens

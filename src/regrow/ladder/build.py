@@ -16,7 +16,7 @@ def build_ladder(
     *,
     only: Sequence[str] | None = None,
     keep_corpus: bool = False,
-    recipe: Pretraining = PRETRAINING,
+    recipe: Pretraining | None = None,
     say: Callable[[str], None] = print,
 ) -> None:
     """Build the ladder into the folder `out`.
@@ -24,7 +24,7 @@ def build_ladder(
     Args:
         only: names of the rungs to train; all if None.
         keep_corpus: train on the corpus and tokenizer that are there.
-        recipe: how the models are trained.
+        recipe: how the models are trained; by their families' if None.
         say: told of each step.
 
     Raises `InputError` for an unknown rung or a machine without Debian's tools, `RunFailed` for a failed download.
@@ -40,6 +40,7 @@ def build_ladder(
         texts = pd.read_parquet(out / "corpus" / "train.parquet", columns=["text"])["text"]
         train_tokenizer(texts.tolist(), out / "tokenizer")
     for each in rungs:
-        say(f"training {each.name} on {recipe.steps} batches")
-        record = pretrain(each, out / "models" / each.name, assets=out, recipe=recipe)
+        how = recipe or PRETRAINING[each.family]
+        say(f"training {each.name} on {how.steps} batches")
+        record = pretrain(each, out / "models" / each.name, assets=out, recipe=how)
         say(f"  {record['params']:,} parameters, held-out loss {record['held_out_loss']:.4f} nats/token")

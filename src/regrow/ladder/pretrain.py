@@ -20,12 +20,13 @@ def split_blocks(split: str, assets: Path = ASSETS, *, family: str = LLAMA) -> B
     return tokenize(texts.tolist(), family_tokenizer(family, assets / "tokenizer"), sequence_length=SEQUENCE_LENGTH)
 
 
-def pretrain(rung: Rung, out: Path, *, assets: Path = ASSETS, recipe: Pretraining = PRETRAINING) -> dict:
+def pretrain(rung: Rung, out: Path, *, assets: Path = ASSETS, recipe: Pretraining | None = None) -> dict:
     """Train one rung and save it in bf16 with the tokenizer and `training.json`; resumes from its last checkpoint.
 
     Args:
         rung: the shape and its peak learning rate.
         out: folder for the finished model; checkpoints lie in `<out>.work` until it is done.
+        recipe: how it is trained; its family's if None.
 
     Returns the record that is written as `training.json`: tokens, losses (nats/token) and versions.
     """
@@ -36,6 +37,7 @@ def pretrain(rung: Rung, out: Path, *, assets: Path = ASSETS, recipe: Pretrainin
 
     from regrow.training.precision import has_fast_bf16
 
+    recipe = recipe or PRETRAINING[rung.family]
     train, held_out = (split_blocks(split, assets, family=rung.family) for split in ("train", "held_out"))
     torch.manual_seed(recipe.seed)
     config = {LLAMA: LlamaConfig, QWEN2: Qwen2Config}[rung.family](
