@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from laws_cases import RATES, TOKENS, TRUTH, loss_before, runs
+from laws_cases import RATES, SIZES, TOKENS, TRUTH, loss_before, runs
 
 from regrow.errors import InputError
 from regrow.laws import check_trends, fit, rank_forms, validate
@@ -27,6 +27,18 @@ def test_hold_outs_hold_out_what_they_say() -> None:
     assert by["run"].coverage > 0.8
 
 
+def test_the_highest_rate_is_that_of_every_size() -> None:
+    """Whole blocks give each size rates of its own: none of the highest may stay among the fitted."""
+    own = [r for size, rates in zip(SIZES, ((0.16, 0.24, 0.33), (0.17, 0.25, 0.34), (0.15, 0.26, 0.36)), strict=True)
+           for r in runs(sizes=(size,), rates=rates)]  # fmt: skip
+    got = validate(own, "rate", forms="p2", draws=5)[0]
+    assert got.n_runs == len(SIZES)
+    assert got.outside["pruning_rate"] == pytest.approx(0.36 / 0.26)
+    # a size with one rate neither is held out nor decides what is
+    lone = runs(sizes=(8 * SIZES[0],), rates=(0.2,))
+    assert validate([*own, *lone], "rate", forms="p2", draws=5)[0].n_runs == len(SIZES)
+
+
 def test_forms_are_ranked_by_what_they_did_not_see() -> None:
     results = [*validate(runs(), "rate", draws=5), *validate(runs(), "tokens", draws=5)]
     ranked = rank_forms(results)["simulated", "depth"]
@@ -39,6 +51,12 @@ def test_forms_are_ranked_by_what_they_did_not_see() -> None:
 def test_what_cannot_be_held_out_is_named() -> None:
     with pytest.raises(InputError, match="2 or more model sizes"):
         validate(runs(sizes=(1e9,)), "size", forms="p2")
+    # as with 2:4, whose rate moves only with the share of the embeddings
+    by_size = [
+        r for size, rate in zip(SIZES, (0.3, 0.33, 0.36), strict=True) for r in runs(sizes=(size,), rates=(rate,))
+    ]
+    with pytest.raises(InputError, match="no size was pruned at two rates"):
+        validate(by_size, "rate", forms="p2")
     with pytest.raises(InputError, match="unknown hold-out"):
         validate(runs(), "sizes")
 

@@ -31,7 +31,7 @@ class HoldOutResult:
     """How one form predicted what it had not seen; errors are fractions of the loss.
 
     Attributes:
-        hold_out: `tokens` (last 20% of each run), `size` (largest), `rate` (highest), `run` (each in turn).
+        hold_out: `tokens` (last 20% of each run), `size` (largest), `rate` (each size's highest), `run` (each in turn).
         mape, max_ape: mean and worst absolute error of the held-out losses.
         gap_mape: mean absolute error of the gap above the baseline loss, None where no gap is positive.
         asd: average slope difference, nats per e-fold of tokens.
@@ -153,16 +153,16 @@ def validate(
 def split(seen: Observations, hold_out: str) -> list[tuple[Observations, Observations]]:
     """Pairs of fitted and held-out observations.
 
-    Raises `InputError` where there is only one size, rate or run, or too few checkpoints to hold any out.
+    Raises `InputError` where there is one size, one run, one rate of each size, or too few checkpoints to hold any out.
     """
-    kind = {"size": seen.params_before, "rate": seen.pruning_rate}
-    if hold_out in kind:
-        values = kind[hold_out]
-        levels = distinct(values)
-        if levels.size < 2:
-            unit = "model sizes" if hold_out == "size" else "pruning rates"
-            raise InputError(f"one of the {unit}", where=seen.where, hint=f"holding one out takes 2 or more {unit}")
-        held = values >= levels[-1]
+    if hold_out == "size":
+        sizes = distinct(seen.params_before)
+        if sizes.size < 2:
+            raise InputError("one model size", where=seen.where, hint="holding one out takes 2 or more model sizes")
+        held = seen.params_before >= sizes[-1]
+        return [(seen.keep(~held), seen.keep(held))]
+    if hold_out == "rate":
+        held = seen.pruning_rate >= _highest_rate(seen)
         return [(seen.keep(~held), seen.keep(held))]
     if hold_out == "run":
         if len(seen.runs) < 2:
@@ -176,6 +176,21 @@ def split(seen: Observations, hold_out: str) -> list[tuple[Observations, Observa
     if not held.any():
         raise InputError("no run has 4 checkpoints", where=seen.where, hint="holding out the last 20% takes 4 or more")
     return [(seen.keep(~held), seen.keep(held))]
+
+
+def _highest_rate(seen: Observations) -> float:
+    """The rate from which on every size has its highest.
+
+    Whole blocks and whole channels give each size rates of its own, so the highest rate of all is one size's alone. A
+    size with one rate says nothing of it. Raises `InputError` if no size has more.
+    """
+    by_size = [distinct(seen.pruning_rate[seen.params_before == size]) for size in np.unique(seen.params_before)]
+    highest = [rates[-1] for rates in by_size if rates.size > 1]
+    if not highest:
+        raise InputError(
+            "no size was pruned at two rates", where=seen.where, hint="holding one out takes 2 or more rates of a size"
+        )
+    return min(highest)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
