@@ -173,7 +173,7 @@ def _p2(form: Form, seen: Observations, fix: Fix, notes: list[str]) -> tuple[boo
         flat = True
         notes.append(
             "two model sizes: N_C and E cannot be told apart; N_C is held at 0 and predictions at other sizes lean on "
-            "delta alone"
+            "delta alone; how lucky a size is can't be told from two, so their intervals are a lower limit"
         )
     return flat, (("N_C", "alpha"),) if sizes.size > 2 else ()
 
