@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO ?= demo
 
-.PHONY: demo test lint format docs ladder clean
+.PHONY: demo test lint format docs ladder studies results clean
 
 # installed again whenever what is asked for changes
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -41,6 +41,19 @@ docs: $(VENV)/.docs
 # corpus, tokenizer and models from nothing: hours on two cores; needs Debian or Ubuntu for the documentation packages
 ladder: $(VENV)/.installed
 	$(BIN)/regrow ladder build
+
+# the reference studies from nothing: hours on two cores; goes on where it stopped
+STUDIES := ladder-llama ladder-qwen2 ladder-llama-distilled smollm2
+studies: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt gguf
+	$(BIN)/python benchmarks/smollm2.py --cache build/smollm2
+	for study in $(STUDIES); do \
+	  $(BIN)/regrow study studies/$$study.yaml --out build/studies/$$study && \
+	  $(BIN)/regrow runs export build/studies/$$study --out studies/$$study.jsonl || exit 1; done
+
+# docs/results.md and its pictures from the studies' records
+results: $(VENV)/.installed
+	$(BIN)/python scripts/make_results.py
 
 clean:
 	rm -rf $(VENV) $(DEMO) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

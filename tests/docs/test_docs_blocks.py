@@ -44,6 +44,7 @@ NOT_HERE = {
     r"make (test|lint|format|docs)": "this is `make test`; the others are run by the gate or write into the clone",
     r"make demo": "32 runs of 98,304 tokens: tests/test_demo.py runs the same with fewer",
     r"make ladder": "hours, and packages of Debian: tests/ladder runs its parts",
+    r"make results": "minutes of fits: tests/docs/test_results.py makes a part of the page anew",
     r"python3 -m venv|(\.venv/bin/)?pip install|\. \.venv/bin/activate": "a package index: the gate installs a clone",
     r"python benchmarks/training_throughput": "needs an H100: test_benchmarks_page checks scripts and options",
     r"regrow study examples/six_runs.yaml": "6 runs of 98,304 tokens: its file is checked",
