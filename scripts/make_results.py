@@ -237,7 +237,7 @@ SPOKEN = {"params_before": "size", "pruning_rate": "rate", "tokens": "tokens", "
 
 
 def losses_table(seen: Evidence) -> Iterator[list[str]]:
-    """The same law on three readings of the same runs."""
+    """The same law on every reading of the same runs."""
     yield ["family", "method", "loss", *(f"{name}, coverage" for name in AIMS)]
     results = {place: {key(r): r for r in found if r.form == "p2"} for place, found in seen.validated.items()}
     for one in in_order([r for r in seen.held_out["tokens"] if r.form == "p2"]):
@@ -247,10 +247,10 @@ def losses_table(seen: Evidence) -> Iterator[list[str]]:
 
 def trends_table(seen: Evidence) -> Iterator[list[str]]:
     """The paper's two claims, and the law's own conditions."""
-    claims = list(dict.fromkeys(trend.name for law in seen.laws["p2"] for trend in check_trends(law)))
+    checked = [(law, {trend.name: trend for trend in check_trends(law)}) for law in in_order(seen.laws["p2"])]
+    claims = list(dict.fromkeys(claim for _, found in checked for claim in found))
     yield ["family", "method", *claims]
-    for law in in_order(seen.laws["p2"]):
-        found = {trend.name: trend for trend in check_trends(law)}
+    for law, found in checked:
         yield [law.family, law.method, *(said(found[claim]) for claim in claims)]
 
 

@@ -1,4 +1,4 @@
-"""The embedded default: four tiny pretrained models of one family, their tokenizer and their text."""
+"""The embedded default: tiny pretrained models of two families, their tokenizer and their text."""
 
 from regrow.ladder.assets import ASSETS, find_corpus, find_model
 from regrow.ladder.recipe import LLAMA, QWEN2, RUNGS, Rung, family_rungs, rung
