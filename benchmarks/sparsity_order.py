@@ -1,12 +1,13 @@
-"""Two choices inside N:M pruning, compared by held-out loss: whose inputs a layer sees, and how SparseGPT picks.
+"""Choices inside N:M pruning, compared by held-out loss: whose inputs a layer sees, and how SparseGPT goes and picks.
 
     python benchmarks/sparsity_order.py tiny-llama-3m [--blocks 32] [--held-out 64] [--length 256] [--seeds 3]
 
 `block`: all layers of a block see the inputs of the block while it is whole, after pruned blocks (what regrow does for
 Wanda). `parts`: q, k and v are pruned first, then o on inputs that already come from pruned q, k and v, then gate and
-up, then down (what regrow does for SparseGPT; it runs every part once). `all choices`: SparseGPT tries every way to
-keep 2 of 4 and takes the one of least error (what regrow does); `ranked`: by w^2 / U[i, i]^2, as in its paper. Each
-seed draws other calibration blocks.
+up, then down (what regrow does for SparseGPT; it runs every part once). `largest first`: SparseGPT settles the groups
+with the largest inputs first (what regrow does); `left to right`: as the columns stand, as in its paper. `all choices`:
+it tries every way to keep 2 of 4 and takes the one of least error (what regrow does); `ranked`: by w^2 / U[i, i]^2, as
+in its paper. Each seed draws other calibration blocks.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from regrow.data import read_documents, tokenize
 from regrow.evaluation import evaluate
 from regrow.ladder import find_corpus, find_model
 from regrow.models import load_model, load_tokenizer
-from regrow.pruning import choose_blocks, sparsegpt
-from regrow.pruning.sparsegpt import Hessian
+from regrow.pruning import choose_blocks, sparsegpt, sparsify
+from regrow.pruning.sparsegpt import Factor, Hessian, factor
 from regrow.pruning.sparsify import GROUPS, Notes, Pruner, SquaredNorms, measure_inputs, summed, walk_parts
 from regrow.pruning.stream import open_stream
 
@@ -48,6 +49,11 @@ def prune(model: torch.nn.Module, tokens: torch.Tensor, scorer: str, order: str)
     return result
 
 
+def left_to_right(hessian: torch.Tensor, m: int, *, where: str) -> Factor:
+    """The factor with the columns as they stand: one group as wide as the layer."""
+    return factor(hessian, len(hessian), where=where)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="a checkpoint folder or an embedded model")
@@ -65,27 +71,28 @@ def main() -> None:
     )
     held_out = held_out.sample(asked.held_out, seed=0)
     print(f"{asked.model}, unpruned: {evaluate(model, held_out, batch_size=4).loss:.4f} nats/token")
-    for scorer, order, choices in (
-        ("wanda", "block", None),
-        ("wanda", "parts", None),
-        ("sparsegpt", "block", 70),
-        ("sparsegpt", "parts", 70),
-        ("sparsegpt", "block", 0),
-        ("sparsegpt", "parts", 0),
+    for scorer, order, columns, picked in (
+        ("wanda", "block", "", ""),
+        ("wanda", "parts", "", ""),
+        ("sparsegpt", "parts", "largest first", "all choices"),
+        ("sparsegpt", "block", "largest first", "all choices"),
+        ("sparsegpt", "parts", "left to right", "all choices"),
+        ("sparsegpt", "parts", "largest first", "ranked"),
+        ("sparsegpt", "parts", "left to right", "ranked"),
     ):
         if scorer not in asked.scorers.split(","):
             continue
-        if choices is not None:
-            sparsegpt.MAX_CHOICES = choices
+        sparsify.factor = left_to_right if columns == "left to right" else factor
+        sparsegpt.MAX_CHOICES = 0 if picked == "ranked" else 70
         losses, began = [], time.process_time()
         for seed in range(asked.seeds):
             tokens = choose_blocks(train, count=asked.blocks, length=asked.length, seed=seed)
             pruned = prune(model, tokens, scorer, order)
             losses.append(evaluate(pruned, held_out, batch_size=4).loss)
         cpu = (time.process_time() - began) / asked.seeds
-        picked = "" if choices is None else ", all choices" if choices else ", ranked"
         shown = " ".join(f"{loss:.4f}" for loss in losses)
-        print(f"{scorer}, {order}{picked}: mean {statistics.mean(losses):.4f} ({shown}); {cpu:.0f} CPU s", flush=True)
+        how = ", ".join(word for word in (scorer, order, columns, picked) if word)
+        print(f"{how}: mean {statistics.mean(losses):.4f} ({shown}); {cpu:.0f} CPU s", flush=True)
 
 
 if __name__ == "__main__":

@@ -117,7 +117,7 @@ def test_sparsegpts_inputs_come_from_all_pruned_layers_before(family):
             inputs = inputs_of(model, ids, names[0])
             hessian = Hessian(inputs.shape[1], inputs.device)
             hessian.add(inputs)
-            factored = factor(hessian.matrix())
+            factored = factor(hessian.matrix(), 4)
             for name in names:
                 weight = model.get_parameter(f"{name}.weight")
                 direct = sparsegpt(weight, factored, 2, 4)

@@ -251,7 +251,7 @@ class Pruner:
         return weight.masked_fill(~n_m_mask(score, *self.pattern), 0)
 
     def _sparsegpt(self, weight: torch.Tensor, hessian: Hessian, where: str) -> torch.Tensor:
-        factored = factor(hessian.matrix(), where=where)
+        factored = factor(hessian.matrix(), self.pattern[1], where=where)
         if factored.damping > DAMPING:
             self.notes.damping[where] = factored.damping
             self.say(f"{where}: the Hessian took a damping of {factored.damping:g}, not {DAMPING:g}")
