@@ -132,6 +132,19 @@ def test_scores_serve_many_rates_and_only_their_scorer(tmp_path):
         prune_model(make("llama-tied", seed=1), spec, None, scores=again)
 
 
+@pytest.mark.parametrize("samples", [1, 2, 6])
+def test_an_order_is_as_long_as_asked_whatever_the_text(samples):
+    scores = measure_depth(
+        open_stream(make("llama-tied")),
+        tokens(samples, 20),
+        scorer="perplexity",
+        iterative=True,
+        count=3,
+        fingerprint="x",
+    )
+    assert sorted(scores.values.tolist()) == [0, 1, 2, math.inf]
+
+
 def test_an_order_that_is_too_short_says_so():
     order = torch.tensor([math.inf, 0, 1, math.inf])
     scores = DepthScores(scorer="perplexity", iterative=True, values=order, loss=None, tokens=1, fingerprint="x")

@@ -16,6 +16,7 @@ from regrow.arch import Architecture
 from regrow.errors import InputError
 from regrow.models.shards import CHUNK_BYTES
 from regrow.pruning.removal import removal_samples
+from regrow.pruning.sparsify import SCORED_ROWS
 from regrow.pruning.spec import PruneSpec
 from regrow.pruning.stream import BATCH_TOKENS, VOCABULARY_CHUNK
 
@@ -36,7 +37,7 @@ class MemoryEstimate:
         block: the weights of one block: as stored, in the compute type, and as they become.
         states: hidden states of the calibration text.
         batch: activations inside a block for one batch of tokens.
-        solver: SparseGPT's matrices and the weights that it works on.
+        solver: SparseGPT's matrices; weights that are worked on.
         output_layer: logits and entries of the output layer, where a loss is measured.
         files: rows of the embeddings on their way from file to file.
     """
@@ -84,19 +85,22 @@ def estimate(
     query, kv = arch.heads * arch.head_dim, arch.kv_heads * arch.head_dim
     files = min(2 * CHUNK_BYTES, 2 * arch.vocab * arch.hidden * stored_bytes)
     block = arch.block_params * (2 * stored_bytes + (compute_bytes if samples else 0))
+    # a few rows at a time where weights are scored one by one: scores, in their order by place in the group, ranks and
+    # masks
+    rows = 16 * SCORED_ROWS * max(arch.intermediate, arch.hidden, query) if scorer in ("magnitude", "wanda") else 0
     if not samples:
-        return MemoryEstimate(block=block, states=0, batch=0, solver=0, output_layer=0, files=files)
+        return MemoryEstimate(block=block, states=0, batch=0, solver=rows, output_layer=0, files=files)
     per_token = walks * arch.hidden
     at_once = min(samples * length, max(length, BATCH_TOKENS))
     inside = _ALIVE * max(arch.intermediate, query + 2 * kv, arch.hidden)
     solver = 0
-    if scorer in ("wanda", "sparsegpt"):
-        # the largest group of layers that share an input: stacked, worked on, and scored or masked
-        group = arch.hidden * max(2 * arch.intermediate, query + 2 * kv)
-        solver = 12 * group
+    # the largest group of layers that share an input, stacked in float32
+    group = 4 * arch.hidden * max(2 * arch.intermediate, query + 2 * kv)
+    if scorer == "wanda":
+        solver = group + rows
     if scorer == "sparsegpt":
-        # one Hessian at a time, its factor and what that is made from
-        solver += 4 * (1 + _SQUARES) * max(arch.intermediate, arch.hidden, query) ** 2
+        # by columns, and as it becomes; one Hessian at a time, its factor and what that is made from
+        solver = 3 * group + 4 * (1 + _SQUARES) * max(arch.intermediate, arch.hidden, query) ** 2
         # what a block's layers read, of all tokens: the last norm's output beside the neurons or the heads
         per_token += arch.hidden + max(arch.intermediate, query)
     if scorer == "least-squares":

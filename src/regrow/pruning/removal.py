@@ -131,8 +131,8 @@ def measure_depth(
     loss = None
     if scorer == "perplexity":
         # spread over all of them: samples lie in the order of the text, whose beginning may be of one kind
-        count = min(len(tokens), removal_samples(stream.arch, tokens.shape[1]))
-        tokens = tokens[torch.linspace(0, len(tokens) - 1, count).round().long()]
+        samples = min(len(tokens), removal_samples(stream.arch, tokens.shape[1]))
+        tokens = tokens[torch.linspace(0, len(tokens) - 1, samples).round().long()]
     if scorer == "angular":
         values = angular_distances(stream, tokens, progress=progress)
     elif not iterative:

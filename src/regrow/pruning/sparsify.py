@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -29,6 +30,9 @@ GROUPS: tuple[tuple[str, ...], ...] = (
     ("mlp.gate_proj", "mlp.up_proj"),
     ("mlp.down_proj",),
 )
+
+#: Rows that are scored at a time: scores, ranks and masks take several times the memory of their weights.
+SCORED_ROWS = 256
 
 
 @dataclass
@@ -190,13 +194,20 @@ def _by_stored_scores(stream: BlockStream, scores: Scores | None, n: int, m: int
         names = {block_name(layer, f"{linear}.weight"): linear for linear in BLOCK_LINEARS}
         pruned = {}
         for name, linear in names.items():
-            weight = stream.source.read([name])[name].to(stream.device)
+            weight = stream.source.read([name])[name].to(stream.device, copy=True)
             _check_finite(weight, name)
-            score = magnitude_score(weight)
+            score = magnitude_score
             if scores is not None:
-                score = wanda_score(weight, scores.input_norms(layer, linear))
-            pruned[name] = weight.masked_fill(~n_m_mask(score, n, m), 0)
+                score = partial(wanda_score, input_norms=scores.input_norms(layer, linear))
+            pruned[name] = _zero(weight, score, n, m)
         yield pruned
+
+
+def _zero(weight: torch.Tensor, score: Callable[[torch.Tensor], torch.Tensor], n: int, m: int) -> torch.Tensor:
+    """The weights [out, in], in place, with all but the `n` of every `m` of the largest score exactly zero."""
+    for rows in weight.split(SCORED_ROWS):
+        rows.masked_fill_(~n_m_mask(score(rows), n, m), 0)
+    return weight
 
 
 def _check_finite(weight: torch.Tensor, where: str) -> None:
@@ -233,7 +244,7 @@ class Pruner:
     def prune(self, linears: tuple[str, ...], measured: Any) -> None:
         """Prune layers that share an input, in the block and in `stored`, by the statistic of that input."""
         weights = {block_name(self.layer, f"{name}.weight"): self.block.get_submodule(name).weight for name in linears}
-        # as one layer with more outputs
+        # as one layer with more outputs; a copy, which may be written into
         stacked = torch.cat([weight.detach() for weight in weights.values()])
         where = block_name(self.layer, " and ".join(linears))
         _check_finite(stacked, where)
@@ -247,8 +258,7 @@ class Pruner:
     def _wanda(self, weight: torch.Tensor, norms: SquaredNorms, where: str) -> torch.Tensor:
         if not norms.sums.isfinite().all():
             raise RunFailed("the inputs are not finite", where=where, hint="the model's weights may be broken")
-        score = wanda_score(weight, norms.sums.sqrt().float())
-        return weight.masked_fill(~n_m_mask(score, *self.pattern), 0)
+        return _zero(weight, partial(wanda_score, input_norms=norms.sums.sqrt().float()), *self.pattern)
 
     def _sparsegpt(self, weight: torch.Tensor, hessian: Hessian, where: str) -> torch.Tensor:
         factored = factor(hessian.matrix(), self.pattern[1], where=where)
