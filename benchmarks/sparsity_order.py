@@ -1,13 +1,12 @@
-"""Choices inside N:M pruning, compared by held-out loss: whose inputs a layer sees, and how SparseGPT goes and picks.
+"""Choices inside N:M pruning, compared by held-out loss: whose inputs a layer sees, and in which order SparseGPT goes.
 
     python benchmarks/sparsity_order.py tiny-llama-3m [--blocks 32] [--held-out 64] [--length 256] [--seeds 3]
 
 `block`: all layers of a block see the inputs of the block while it is whole, after pruned blocks (what regrow does for
 Wanda). `parts`: q, k and v are pruned first, then o on inputs that already come from pruned q, k and v, then gate and
 up, then down (what regrow does for SparseGPT; it runs every part once). `largest first`: SparseGPT settles the groups
-with the largest inputs first (what regrow does); `left to right`: as the columns stand, as in its paper. `all choices`:
-it tries every way to keep 2 of 4 and takes the one of least error (what regrow does); `ranked`: by w^2 / U[i, i]^2, as
-in its paper. Each seed draws other calibration blocks.
+with the largest inputs first (what regrow does); `left to right`: as the columns stand, as in its paper. Each seed
+draws other calibration blocks.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from regrow.data import read_documents, tokenize
 from regrow.evaluation import evaluate
 from regrow.ladder import find_corpus, find_model
 from regrow.models import load_model, load_tokenizer
-from regrow.pruning import choose_blocks, sparsegpt, sparsify
+from regrow.pruning import choose_blocks, sparsify
 from regrow.pruning.sparsegpt import Factor, Hessian, factor
 from regrow.pruning.sparsify import GROUPS, Notes, Pruner, SquaredNorms, measure_inputs, summed, walk_parts
 from regrow.pruning.stream import open_stream
@@ -71,19 +70,16 @@ def main() -> None:
     )
     held_out = held_out.sample(asked.held_out, seed=0)
     print(f"{asked.model}, unpruned: {evaluate(model, held_out, batch_size=4).loss:.4f} nats/token")
-    for scorer, order, columns, picked in (
-        ("wanda", "block", "", ""),
-        ("wanda", "parts", "", ""),
-        ("sparsegpt", "parts", "largest first", "all choices"),
-        ("sparsegpt", "block", "largest first", "all choices"),
-        ("sparsegpt", "parts", "left to right", "all choices"),
-        ("sparsegpt", "parts", "largest first", "ranked"),
-        ("sparsegpt", "parts", "left to right", "ranked"),
+    for scorer, order, columns in (
+        ("wanda", "block", ""),
+        ("wanda", "parts", ""),
+        ("sparsegpt", "parts", "largest first"),
+        ("sparsegpt", "block", "largest first"),
+        ("sparsegpt", "parts", "left to right"),
     ):
         if scorer not in asked.scorers.split(","):
             continue
         sparsify.factor = left_to_right if columns == "left to right" else factor
-        sparsegpt.MAX_CHOICES = 0 if picked == "ranked" else 70
         losses, began = [], time.process_time()
         for seed in range(asked.seeds):
             tokens = choose_blocks(train, count=asked.blocks, length=asked.length, seed=seed)
@@ -91,7 +87,7 @@ def main() -> None:
             losses.append(evaluate(pruned, held_out, batch_size=4).loss)
         cpu = (time.process_time() - began) / asked.seeds
         shown = " ".join(f"{loss:.4f}" for loss in losses)
-        how = ", ".join(word for word in (scorer, order, columns, picked) if word)
+        how = ", ".join(word for word in (scorer, order, columns) if word)
         print(f"{how}: mean {statistics.mean(losses):.4f} ({shown}); {cpu:.0f} CPU s", flush=True)
 
 

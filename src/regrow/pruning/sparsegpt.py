@@ -14,8 +14,6 @@ Here as everywhere N:M means N kept of every M neighbours.
 
 from __future__ import annotations
 
-import itertools
-import math
 from dataclasses import dataclass
 
 import torch
@@ -31,9 +29,6 @@ MAX_DAMPING = 100.0
 
 #: Columns whose errors are gathered before the columns after them are updated (the paper's lazy batches).
 BLOCK_COLUMNS = 128
-
-#: Ways to pick n of m that are all tried (2:4 has 6, 4:8 has 70).
-MAX_CHOICES = 70
 
 
 class Hessian:
@@ -127,10 +122,8 @@ def _invert_lower(lower: torch.Tensor) -> torch.Tensor:
 def sparsegpt(weight: torch.Tensor, factored: Factor, n: int, m: int) -> torch.Tensor:
     """The pruned and updated weights [out, in], float32: `n` of every `m` neighbours in a row kept, the rest exactly 0.
 
-    When a group of `m` columns is reached, the weights to keep are picked given all updates so far. Of at most
-    `MAX_CHOICES` ways to pick them, the one is taken that leaves the least error of the group when its columns are
-    settled one after another; the paper ranks them by w^2 / U[i, i]^2, as if each went alone, and so does this where
-    there are more ways. Of equals the first stay.
+    When a group of `m` columns is reached, the weights with the largest w^2 / U[i, i]^2 stay, given all updates so far:
+    what each would cost if it went alone. Of equals the first stay.
     """
     upper = factored.upper
     # one row per column: each step then works on numbers that lie together
@@ -150,15 +143,15 @@ def sparsegpt(weight: torch.Tensor, factored: Factor, n: int, m: int) -> torch.T
 def _settle(columns: torch.Tensor, upper: torch.Tensor, n: int, m: int) -> torch.Tensor:
     """Settle a block of columns [columns, out] in place, group by group; returns their errors over U[i, i]."""
     errors, shares = torch.empty_like(columns), torch.empty_like(columns)
-    # the factors within each group, [groups, m, m], and single numbers as Python's own: a tensor of no dimensions costs
-    # as much to handle as a row, and so does each row that is looked up alone
-    local = torch.stack([upper[start : start + m, start : start + m] for start in range(0, len(columns), m)])
-    factors = local.tolist()
-    pick = _Choices(local, n, columns) if math.comb(m, n) <= MAX_CHOICES else _Ranking(local, n)
+    inverse = upper.diagonal().reciprocal()[:, None]
+    # the factors within each group, [groups, m, m], as Python's own numbers: a tensor of no dimensions costs as much to
+    # handle as a row, and so does each row that is looked up alone
+    factors = torch.stack([upper[start : start + m, start : start + m] for start in range(0, len(columns), m)]).tolist()
     rows, error_rows, share_rows = columns.unbind(0), errors.unbind(0), shares.unbind(0)
     for index, start in enumerate(range(0, len(columns), m)):
         end, factor_rows = start + m, factors[index]
-        pick(index, columns[start:end], shares[start:end])
+        goes = ~keep_largest((columns[start:end] * inverse[start:end]).square_(), n)
+        torch.mul(goes, inverse[start:end], out=shares[start:end])
         for i in range(m):
             error = torch.mul(rows[start + i], share_rows[start + i], out=error_rows[start + i])
             for j in range(i + 1, m):
@@ -168,55 +161,3 @@ def _settle(columns: torch.Tensor, upper: torch.Tensor, n: int, m: int) -> torch
     # nobody looks at a weight after its group: all are zeroed at once
     columns.masked_fill_(shares != 0, 0.0)
     return errors
-
-
-class _Ranking:
-    """Removes the m - n weights of a group with the least w^2 / U[i, i]^2, as if each went alone (the paper)."""
-
-    def __init__(self, upper: torch.Tensor, n: int) -> None:
-        self._inverse, self._n = upper.diagonal(dim1=1, dim2=2).reciprocal()[:, :, None], n
-
-    def __call__(self, index: int, group: torch.Tensor, shares: torch.Tensor) -> None:
-        """Set `shares` [m, out]: 1 / U[i, i] for weights of `group` [m, out] that go, 0 for those that stay."""
-        inverse = self._inverse[index]
-        torch.mul(~keep_largest((group * inverse).square_(), self._n), inverse, out=shares)
-
-
-class _Choices:
-    """Of all ways to remove m - n weights of a group, takes the one that leaves the least sum of squared errors.
-
-    Removing the weights S one after another gives errors e over U[i, i] with U_SS^T e = w_S: each takes what those
-    before it pass on. So e = inv(U_SS)^T w_S, a matrix for all choices at once, known before the weights are.
-    """
-
-    def __init__(self, upper: torch.Tensor, n: int, columns: torch.Tensor) -> None:
-        groups, m = upper.shape[:2]
-        # the last ones first, so that of equals the first weights stay
-        choices = torch.tensor(list(itertools.combinations(range(m), m - n))[::-1], device=upper.device)
-        count, size = choices.shape
-        within = upper[:, choices[:, :, None], choices[:, None, :]]
-        eye = torch.eye(size, device=upper.device).expand_as(within)
-        inverse = torch.linalg.solve_triangular(within, eye, upper=True).transpose(-1, -2)
-        matrix = upper.new_zeros(groups, count, size, m)
-        matrix.scatter_(3, choices[None, :, None, :].expand_as(inverse), inverse)
-        # the first error of every choice, then the second of every choice: their squares are then added row by row
-        self._matrices = matrix.transpose(1, 2).flatten(1, 2).unbind(0)
-        removed = upper.new_zeros(count, m).scatter_(1, choices, 1.0)
-        self._shares = (removed.T / upper.diagonal(dim1=1, dim2=2)[:, :, None]).unbind(0)
-        self._errors = columns.new_empty(size * count, columns.shape[1])
-        self._squares = self._errors.unflatten(0, (size, count)).unbind(0)
-        self._numbers = torch.arange(count, dtype=torch.int32, device=upper.device)[:, None]
-        self._low_bits = (1 << (count - 1).bit_length()) - 1
-
-    def __call__(self, index: int, group: torch.Tensor, shares: torch.Tensor) -> None:
-        """Set `shares` [m, out]: 1 / U[i, i] for weights of `group` [m, out] that go, 0 for those that stay."""
-        torch.mm(self._matrices[index], group, out=self._errors).square_()
-        total, *others = self._squares
-        for squares in others:
-            total.add_(squares)
-        # floats that are not negative are ordered as their bits are as integers. With a choice's number in the lowest
-        # of them the least one names its choice, in a twentieth of the time of `argmin` across rows
-        bits = total.view(torch.int32)
-        bits.bitwise_and_(~self._low_bits).bitwise_or_(self._numbers)
-        best = bits.amin(0).bitwise_and_(self._low_bits)
-        torch.index_select(self._shares[index], 1, best, out=shares)
