@@ -221,6 +221,17 @@ def test_an_unwritable_output_is_one_line(tmp_path):
         _one_line(error)
 
 
+def test_a_link_is_followed_and_a_mount_point_refused_before_the_work(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "model")
+    save_checkpoint(make("llama-tied"), None, tmp_path / "link")
+    assert load_model(tmp_path / "far" / "model").config.model_type == "llama"
+    save_checkpoint(make("qwen2"), None, tmp_path / "link", overwrite=True)
+    assert load_model(tmp_path / "far" / "model").config.model_type == "qwen2"
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_dir()) == ["far", "link", "model"]
+    with pytest.raises(InputError, match="mount point"):
+        check_output("/proc", overwrite=True)
+
+
 def test_a_save_that_breaks_off_leaves_nothing(tmp_path):
     out = save_checkpoint(make("llama-tied"), None, tmp_path / "model")
     with pytest.raises(RunFailed):

@@ -180,6 +180,41 @@ def test_the_model_is_never_loaded_whole(model_folder, text, tmp_path, monkeypat
     assert most == [1]
 
 
+def test_scores_inside_the_output_are_refused_before_the_work(model_folder, text, tmp_path):
+    with pytest.raises(InputError, match="written whole"):
+        prune(
+            model_folder,
+            PruneSpec(method="depth", rate=0.2),
+            calibration=text,
+            out=tmp_path / "out",
+            save_scores=tmp_path / "out" / "scores.safetensors",
+        )
+    assert not (tmp_path / "out").exists()
+
+
+def test_text_never_runs_beyond_the_models_positions(tmp_path):
+    model = make("llama-tied")
+    model.config.max_position_embeddings = 16
+    folder = save_checkpoint(model, None, tmp_path / "short")
+    blocks = Blocks(tokens=tokens(4, 64).int().numpy(), documents=1, fingerprint="f00d")
+    prune(folder, PruneSpec(method="2:4"), calibration=blocks, out=tmp_path / "out")
+    record = json.loads((tmp_path / "out" / PRUNE_RECORD).read_text())
+    assert (record["calibration"]["blocks"], record["calibration"]["length"]) == (4, 16)
+
+
+def test_files_in_a_containers_cache_are_not_in_the_way(tmp_path, monkeypatch):
+    from regrow.pruning import estimate
+
+    for name, text in (
+        ("memory.max", f"{10**9}\n"),
+        ("memory.current", f"{9 * 10**8}\n"),
+        ("memory.stat", f"anon {10**8}\ninactive_file {6 * 10**8}\nactive_file {2 * 10**8}\n"),
+    ):
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(estimate, "_CGROUP", tmp_path)
+    assert estimate.free_memory(torch.device("cpu")) == 9 * 10**8
+
+
 def test_the_estimate_comes_first_and_is_refused_when_it_cannot_fit(model_folder, text, tmp_path, monkeypatch):
     lines = []
     prune(model_folder, PruneSpec(method="2:4"), calibration=text, out=tmp_path / "out", progress=lines.append)

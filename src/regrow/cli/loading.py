@@ -18,7 +18,7 @@ def load_blocks(
 ) -> Blocks:
     """Text as packed blocks of at most `sequence_length` tokens, all of them or a sample of `limit`."""
     Architecture.from_pretrained(model)  # a wrong model is said before the text is tokenised
-    longest = json.loads((Path(model) / "config.json").read_text()).get("max_position_embeddings", sequence_length)
+    longest = json.loads((Path(model) / "config.json").read_text()).get("max_position_embeddings") or sequence_length
     blocks = read_blocks(data, load_tokenizer(model), sequence_length=min(sequence_length, longest), cache=cache)
     return blocks if limit is None else blocks.sample(limit, seed=seed)
 

@@ -20,7 +20,9 @@ def file_sha256(path: Path) -> str:
 def find_model(name: str) -> str:
     """The folder of a ladder model by its name; any other name comes back as it is."""
     folder = ASSETS / "models" / name
-    return str(folder) if (folder / "config.json").is_file() else name
+    # a path is no name, and an absolute one would take the place of the whole
+    known = Path(name).name == name and (folder / "config.json").is_file()
+    return str(folder) if known else name
 
 
 def find_corpus(name: str, split: str) -> str:

@@ -61,7 +61,7 @@ def save_checkpoint(
 
 def check_output(out: str | Path, *, overwrite: bool = False) -> None:
     """Raise `InputError` now if `save_checkpoint` could not write there later: before the work, not after it."""
-    target = Path(out)
+    target = Path(out).resolve()
     try:
         taken = target.is_dir() and any(target.iterdir())
         in_the_way = target.exists() and not target.is_dir()
@@ -71,6 +71,8 @@ def check_output(out: str | Path, *, overwrite: bool = False) -> None:
         raise InputError("the folder is not empty", where=str(out), hint="give a new folder or ask to overwrite")
     if in_the_way:
         raise InputError("a file is in the way", where=str(out), hint="give a folder")
+    if os.path.ismount(target):
+        raise InputError("a mount point can't be replaced by a folder", where=str(out), hint="give a folder inside it")
     _make_stage(target).rmdir()
 
 
@@ -78,7 +80,8 @@ def check_output(out: str | Path, *, overwrite: bool = False) -> None:
 def staged_folder(out: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
     """A fresh folder next to `out` that becomes `out` when the block ends well, and is removed when it does not."""
     check_output(out, overwrite=overwrite)
-    target = Path(out).absolute()
+    # where a link leads, so that its target is what is written, and the stage lies on the same disk
+    target = Path(out).resolve()
     stage = _make_stage(target)
     try:
         yield stage

@@ -164,7 +164,11 @@ def free_memory(device: torch.device) -> int | None:
     # a container's own limit, where it is lower (control groups version 2)
     try:
         limit = int((_CGROUP / "memory.max").read_text())
-        free = min(free, limit - int((_CGROUP / "memory.current").read_text()))
+        used = int((_CGROUP / "memory.current").read_text())
+        # files that were read are counted too, but make room when something asks
+        said = dict(line.split() for line in (_CGROUP / "memory.stat").read_text().splitlines())
+        used -= int(said.get("inactive_file", 0)) + int(said.get("active_file", 0))
+        free = min(free, limit - used)
     except (OSError, ValueError):
         pass
     return free

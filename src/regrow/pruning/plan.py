@@ -130,8 +130,8 @@ class PrunePlan:
             step = intermediate_step(self.before)
             if self.after.intermediate % step:
                 notes.append(
-                    f"no shape in steps of {step} is within {100 * RATE_TOLERANCE:g} points of the target: "
-                    f"the feed-forward width {self.after.intermediate} is not a multiple of {step}"
+                    f"the feed-forward width {self.after.intermediate} is not a multiple of {step}, the step that "
+                    "hardware likes: a finer one was asked for, or nothing else came near the target"
                 )
         return tuple(notes)
 

@@ -78,6 +78,12 @@ def prune(
     say = progress or (lambda line: None)
     if out is not None:
         check_output(out, overwrite=overwrite)
+        if save_scores is not None and Path(save_scores).resolve().is_relative_to(Path(out).resolve()):
+            raise InputError(
+                "the scores would lie in the folder of the model, which is written whole",
+                where=str(save_scores),
+                hint="give a file beside it",
+            )
     say(f"loading {path}")
     folder = local_checkpoint(path)
     stream = open_stream(folder, device=device)
@@ -85,12 +91,13 @@ def prune(
     tokens = None
     if not (spec.needs_calibration and _reads_text(spec, scores)):
         calibration = None
+    # never beyond the positions that the model knows
+    length = spec.calibration_length
+    length = min(length, getattr(stream.config, "max_position_embeddings", None) or length)
     if isinstance(calibration, str):
-        calibration = read_blocks(calibration, load_tokenizer(folder), sequence_length=spec.calibration_length)
+        calibration = read_blocks(calibration, load_tokenizer(folder), sequence_length=length)
     if calibration is not None:
-        tokens = choose_blocks(
-            calibration, count=spec.calibration_blocks, length=spec.calibration_length, seed=spec.seed
-        )
+        tokens = choose_blocks(calibration, count=spec.calibration_blocks, length=length, seed=spec.seed)
     _say_memory(stream, spec, tokens, say)
     if plan is None or plan.pattern is not None:
         plan, scores = make_plan(stream, spec, tokens, scores=scores, progress=progress)
