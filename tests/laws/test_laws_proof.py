@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from laws_cases import RATES, SIZES, TOKENS, TRUTH, loss_before, runs
+from laws_cases import RATES, SIZES, TOKENS, TRUTH, control, loss_before, runs
 
 from regrow.errors import InputError
 from regrow.laws import check_trends, fit, rank_forms, validate
@@ -37,6 +37,43 @@ def test_the_highest_rate_is_that_of_every_size() -> None:
     # a size with one rate neither is held out nor decides what is
     lone = runs(sizes=(8 * SIZES[0],), rates=(0.2,))
     assert validate([*own, *lone], "rate", forms="p2", draws=5)[0].n_runs == len(SIZES)
+
+
+def test_a_size_whose_rates_are_all_high_is_not_held_out_whole() -> None:
+    own = [r for size, rates in zip(SIZES, ((0.1, 0.2), (0.15, 0.25), (0.3, 0.5)), strict=True)
+           for r in runs(sizes=(size,), rates=rates)]  # fmt: skip
+    got = validate(own, "rate", forms="p2", draws=5)[0]
+    assert got.n_runs == len(SIZES)
+    assert "params_before" not in got.outside
+    # nor one that was pruned at a high rate alone
+    lone = runs(sizes=(8 * SIZES[0],), rates=(0.4,))
+    assert validate([*own, *lone], "rate", forms="p2", draws=5)[0].n_runs == len(SIZES)
+
+
+def test_a_group_that_cannot_be_read_does_not_stop_the_others() -> None:
+    empty = [replace(r, method="width", curve=()) for r in runs()]
+    laws = fit([*runs(), *empty], draws=3)
+    assert [law.method for law in laws] == ["depth"]
+    assert any("width" in line and "no run has a checkpoint" in line for line in laws.skipped)
+    checked = validate([*runs(), *empty], "rate", forms="p2", draws=3)
+    assert [result.method for result in checked] == ["depth"]
+    assert any("no run has a checkpoint" in line for line in checked.skipped)
+    with pytest.raises(InputError, match="no run has a checkpoint"):
+        fit(empty, draws=3)
+    # a family of its own without a control, as a study's distilled runs may be
+    other = [replace(r, family="other") for r in runs()]
+    controls = [control(n, {round(t): loss_before(n) for t in (1e8, 1e10)}) for n in SIZES]
+    laws = fit([*runs(), *other, *controls], baseline="control", draws=3)
+    assert [law.family for law in laws] == ["simulated"]
+    assert any("no control" in line for line in laws.skipped)
+    assert validate([*runs(), *other, *controls], "rate", forms="p2", baseline="control", draws=3)[0].n_runs == 3
+
+
+def test_mixed_objectives_are_said() -> None:
+    mixed = [replace(r, objective="distillation:1" if i % 2 else None) for i, r in enumerate(runs())]
+    (law,) = fit(mixed, draws=3)
+    assert any("objectives are mixed (cross-entropy, distillation)" in warning for warning in law.warnings)
+    assert not any("objectives" in warning for warning in fit(runs(), draws=3)[0].warnings)
 
 
 def test_forms_are_ranked_by_what_they_did_not_see() -> None:

@@ -144,6 +144,12 @@ def test_a_failed_law_is_refused_and_a_weak_one_warns(make_law) -> None:
     assert answer.warnings[1] == "the law: two sizes cannot tell N_C from E"
 
 
+def test_gaps_from_a_control_are_said(make_law) -> None:
+    said = plan(make_law(baseline="control"), spec()).warnings
+    assert any("must be the control's" in warning for warning in said)
+    assert not any("control" in warning for warning in plan(make_law(), spec()).warnings)
+
+
 def test_a_criterion_never_met_gives_none_and_says_so(make_law) -> None:
     slow = {**make_law().params, "beta": 1e-4}
     answer = plan(make_law(params=slow, draws=np.array([list(slow.values())] * 3)), spec(criterion=Gain(min_gain=1e-9)))

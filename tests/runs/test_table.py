@@ -64,11 +64,21 @@ def test_other_columns_are_kept_and_not_used():
         ({"tokens": [-1, 10]}, "-1 tokens"),
         ({"run": ["a", None]}, "run is empty in row 2"),
         ({"pruning_rate": [1.2, 1.2]}, "pruning rate 1.2"),
+        ({"pruning_rate": [0.2, 0.6]}, "pruning_rate changes within the run"),
+        ({"loss_averaged": ["-", "2.9"]}, "loss_averaged is - in row 1"),
+        ({"loss_cooled": [2.0, 300.0]}, "loss_cooled is 300 in row 2"),
+        ({"seed": ["a", "a"]}, "the seed a is not a whole number"),
+        ({"seed": [math.inf, math.inf]}, "the seed inf is not a whole number"),
     ],
 )
 def test_bad_values_are_named(changes, says):
     with pytest.raises(InputError, match=says):
         from_table(table(**changes))
+
+
+def test_another_loss_may_be_missing():
+    (run,) = from_table(table(loss_averaged=[None, "2.4"]))
+    assert [p.loss_averaged for p in run.curve] == [None, 2.4]
 
 
 def test_missing_columns_are_named():

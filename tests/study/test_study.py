@@ -85,6 +85,17 @@ def test_yaml_reads_numbers_as_people_write_them(tmp_path):
     assert found.budget.tokens == 1_000_000
 
 
+def test_milestones_in_words_are_of_each_models_own_tokens():
+    recipe = {"tokens": "100k", "batch_tokens": "1k", "sequence_length": 250, "eval_at": "linear:4"}
+    longer = {"tiny-llama-0.6m": {"tokens": "400k"}}
+    models = ["tiny-llama-0.2m", "tiny-llama-0.6m"]
+    study = {"models": models, "family": "f", "methods": ["depth"], "rates": [0.2]}
+    found = StudySpec.from_dict({**study, "train": recipe, "train_by_model": longer})
+    ends = {cell.model: cell.train.eval_at for cell in found.cells()}
+    assert ends["tiny-llama-0.2m"] == (25_000, 50_000, 75_000, 100_000)
+    assert ends["tiny-llama-0.6m"] == (100_000, 200_000, 300_000, 400_000)
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [

@@ -28,7 +28,7 @@ def predict(
 
     from regrow.cli.asking import check_level, check_loss, pruning_rate
     from regrow.laws.files import load_laws
-    from regrow.laws.law import select_law
+    from regrow.laws.law import CONTROL_BASELINE, select_law
     from regrow.units import format_factor, parse_count
 
     found = select_law(load_laws(law), family=family, method=method)
@@ -46,5 +46,7 @@ def predict(
         f"{prediction.loss:.4f} nats/token ({prediction.low:.4f} to {prediction.high:.4f} "
         f"at {prediction.level:.0%}) by {found.form}, {found.family}, {found.method}"
     )
+    if found.baseline == "control":
+        typer.echo(f"note: {CONTROL_BASELINE}", err=True)
     for name, factor in prediction.extrapolates.items():
         typer.echo(f"extrapolates: {name} is {format_factor(factor)}x outside the fitted range", err=True)

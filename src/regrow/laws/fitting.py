@@ -138,8 +138,8 @@ def _fit_all(
     hold: Mapping[str, float] | None,
 ) -> tuple[list[Law], list[str], set[tuple[str, str]]]:
     """Laws, the groups skipped, and the (family, method) of the groups whose control drifts."""
-    groups = observe(records, baseline=baseline)
-    fitted, skipped = [], []
+    fitted, skipped = [], list[str]()
+    groups = observe(records, baseline=baseline, skipped=skipped)
     for group in groups:
         try:
             fitted.append(fit_point(formula, usable(formula, group), seed=seed, hold=hold))

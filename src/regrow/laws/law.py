@@ -26,6 +26,11 @@ _LEAST_RANGE = 1.5
 #: the logarithm of the largest factor by which a size's gap is taken to miss the law: fourfold, which is a judgement;
 #: from few sizes the t has tails without limit
 MOST_LUCK = math.log(4.0)
+#: what must be said where a law's gaps are measured from a control that moves
+CONTROL_BASELINE = (
+    "this law measures gaps from the unpruned control: the loss before pruning must be the control's at these tokens, "
+    "and D* is of the gap alone"
+)
 #: noise values per bootstrap draw; with the draws they make the quantiles of a new run
 _NOISE_PER_DRAW = 40
 

@@ -177,13 +177,17 @@ def of_loss(records: Sequence[RunRecord], loss: str, *, controls: bool = False) 
     return out
 
 
-def observe(runs: Sequence[RunRecord] | Any, *, baseline: str = "initial") -> list[Observations]:
+def observe(
+    runs: Sequence[RunRecord] | Any, *, baseline: str = "initial", skipped: list[str] | None = None
+) -> list[Observations]:
     """Group runs by family and method and check every number.
 
     Args:
         runs: run records, or a table.
         baseline: `initial` measures the gap from the loss before pruning, `control` from the unpruned control's
             loss at the same tokens.
+        skipped: where given, a group without a checkpoint or the control it needs is named here and left out, as long
+            as another is left.
 
     Raises:
         InputError: nothing but controls, a non-finite or non-positive loss, two checkpoints at the same tokens, two
@@ -204,7 +208,18 @@ def observe(runs: Sequence[RunRecord] | Any, *, baseline: str = "initial") -> li
             groups.setdefault((record.family, record.method), []).append(_checked(record))
     if not groups:
         raise InputError("only unpruned controls", where="runs", hint="give at least one run of a pruned model")
-    return [_group(family, method, rs, controls, baseline) for (family, method), rs in groups.items()]
+    found: list[Observations] = []
+    refusals: list[InputError] = []
+    for (family, method), own in groups.items():
+        try:
+            found.append(_group(family, method, own, controls, baseline))
+        except InputError as refused:
+            refusals.append(refused)
+    if refusals and (skipped is None or not found):
+        raise refusals[0]
+    if skipped is not None:
+        skipped += map(str, refusals)
+    return found
 
 
 def _checked(record: RunRecord) -> RunRecord:
@@ -237,6 +252,9 @@ def _group(
     records = [r for r in records if r.curve and r.status != "failed"]
     if not records:
         raise InputError("no run has a checkpoint", where=f"{family} {method}", hint="train or import its runs first")
+    objectives = sorted({(r.objective or "cross-entropy").partition(":")[0] for r in records})
+    if len(objectives) > 1:
+        notes.append(f"objectives are mixed ({', '.join(objectives)}), which recover apart: name them as two families")
     index = np.concatenate([np.full(len(r.curve), i) for i, r in enumerate(records)])
     out = Observations(
         family=family,

@@ -110,9 +110,10 @@ def validate(
     names = list(FORMS) if forms is None else [forms] if isinstance(forms, str) else list(forms)
     formulas = [find_form(name) for name in names]
     records = of_loss(as_records(runs), loss, controls=baseline == "control")
-    results, skipped = [], []
-    initial = observe(records, baseline="initial")
-    measured = initial if baseline == "initial" else observe(records, baseline=baseline)
+    results, skipped = [], list[str]()
+    measured = observe(records, baseline=baseline, skipped=skipped)
+    known = [(group.family, group.method) for group in measured]
+    initial = [g for g in observe(records, skipped=[]) if (g.family, g.method) in known]
     lent: dict[tuple[str, int], PointFit | None] = {}
 
     def others(formula: Form, mine: int) -> list[PointFit]:
@@ -163,6 +164,11 @@ def split(seen: Observations, hold_out: str) -> list[tuple[Observations, Observa
         return [(seen.keep(~held), seen.keep(held))]
     if hold_out == "rate":
         held = seen.pruning_rate >= _highest_rate(seen)
+        # a size whose rates are all that high keeps the lower ones: held out whole it would be another question
+        for mine in (seen.params_before == size for size in np.unique(seen.params_before)):
+            rates = distinct(seen.pruning_rate[mine])
+            if held[mine].all():
+                held[mine] = (seen.pruning_rate[mine] >= rates[-1]) & (rates.size > 1)
         return [(seen.keep(~held), seen.keep(held))]
     if hold_out == "run":
         if len(seen.runs) < 2:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from regrow.errors import InputError
+from regrow.laws.law import CONTROL_BASELINE
 from regrow.methods import is_masked
 from regrow.planning.cost import (
     DEFAULT_MFU,
@@ -198,6 +199,7 @@ def plan(law: Law, spec: PlanSpec) -> Plan:
         )
     warnings = [] if law.status == "ok" else [f"the law's fit is {law.status}, so take its numbers with care"]
     warnings += [f"the law: {warning}" for warning in law.warnings]
+    warnings += [CONTROL_BASELINE] if law.baseline == "control" else []
     model, said = _model(law, spec)
     warnings += said
     setting = Setting(params_before=spec.size, pruning_rate=model.pruning_rate, loss_before=spec.loss_before)

@@ -81,7 +81,9 @@ def from_table(table: pd.DataFrame, *, where: str = "table") -> list[RunRecord]:
         if bad.any():
             raise InputError(f"{column} is empty in row {_row(bad)}", where=where, hint="every row names its run")
         table[column] = table[column].astype(str)
-    for column in ("loss", "loss_before"):
+    for column in (c for c in OTHER_LOSSES if c in table.columns):
+        table[column] = _numbers(table, column, where, missing=True)
+    for column in ("loss", "loss_before", *(c for c in OTHER_LOSSES if c in table.columns)):
         bad = (table[column].to_numpy() <= 0) | (table[column].to_numpy() > LARGEST_LOSS)
         if bad.any():
             value = table[column].to_numpy()[bad][0]
@@ -93,11 +95,14 @@ def from_table(table: pd.DataFrame, *, where: str = "table") -> list[RunRecord]:
     return [_run(str(name), rows, where) for name, rows in table.groupby("run", sort=False)]
 
 
-def _numbers(table: pd.DataFrame, column: str, where: str) -> np.ndarray:
+def _numbers(table: pd.DataFrame, column: str, where: str, *, missing: bool = False) -> np.ndarray:
+    """A column as finite numbers; `missing` lets empty cells be NaN."""
     import pandas as pd
 
     values = pd.to_numeric(table[column], errors="coerce").to_numpy(dtype=float)
     bad = ~np.isfinite(values)
+    if missing:
+        bad &= table[column].notna().to_numpy()
     if bad.any():
         raise InputError(
             f"{column} is {table[column].to_numpy()[bad][0]} in row {_row(bad)}",
@@ -113,8 +118,8 @@ def _row(bad: np.ndarray) -> int:
 
 
 def _run(name: str, rows: pd.DataFrame, where: str) -> RunRecord:
-    for column in _PER_RUN:
-        if rows[column].nunique() > 1:
+    for column in (*_PER_RUN, "pruning_rate"):
+        if column in rows.columns and rows[column].nunique() > 1:
             found = ", ".join(map(str, rows[column].unique()[:3]))
             raise InputError(f"{column} changes within the run ({found})", where=f"{where}, run {name}")
     rows = rows.sort_values("tokens", kind="stable")
@@ -146,7 +151,7 @@ def _run(name: str, rows: pd.DataFrame, where: str) -> RunRecord:
             )
         ),
         status="imported",
-        seed=_optional(first, "seed", int),
+        seed=_seed(first, f"{where}, run {name}"),
         objective=_optional(first, "objective", str),
         schedule=_optional(first, "schedule", str),
         details={column: first[column] for column in extra},
@@ -158,6 +163,15 @@ def _known(rows: pd.DataFrame, column: str) -> list[float | None]:
     if column not in rows.columns:
         return [None] * len(rows)
     return [float(v) if np.isfinite(v) else None for v in rows[column].to_numpy(dtype=float)]
+
+
+def _seed(row: pd.Series, where: str) -> int | None:
+    try:
+        return _optional(row, "seed", int)
+    except (ValueError, OverflowError):
+        raise InputError(
+            f"the seed {row['seed']} is not a whole number", where=where, hint="number the seeds, or drop the column"
+        ) from None
 
 
 def _optional(row: pd.Series, column: str, kind: type) -> Any:

@@ -184,11 +184,16 @@ class StudySpec:
             method: _listed(rates, "rates", f"{where}, rates_by_method")
             for method, rates in values["rates_by_method"].items()
         }
+        milestones = values["train"].get("eval_at") if isinstance(values["train"], Mapping) else None
         values["train"] = read_recipe(values["train"], where=f"{where}, train")
         values["train_by_model"] = {
             model: _recipe_values(own, f"{where}, train_by_model, {model}", values["train"].tokens)
             for model, own in values.get("train_by_model", {}).items()
         }
+        for own in values["train_by_model"].values():
+            # `log:8` means eight readings of whatever a model's own tokens are
+            if isinstance(milestones, str) and "tokens" in own and "eval_at" not in own:
+                own["eval_at"] = parse_eval_at(milestones, own["tokens"])
         if "budget" in values:
             values["budget"] = Budget.from_dict(values["budget"], where=f"{where}, budget")
         return cls(**values)
