@@ -188,6 +188,16 @@ def test_capped_samples_are_spread_over_the_text(monkeypatch):
     assert (scores.loss, scores.tokens) == (whole, 60)
 
 
+def test_the_estimate_counts_the_logits_of_a_long_sample():
+    arch = architecture_of(make("llama-tied"))
+    search = PruneSpec(method="width", rate=0.2, search=3)
+    short, long = (estimate_for(arch, search, samples=2, length=n).output_layer for n in (512, 4096))
+    table = 2 * arch.vocab * arch.hidden
+    # three of the logits' size at once, in float32; no more tokens at a time than 1024 or one sample
+    assert short == table + 4 * arch.vocab * (arch.hidden + 3 * 1024)
+    assert long == table + 4 * arch.vocab * (arch.hidden + 3 * 4096)
+
+
 def test_the_estimate_counts_the_states_of_every_model():
     arch = architecture_of(make("llama-tied"))
     sizes = {

@@ -38,7 +38,8 @@ class MemoryEstimate:
         states: hidden states of the calibration text.
         batch: activations inside a block for one batch of tokens.
         solver: SparseGPT's matrices; weights that are worked on.
-        output_layer: logits and entries of the output layer, where a loss is measured.
+        output_layer: logits and entries of the output layer, where a loss is measured; its table, where channels are
+            cut from it in memory.
         files: rows of the embeddings on their way from file to file.
     """
 
@@ -69,6 +70,7 @@ def estimate(
     length: int,
     walks: int = 1,
     loss: bool = False,
+    narrowed: bool = False,
     compute_bytes: int = 4,
     stored_bytes: int = 2,
 ) -> MemoryEstimate:
@@ -80,6 +82,7 @@ def estimate(
         samples, length: calibration tokens; 0 samples where no text is read.
         walks: hidden states of the whole text that are held at once (`perplexity` holds one per block).
         loss: whether a loss is measured.
+        narrowed: whether narrower models are walked before they are written.
         compute_bytes, stored_bytes: per weight, as computed and as stored.
     """
     query, kv = arch.heads * arch.head_dim, arch.kv_heads * arch.head_dim
@@ -106,13 +109,16 @@ def estimate(
     if scorer == "least-squares":
         # either half's in float32; one of all in float64, and thrice the kept part
         solver += (2 * 4 + 4 * 8) * arch.intermediate**2
-    entries = min(arch.vocab, VOCABULARY_CHUNK)
+    output_layer = arch.vocab * arch.hidden * stored_bytes if narrowed else 0
+    if loss:
+        entries, logits = min(arch.vocab, VOCABULARY_CHUNK), min(at_once, max(length, BATCH_TOKENS // 4))
+        output_layer += entries * (arch.hidden * compute_bytes + 3 * logits * 4)
     return MemoryEstimate(
         block=block,
         states=samples * length * per_token * compute_bytes,
         batch=at_once * inside * compute_bytes,
         solver=solver,
-        output_layer=entries * (arch.hidden + 3 * min(at_once, BATCH_TOKENS // 4)) * compute_bytes if loss else 0,
+        output_layer=output_layer,
         files=files,
     )
 
@@ -135,6 +141,7 @@ def estimate_for(
         length=length,
         walks=walks,
         loss=spec.search > 1 or spec.scorer == "perplexity",
+        narrowed=spec.search > 1 or spec.refits,
         compute_bytes=compute_bytes,
         stored_bytes=stored_bytes,
     )

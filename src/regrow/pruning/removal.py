@@ -204,9 +204,9 @@ def angular_distances(stream: BlockStream, tokens: torch.Tensor, *, progress: Pr
         states.append(hidden[:, -1].float().clone())
         if progress:
             progress(f"angles: {layer + 1} of {stream.layers} blocks")
-    unit = F.normalize(torch.stack(states).double(), dim=-1)
+    unit = F.normalize(torch.stack(states).cpu().double(), dim=-1)
     cosines = torch.einsum("ash,bsh->abs", unit, unit).clamp(-1, 1)
-    return _finite((cosines.arccos() / math.pi).mean(-1).float().cpu())
+    return _finite((cosines.arccos() / math.pi).mean(-1).float())
 
 
 def block_influences(stream: BlockStream, tokens: torch.Tensor, *, without: Collection[int] = ()) -> torch.Tensor:
@@ -216,7 +216,7 @@ def block_influences(stream: BlockStream, tokens: torch.Tensor, *, without: Coll
     for layer, block in stream.blocks([layer for layer in range(stream.layers) if layer not in without]):
         after = stream.run(block, hidden)
         similar = sum(
-            F.cosine_similarity(hidden[rows].float(), after[rows].float(), dim=-1).double().sum().item()
+            F.cosine_similarity(hidden[rows].float(), after[rows].float(), dim=-1).cpu().double().sum().item()
             for rows in batches(hidden)
         )
         influences[layer] = 1 - similar / tokens.numel()

@@ -214,7 +214,8 @@ class BlockStream:
                 inside = (place >= 0) & (place < len(entries))
                 found = logits.gather(-1, place.clamp(0, len(entries) - 1)[..., None])[..., 0]
                 picked[rows] = torch.where(inside, found, picked[rows])
-        loss = (logsum - picked).double().mean().item()
+        # not every device knows float64
+        loss = (logsum - picked).cpu().double().mean().item()
         if not math.isfinite(loss):
             raise RunFailed("the loss is not finite", where="calibration", hint="the model's weights may be broken")
         return loss
