@@ -112,8 +112,10 @@ def validate(
     records = of_loss(as_records(runs), loss, controls=baseline == "control")
     results, skipped = [], list[str]()
     measured = observe(records, baseline=baseline, skipped=skipped)
-    known = [(group.family, group.method) for group in measured]
-    initial = [g for g in observe(records, skipped=[]) if (g.family, g.method) in known]
+    initial = measured
+    if baseline != "initial":
+        known = [(group.family, group.method) for group in measured]
+        initial = [g for g in observe(records, skipped=[]) if (g.family, g.method) in known]
     lent: dict[tuple[str, int], PointFit | None] = {}
 
     def others(formula: Form, mine: int) -> list[PointFit]:
@@ -163,12 +165,7 @@ def split(seen: Observations, hold_out: str) -> list[tuple[Observations, Observa
         held = seen.params_before >= sizes[-1]
         return [(seen.keep(~held), seen.keep(held))]
     if hold_out == "rate":
-        held = seen.pruning_rate >= _highest_rate(seen)
-        # a size whose rates are all that high keeps the lower ones: held out whole it would be another question
-        for mine in (seen.params_before == size for size in np.unique(seen.params_before)):
-            rates = distinct(seen.pruning_rate[mine])
-            if held[mine].all():
-                held[mine] = (seen.pruning_rate[mine] >= rates[-1]) & (rates.size > 1)
+        held = _highest_rates(seen)
         return [(seen.keep(~held), seen.keep(held))]
     if hold_out == "run":
         if len(seen.runs) < 2:
@@ -184,19 +181,27 @@ def split(seen: Observations, hold_out: str) -> list[tuple[Observations, Observa
     return [(seen.keep(~held), seen.keep(held))]
 
 
-def _highest_rate(seen: Observations) -> float:
-    """The rate from which on every size has its highest.
+def _highest_rates(seen: Observations) -> np.ndarray:
+    """Mask [n] of the checkpoints from the rate on from which every size has its highest.
 
     Whole blocks and whole channels give each size rates of its own, so the highest rate of all is one size's alone. A
-    size with one rate says nothing of it. Raises `InputError` if no size has more.
+    size with one rate says nothing of it. One whose rates are all that high keeps the lower ones among the fitted: held
+    out whole it would be another question. Raises `InputError` if no size has two rates.
     """
-    by_size = [distinct(seen.pruning_rate[seen.params_before == size]) for size in np.unique(seen.params_before)]
-    highest = [rates[-1] for rates in by_size if rates.size > 1]
+    by_size = [
+        (mine, distinct(seen.pruning_rate[mine]))
+        for mine in (seen.params_before == size for size in np.unique(seen.params_before))
+    ]
+    highest = [rates[-1] for _, rates in by_size if rates.size > 1]
     if not highest:
         raise InputError(
             "no size was pruned at two rates", where=seen.where, hint="holding one out takes 2 or more rates of a size"
         )
-    return min(highest)
+    held = seen.pruning_rate >= min(highest)
+    for mine, rates in by_size:
+        if held[mine].all():
+            held[mine] = (seen.pruning_rate[mine] >= rates[-1]) & (rates.size > 1)
+    return held
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

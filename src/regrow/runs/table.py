@@ -81,9 +81,10 @@ def from_table(table: pd.DataFrame, *, where: str = "table") -> list[RunRecord]:
         if bad.any():
             raise InputError(f"{column} is empty in row {_row(bad)}", where=where, hint="every row names its run")
         table[column] = table[column].astype(str)
-    for column in (c for c in OTHER_LOSSES if c in table.columns):
+    others = [c for c in OTHER_LOSSES if c in table.columns]
+    for column in others:
         table[column] = _numbers(table, column, where, missing=True)
-    for column in ("loss", "loss_before", *(c for c in OTHER_LOSSES if c in table.columns)):
+    for column in ("loss", "loss_before", *others):
         bad = (table[column].to_numpy() <= 0) | (table[column].to_numpy() > LARGEST_LOSS)
         if bad.any():
             value = table[column].to_numpy()[bad][0]
