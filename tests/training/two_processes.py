@@ -21,6 +21,7 @@ SPEC = TrainSpec(
     average="ema:0.6",
     cooldown_tokens=2048,
     save_every_tokens=1024,
+    precision="fp32",  # in bf16 the order of a sum shows at 1e-6 of the loss
 )
 
 
