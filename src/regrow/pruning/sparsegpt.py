@@ -144,18 +144,15 @@ def _settle(columns: torch.Tensor, upper: torch.Tensor, n: int, m: int) -> torch
     """Settle a block of columns [columns, out] in place, group by group; returns their errors over U[i, i]."""
     errors, shares = torch.empty_like(columns), torch.empty_like(columns)
     inverse = upper.diagonal().reciprocal()[:, None]
-    # the factors within each group, [groups, m, m], as Python's own numbers: a tensor of no dimensions costs as much to
-    # handle as a row, and so does each row that is looked up alone
-    factors = torch.stack([upper[start : start + m, start : start + m] for start in range(0, len(columns), m)]).tolist()
     rows, error_rows, share_rows = columns.unbind(0), errors.unbind(0), shares.unbind(0)
-    for index, start in enumerate(range(0, len(columns), m)):
-        end, factor_rows = start + m, factors[index]
+    for start in range(0, len(columns), m):
+        end = start + m
         goes = ~keep_largest((columns[start:end] * inverse[start:end]).square_(), n)
         torch.mul(goes, inverse[start:end], out=shares[start:end])
-        for i in range(m):
-            error = torch.mul(rows[start + i], share_rows[start + i], out=error_rows[start + i])
-            for j in range(i + 1, m):
-                rows[start + j].sub_(error, alpha=factor_rows[i][j])
+        for i in range(start, end):
+            error = torch.mul(rows[i], share_rows[i], out=error_rows[i])
+            if i + 1 < end:
+                columns[i + 1 : end].addr_(upper[i, i + 1 : end], error, alpha=-1)
         if end < len(columns):
             columns[end:].addmm_(upper[start:end, end:].T, errors[start:end], alpha=-1)
     # nobody looks at a weight after its group: all are zeroed at once

@@ -31,7 +31,8 @@ GROUPS: tuple[tuple[str, ...], ...] = (
     ("mlp.down_proj",),
 )
 
-#: Rows that are scored at a time: scores, ranks and masks take several times the memory of their weights.
+#: Rows of fours that are scored at a time, fewer of larger groups: scores and comparisons take several times the memory
+#: of their weights.
 SCORED_ROWS = 256
 
 
@@ -205,7 +206,7 @@ def _by_stored_scores(stream: BlockStream, scores: Scores | None, n: int, m: int
 
 def _zero(weight: torch.Tensor, score: Callable[[torch.Tensor], torch.Tensor], n: int, m: int) -> torch.Tensor:
     """The weights [out, in], in place, with all but the `n` of every `m` of the largest score exactly zero."""
-    for rows in weight.split(SCORED_ROWS):
+    for rows in weight.split(max(1, SCORED_ROWS * 4 // m)):
         rows.masked_fill_(~n_m_mask(score(rows), n, m), 0)
     return weight
 
