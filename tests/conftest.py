@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-# before torch starts its pools: the suite runs beside other work, and tiny models gain nothing from threads
-os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
+# before torch starts its pools: tiny models gain nothing from threads, and threads that share a core slow all down
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"  # it would inherit what the line below set
+os.environ.setdefault("OMP_NUM_THREADS", "2")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # tokenised text is cached where nobody else looks, and gone with the session
 _CACHE = tempfile.TemporaryDirectory(prefix="regrow-test-cache-")

@@ -3,15 +3,20 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
 from regrow.errors import InputError
+from regrow.models.load import load_model
+from regrow.models.masks import violations, zero_masks
 from regrow.runs.locks import LOCK_FILE
 from regrow.study import cell as cells
 from regrow.study.cell import run_cell
 from regrow.study.progress import cell_state
 from regrow.training.branch import cool_down
+from regrow.training.run import START
+from regrow.training.signals import RunStopped, StopRequest
 
 from .conftest import small_study
 
@@ -65,6 +70,47 @@ def test_a_distilled_cell_says_so_and_learns_from_its_teacher(tiny_model, text, 
     cooled = cool_down(tmp_path / "taught", tokens=1024, out=tmp_path / "cooled")
     assert cooled.curve[0].loss == run.curve[-1].loss
     assert (cooled.objective, cooled.method, cooled.spec["cooldown_from"]["run"]) == (run.objective, "2:4", taught.hash)
+
+
+class StopAt(StopRequest):
+    """Asks to stop after a step, as a signal would."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__()
+        self.step, self.signal = step, "SIGTERM"
+
+    def heard(self, step, device):
+        return step == self.step
+
+
+@pytest.mark.parametrize("lora_rank", [0, 4])
+def test_a_run_that_goes_on_keeps_the_model_it_began_from(tiny_model, text, tmp_path, monkeypatch, lora_rank):
+    study = small_study(tiny_model, text, methods=("2:4",))
+    cell = replace(study, train=replace(study.train, lora_rank=lora_rank)).cells()[-1]
+    whole = run_cell(cell, tmp_path / "whole")
+    with pytest.raises(RunStopped):
+        run_cell(cell, tmp_path / "halves", stop=StopAt(2))
+    assert (tmp_path / "halves" / START).is_dir()
+    # another machine may prune otherwise: sums in another order, and of two weights of equal worth the other one goes
+    prune = cells.prune_model
+    monkeypatch.setattr(
+        cells, "prune_model", lambda model, spec, tokens, **given: prune(model, replace(spec, scorer="magnitude"), None)
+    )
+    went_on = run_cell(cell, tmp_path / "halves")
+    assert curve(went_on) == curve(whole)
+    weights = [(tmp_path / run / "model" / "model.safetensors").read_bytes() for run in ("whole", "halves")]
+    assert weights[0] == weights[1]
+    assert not (tmp_path / "whole" / START).exists()
+    assert not (tmp_path / "halves" / START).exists()
+
+
+def test_a_run_that_was_stopped_can_be_cooled_down(tiny_model, text, tmp_path):
+    cell = small_study(tiny_model, text, methods=("2:4",)).cells()[-1]
+    with pytest.raises(RunStopped):
+        run_cell(cell, tmp_path / "run", stop=StopAt(2))
+    cooled = cool_down(tmp_path / "run", tokens=1024, out=tmp_path / "cooled")
+    assert cooled.curve[0].tokens == 1024
+    assert not violations(load_model(tmp_path / "cooled" / "model"), zero_masks(load_model(tmp_path / "run" / START)))
 
 
 def test_a_run_that_another_process_writes_is_left_alone(tiny_model, text, tmp_path, monkeypatch):

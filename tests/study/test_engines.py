@@ -118,6 +118,7 @@ def test_without_ray_the_command_that_installs_it_is_named():
 
 
 def test_gpus_and_threads_are_shared_out(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-5a")
     assert visible_gpus() == ["3", "GPU-5a"]
     engine = LocalEngine()

@@ -88,8 +88,8 @@ def estimate(
     query, kv = arch.heads * arch.head_dim, arch.kv_heads * arch.head_dim
     files = min(2 * CHUNK_BYTES, 2 * arch.vocab * arch.hidden * stored_bytes)
     block = arch.block_params * (2 * stored_bytes + (compute_bytes if samples else 0))
-    # a few rows at a time where weights are scored one by one: scores, in their order by place in the group, comparisons
-    # and ranks
+    # a few rows at a time where weights are scored one by one: scores, in their order by place in the group,
+    # comparisons and ranks
     rows = 24 * SCORED_ROWS * max(arch.intermediate, arch.hidden, query) if scorer in ("magnitude", "wanda") else 0
     if not samples:
         return MemoryEstimate(block=block, states=0, batch=0, solver=rows, output_layer=0, files=files)

@@ -34,8 +34,8 @@ def keep_largest(places: torch.Tensor, n: int) -> torch.Tensor:
 
 @cache
 def _tally(m: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """What makes ranks of comparisons: rank [m] = start [m, 1] + lost [m, pairs] @ wins [pairs], where a win is one if the
-    first of a pair is at least the second."""
+    """What makes ranks of comparisons: rank [m] = start [m, 1] + lost [m, pairs] @ wins [pairs], where a win is one if
+    the first of a pair is at least the second."""
     firsts, seconds = torch.triu_indices(m, m, offset=1)
     places = torch.arange(m)[:, None]
     # a place comes after each that wins over it, and after each later one that it doesn't win over

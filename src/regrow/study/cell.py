@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from regrow.data import Blocks, read_blocks
 from regrow.evaluation import evaluate
@@ -33,7 +33,7 @@ from regrow.study.cells import Cell
 from regrow.study.inputs import fingerprint_model
 from regrow.study.progress import ProgressFile
 from regrow.study.shared import LOSSES, PRUNED, SCORES, load_number, save_number, share
-from regrow.training.run import train_model
+from regrow.training.run import START, train_model
 from regrow.training.signals import StopRequest
 from regrow.training.teacher import load_teacher
 
@@ -62,10 +62,11 @@ def run_cell(
     """
     out.mkdir(parents=True, exist_ok=True)
     with hold(out / LOCK_FILE, what="another process is writing this run", hint="wait for it to end", wait=_WAIT):
-        if is_done(out, spec_hash=cell.hash):
-            return read_run(out)
-        _tidy(out)
-        return _run(cell, out, _Shop(cell, shared, uses), stop)
+        if not is_done(out, spec_hash=cell.hash):
+            _tidy(out)
+            _run(cell, out, _Shop(cell, shared, uses), stop)
+        shutil.rmtree(out / START, ignore_errors=True)
+        return read_run(out)
 
 
 class _Shop:
@@ -144,11 +145,15 @@ def _run(cell: Cell, out: Path, shop: _Shop, stop: StopRequest | None) -> RunRec
     model = shop.unpruned()
     before, loss_before = count_params(model), shop.loss_before(model, held_out)
     after, rate, masks = before, 0.0, {}
+    tokenizer = load_tokenizer(shop.folder)
     if cell.prune is not None:
-        model, plan = shop.pruned(model, cell.prune, train)
+        # pruned anew, with other threads or on another machine, a run that goes on might not keep the zeros it trained
+        # with, nor adapters the weights they lie on
+        if not (out / START).is_dir():
+            _save_pruned(*shop.pruned(model, cell.prune, train), out / START, tokenizer)
+        model, plan = _load_pruned(out / START)
         after, rate = plan.params_after, plan.pruning_rate
         masks = zero_masks(model) if is_masked(cell.method) else {}
-    tokenizer = load_tokenizer(shop.folder)
     teacher = None if cell.teacher is None else load_teacher(find_model(cell.teacher), tokenizer)
     record = RunRecord(
         run=cell.name,
@@ -191,8 +196,10 @@ def _evaluate(model: PreTrainedModel, held_out: Blocks) -> float:
         model.to(was)  # type: ignore[arg-type]
 
 
-def _save_pruned(model: PreTrainedModel, plan: PrunePlan, path: Path) -> None:
-    save_checkpoint(model, None, path, extra={PRUNE_RECORD: {"plan": plan.to_dict()}})
+def _save_pruned(
+    model: PreTrainedModel, plan: PrunePlan, path: Path, tokenizer: PreTrainedTokenizerBase | None = None
+) -> None:
+    save_checkpoint(model, tokenizer, path, extra={PRUNE_RECORD: {"plan": plan.to_dict()}})
 
 
 def _load_pruned(path: Path) -> tuple[PreTrainedModel, PrunePlan]:
@@ -202,7 +209,7 @@ def _load_pruned(path: Path) -> tuple[PreTrainedModel, PrunePlan]:
 
 def _tidy(out: Path) -> None:
     """Remove what a killed worker staged and never moved into place. Checkpoints are training's own."""
-    for stage in out.glob(".model.*.tmp*"):
+    for stage in (*out.glob(".model.*.tmp*"), *out.glob(f".{START}.*.tmp*")):
         shutil.rmtree(stage, ignore_errors=True)
     for file in (*out.glob(".run.json.*"), *out.glob(".curve.jsonl.*"), *out.glob(".DONE.*")):
         with suppress(OSError):

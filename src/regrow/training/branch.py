@@ -25,7 +25,7 @@ from regrow.training.callbacks import OnProgress
 from regrow.training.checkpoints import KEPT, checkpoints, read_state, step_of
 from regrow.training.post_train import read_text, saved_dtype
 from regrow.training.processes import processes
-from regrow.training.run import CHECKPOINTS, MODEL, train_model
+from regrow.training.run import CHECKPOINTS, MODEL, START, train_model
 from regrow.training.signals import StopRequest
 from regrow.training.spec import TrainSpec
 from regrow.training.teacher import load_teacher
@@ -163,6 +163,8 @@ def _base(folder: Path, parent: RunRecord, recipe: TrainSpec, located: Callable[
     if is_done(folder) and not recipe.lora_rank:
         return str(folder / MODEL)
     if parent.spec.get("prune"):
+        if (folder / START).is_dir():
+            return str(folder / START)
         raise InputError(
             "the pruned model that this run of a study began from is not kept",
             where=str(folder),

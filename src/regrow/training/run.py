@@ -38,6 +38,8 @@ from regrow.training.trainer import OrderedBlocks, PostTrainer
 
 CHECKPOINTS = "checkpoints"
 MODEL = "model"
+#: where the run of a study keeps the pruned model it began from, until it is done
+START = "start"
 
 
 def hardware() -> dict[str, Any]:
