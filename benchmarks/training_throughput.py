@@ -123,7 +123,9 @@ def make_model(options: argparse.Namespace, folder: str) -> Any:
     entries = json.loads(files("regrow").joinpath("catalog.json").read_text())["models"]
     config = dict(entries[options.catalog]["config"])
     torch.manual_seed(0)
-    return AutoModelForCausalLM.from_config(AutoConfig.for_model(config.pop("model_type"), **config))
+    # made where it will run: a CPU takes longer to draw the numbers than a GPU takes for the steps
+    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+        return AutoModelForCausalLM.from_config(AutoConfig.for_model(config.pop("model_type"), **config))
 
 
 def main() -> None:

@@ -36,6 +36,8 @@ ROOT = Path(__file__).parents[1]
 #: The studies whose runs the laws are fitted to, and those shown beside them.
 LADDERS = ("ladder-llama", "ladder-qwen2")
 DISTILLED, REAL = "ladder-llama-distilled", "smollm2"
+#: The same model on a GPU: by the default proportions of width pruning, and by neurons alone.
+GPU, NEURONS = "smollm2-2m", "smollm2-2m-neurons"
 #: Readings of the same runs: their losses, without the beginnings of the curves, of averaged weights, and the gaps
 #: above the unpruned control.
 RAW, LATER, AVERAGED, CONTROLLED = READINGS = (
@@ -129,7 +131,8 @@ def hardware(run: RunRecord) -> str:
     """What a run was trained on, as it recorded it."""
     told = run.details
     threads = told.get("threads")
-    return f"{told.get('device', '-')}, {threads} thread{'' if threads == 1 else 's'}, {told.get('precision', '-')}"
+    shared = "" if "NVIDIA" in str(told.get("device")) else f", {threads} thread{'' if threads == 1 else 's'}"
+    return f"{told.get('device', '-')}{shared}, {told.get('precision', '-')}"
 
 
 def fits_table(seen: Evidence) -> Iterator[list[str]]:
@@ -339,6 +342,40 @@ def real_table(seen: Evidence) -> Iterator[list[str]]:
         ]  # fmt: skip
 
 
+def real_gpu_table(seen: Evidence) -> Iterator[list[str]]:
+    """SmolLM2 on a GPU: where each run ended, and how far above the control after as many tokens."""
+    yield ["pruned", "rate", "parameters left", "tokens", "at once", "at the end", "above the control", "won back"]
+    control = next(run for run in seen.studies[GPU] if run.is_control)
+    unpruned = {p.tokens: p.loss for p in control.curve}
+    for run in (*seen.studies[GPU], *seen.studies[NEURONS]):
+        first, last = run.curve[0], run.curve[-1]
+        name = "nothing (the control)" if run.is_control else run.method
+        name += ", neurons alone" if run.family == NEURONS else ""
+        above = last.loss - unpruned[last.tokens]
+        yield [
+            name, f"{run.pruning_rate:.3f}", format_count(run.params_after), f"{last.tokens:,}",
+            f"{first.loss:.4f}", f"{last.loss:.4f}", *(
+                ("-", "-") if run.is_control else (f"{above:.4f}", f"{1 - above / (first.loss - run.loss_before):.2f}")
+            ),
+        ]  # fmt: skip
+
+
+def real_laws_table(seen: Evidence) -> Iterator[list[str]]:
+    """SmolLM2 on a GPU: `p2` of its three rates, and what it says of the later tokens and of the highest rate."""
+    yield ["pruned", "gaps above", "R^2", "tokens, coverage", "last loss", "rate, coverage", "nearest run's gap"]
+    runs = [run for run in seen.studies[GPU] if not is_masked(run.method)]
+    for baseline, name in (("initial", "the loss before"), ("control", "the control")):
+        laws = {law.method: law for law in fit(runs, form="p2", baseline=baseline, draws=1)}
+        found = {hold: validate(runs, hold_out=hold, forms="p2", baseline=baseline) for hold in ("tokens", "rate")}
+        for method, law in laws.items():
+            later, higher = (next(r for r in found[hold] if r.method == method) for hold in ("tokens", "rate"))
+            yield [
+                method, name, number(law.metrics["r2"], ".3f"), f"{later.mape:.4f}, {later.coverage:.2f}",
+                number(later.baselines.get("last"), ".4f"), f"{higher.mape:.4f}, {higher.coverage:.2f}",
+                number(higher.baselines.get("last"), ".4f"),
+            ]  # fmt: skip
+
+
 def distillation_table(seen: Evidence) -> Iterator[list[str]]:
     """Cross-entropy against distillation where both have cost the same FLOPs: means over seeds."""
     yield ["size", "method", "rate", "FLOPs", "cross-entropy", "distilled", "gained, nats"]
@@ -414,6 +451,8 @@ TABLES: Mapping[str, Callable[[Evidence], Iterator[list[str]]]] = {
     "gaps": gaps_table,
     "tokens": tokens_table,
     "real": real_table,
+    "real-gpu": real_gpu_table,
+    "real-laws": real_laws_table,
     "distillation": distillation_table,
 }
 

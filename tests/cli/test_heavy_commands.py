@@ -85,6 +85,19 @@ def test_a_search_lists_what_it_tried(regrow, tiny_model, text):
     assert "which parts go is decided by" not in done.out
 
 
+def test_width_looks_for_a_shape_where_it_has_text(regrow, tiny_model, text, tmp_path):
+    ask = ("prune", tiny_model, "--method", "width", "--rate", "0.2", "--axes", "hidden,intermediate,kv_heads")
+    outlined = regrow(*ask, "--dry-run").out
+    assert "text will choose among hidden/intermediate/KV heads" in outlined
+    assert "text will choose" not in regrow(*ask, "--search", 1, "--dry-run").out
+    measured = regrow(*ask, "--calibration", text, "--dry-run", "--save-scores", tmp_path / "scores")
+    assert measured.out.count("tried hidden") == outlined.split("KV heads ")[-1].count(", ") + 1 == 3
+    # scores alone take the rule's shape, the first
+    by_scores = regrow(*ask, "--scores", tmp_path / "scores", "--dry-run", "--json").json
+    assert by_scores["changes"] == regrow(*ask, "--dry-run", "--json").json["changes"]
+    one_line_error(regrow(*ask, "--scores", tmp_path / "scores", "--search", 3, "--dry-run"), "needs text")
+
+
 @pytest.mark.parametrize(
     ("ask", "says"),
     [

@@ -15,7 +15,9 @@ from regrow.study.spec import StudySpec
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "results.md"
 #: Tables that take no fit, or a few.
-CHEAP = ("runs", "gaps", "real", "distillation")
+CHEAP = ("runs", "gaps", "real", "real-gpu", "distillation")
+#: Runs that the page says are cut short.
+CUT = ("smollm2-2of4-66aaa8", "smollm2-width-0.35-13e94b")
 
 
 @pytest.fixture(scope="module")
@@ -55,10 +57,12 @@ def test_fits_are_those_of_the_records(seen):
 def test_records_are_of_the_studies_as_they_are_written(seen):
     for name, runs in seen.studies.items():
         file = ROOT / "studies" / f"{name}.yaml"
-        cells = {cell.hash: cell for cell in StudySpec.from_yaml(file).cells()} if name != "smollm2" else {}
+        # the model of these lies in no package: its folder need not be there, and is made by what is installed
+        real = name.startswith("smollm2")
+        cells = {} if real else {cell.hash: cell for cell in StudySpec.from_yaml(file).cells()}
         assert len({run.hash for run in runs}) == len(runs)
         for run in runs:
-            assert run.status == "done"
+            assert (run.status == "done") == (run.run not in CUT)
             assert not cells or run.hash in cells
 
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from regrow.errors import InputError
-from regrow.pruning.spec import PruneSpec, parse_shape
+from regrow.pruning.spec import SEARCHED, PruneSpec, parse_shape
 
 
 def test_defaults_per_method():
@@ -88,7 +88,8 @@ def test_round_trip(spec):
 
 def test_a_spec_of_the_first_version_is_written_as_it_was():
     # a study knows its runs by a hash of this
-    assert PruneSpec(method="width", rate=0.25, scorer="activation").to_dict() == {
+    spec = PruneSpec(method="width", rate=0.25, scorer="activation", search=1)
+    written = {
         "method": "width",
         "rate": 0.25,
         "scorer": "activation",
@@ -97,6 +98,30 @@ def test_a_spec_of_the_first_version_is_written_as_it_was():
         "calibration_length": 512,
         "seed": 0,
     }
+    assert spec.to_dict() == written
+    assert PruneSpec.from_dict(written) == spec  # there was no search then, so it asks for none
+
+
+@pytest.mark.parametrize(
+    ("asked", "tried"),
+    [
+        ({"method": "width", "rate": 0.25}, SEARCHED),
+        ({"method": "width", "params": 1000, "scorer": "least-squares"}, SEARCHED),
+        ({"method": "width", "rate": 0.25, "axes": ("hidden", "kv_heads")}, SEARCHED),
+        ({"method": "width", "rate": 0.25, "search": 2}, 2),
+        ({"method": "width", "rate": 0.25, "search": 1}, 1),
+        # nothing to choose from, or nothing to choose by
+        ({"method": "width", "rate": 0.25, "axes": ("intermediate",)}, 1),
+        ({"method": "width", "shape": {"hidden": 8}}, 1),
+        ({"method": "width", "rate": 0.25, "scorer": "random"}, 1),
+        ({"method": "depth", "rate": 0.25}, 1),
+        ({"method": "2:4"}, 1),
+    ],
+)
+def test_shapes_are_searched_where_there_are_several(asked, tried):
+    spec = PruneSpec(**asked)
+    assert spec.shapes_tried == tried
+    assert PruneSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
 
 
 def test_shapes_as_people_write_them():

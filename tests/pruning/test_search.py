@@ -13,7 +13,9 @@ from regrow.pruning import PrunePlan, PruneSpec, calibrate, prune_model
 from regrow.pruning.plan import outlines, spec_of
 from regrow.pruning.prune import apply_plan
 from regrow.pruning.scoring import decide
+from regrow.pruning.search import search
 from regrow.pruning.spec import AXES
+from regrow.pruning.stream import open_stream
 
 SPEC = PruneSpec(method="width", rate=0.4, axes=AXES, search=3)
 
@@ -49,3 +51,25 @@ def test_a_search_needs_text_even_with_scores():
     model = make("llama-tied")
     with pytest.raises(InputError, match="a search needs calibration text"):
         prune_model(model, SPEC, None, scores=calibrate(model, tokens()))
+
+
+def test_width_searches_unless_it_has_scores_alone():
+    model, spec = make("llama-tied"), PruneSpec(method="width", rate=0.4)
+    _, plan = prune_model(model, spec, tokens())
+    assert len(plan.candidates) == len(outlines(plan.before, spec)) > 1
+    _, by_rule = prune_model(model, spec, None, scores=calibrate(model, tokens()))
+    assert by_rule.candidates is None
+    assert by_rule.after == outlines(plan.before, spec)[0].after
+
+
+def test_shapes_are_compared_on_no_more_than_some_thousand_tokens(monkeypatch):
+    model, ids = make("llama-tied"), tokens(6, 16)
+    few = prune_model(model, SPEC, ids[:2])[1]
+    monkeypatch.setattr("regrow.pruning.search.SEARCH_TOKENS", 40)
+    many = search(
+        open_stream(model),
+        [decide(o, calibrate(model, ids[:2])) for o in outlines(few.before, SPEC)],
+        ids,
+        progress=print,
+    )
+    assert [tried.loss for tried in many.candidates] == [tried.loss for tried in few.candidates]

@@ -41,7 +41,10 @@ def prune(
     multiple_of: Annotated[int | None, typer.Option(help="Widths are multiples of this, and no other.")] = None,
     search: Annotated[
         int | None,
-        typer.Option(help="Width: try this many shapes near the target, keep the one of least calibration loss."),
+        typer.Option(
+            help="Width: how many shapes near the target are tried; the one of least calibration loss is kept. 4 by "
+            "default where there is text."
+        ),
     ] = None,
     iterative: Annotated[
         bool, typer.Option("--iterative", help="Depth: measure again after each block that goes.")
@@ -99,10 +102,13 @@ def prune(
     folder = find_model(model)
     if dry_run and not (plan or calibration or scores or save_scores):
         from regrow.arch import find_architecture
-        from regrow.pruning.plan import outline
+        from regrow.pruning.plan import outlines
 
-        outlined = outline(find_architecture(folder), spec)
-        _print_plan(outlined, model, as_json, memory=_memory(outlined.before, spec))
+        outlined = outlines(find_architecture(folder), spec)
+        _print_plan(outlined[0], model, as_json, memory=_memory(outlined[0].before, spec))
+        if len(outlined) > 1 and not as_json:
+            shapes = ("/".join(map(str, (p.after.hidden, p.after.intermediate, p.after.kv_heads))) for p in outlined)
+            typer.echo(f"text will choose among hidden/intermediate/KV heads {', '.join(shapes)} (--search)")
         return
     if out is None and not dry_run:
         raise InputError("no output folder given", where="--out", hint="name one, or ask for a --dry-run")
@@ -112,7 +118,8 @@ def prune(
         from regrow.pruning.scoring import load_scores
 
         measured = load_scores(scores)
-    needs_text = spec.needs_calibration and (measured is None or spec.search > 1)
+    searches = spec.shapes_tried > 1 and (calibration or spec.search is not None)
+    needs_text = spec.needs_calibration and bool(measured is None or searches)
     if given is not None and given.pattern is None:
         needs_text = False
     # weights that stay are solved again on the text, when they are written

@@ -110,7 +110,8 @@ def command(model: str, spec: PruneSpec, calibration: Mapping[str, Any] | None) 
     options["scorer"] = spec.scorer
     options["axes"] = None if spec.axes is None else ",".join(spec.axes)
     options["multiple-of"] = spec.multiple_of
-    options["search"] = spec.search if spec.search > 1 else None
+    if spec.chooses_shape:
+        options["search"] = spec.shapes_tried if calibration is not None else 1
     if calibration is not None:
         files = calibration.get("files") or []
         options["calibration"] = calibration.get("name") or (files[0] if len(files) == 1 else "TEXT")

@@ -140,8 +140,8 @@ def estimate_for(
         samples=samples,
         length=length,
         walks=walks,
-        loss=spec.search > 1 or spec.scorer == "perplexity",
-        narrowed=spec.search > 1 or spec.refits,
+        loss=spec.shapes_tried > 1 or spec.scorer == "perplexity",
+        narrowed=spec.shapes_tried > 1 or spec.refits,
         compute_bytes=compute_bytes,
         stored_bytes=stored_bytes,
     )

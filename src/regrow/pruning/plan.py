@@ -232,7 +232,7 @@ def spec_of(plan: PrunePlan, **options: Any) -> PruneSpec:
         target["rate"] = plan.target_rate
     elif plan.pattern is None:
         target["shape"] = {axis: pair[1] for axis, pair in plan.changes.items() if axis in SHAPE_AXES[plan.method]}
-    return PruneSpec(method=plan.method, scorer=plan.scorer, **target, **options)
+    return PruneSpec(method=plan.method, scorer=plan.scorer, search=1, **target, **options)
 
 
 def read_plan(path: str | Path) -> PrunePlan:
@@ -275,7 +275,7 @@ def outlines(before: Architecture, spec: PruneSpec) -> list[PrunePlan]:
     plan = replace(plan, target_rate=rate, target_params=spec.params)
     if spec.method == DEPTH:
         return [replace(plan, after=layers_for_rate(before, rate, tolerance=RATE_TOLERANCE if spec.strict else None))]
-    shapes = shapes_for_rate(before, rate, spec.search, axes=spec.axes, multiple_of=spec.multiple_of)
+    shapes = shapes_for_rate(before, rate, spec.shapes_tried, axes=spec.axes, multiple_of=spec.multiple_of)
     return [replace(plan, after=after) for after in shapes]
 
 

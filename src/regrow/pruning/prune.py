@@ -134,7 +134,7 @@ def prune(
 
 def _reads_text(spec: PruneSpec, scores: AnyScores | None) -> bool:
     """Whether text is walked although there may be scores."""
-    return scores is None or spec.search > 1 or spec.refits or spec.scorer == "sparsegpt"
+    return scores is None or spec.shapes_tried > 1 or spec.refits or spec.scorer == "sparsegpt"
 
 
 def _say_memory(stream: BlockStream, spec: PruneSpec, tokens: torch.Tensor | None, say: Progress) -> None:
@@ -195,7 +195,7 @@ def make_plan(
     else:
         check_scores(scores, spec, weights_fingerprint(stream.source))
     plans = [decide(plan, scores) for plan in outlined]
-    if spec.search == 1:
+    if spec.shapes_tried == 1 or (spec.search is None and calibration is None):
         return plans[0], scores
     if calibration is None:
         raise InputError("a search needs calibration text", where="search", hint="give --calibration beside the scores")

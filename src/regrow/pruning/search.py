@@ -15,6 +15,9 @@ from regrow.pruning.plan import Candidate, PrunePlan
 from regrow.pruning.stream import BlockStream, Source
 from regrow.pruning.width import Kept, narrow_config, slice_state
 
+#: Tokens at most that shapes are compared on: each is a forward pass.
+SEARCH_TOKENS = 4096
+
 
 class NarrowedSource:
     """The parameters of a width-pruned model, cut when they are read: no pruned model is ever held whole."""
@@ -36,9 +39,9 @@ def search(
 ) -> PrunePlan:
     """The decided plan whose model has the least loss on tokens [samples, length], with all that were tried.
 
-    Cost: one forward pass per plan, one block in memory at a time.
+    Cost: one forward pass per plan over `SEARCH_TOKENS` at most, one block in memory at a time.
     """
-    tried = []
+    tried, tokens = [], tokens[: max(1, SEARCH_TOKENS // tokens.shape[1])]
     for number, plan in enumerate(plans, 1):
         narrowed = BlockStream(NarrowedSource(stream.source, plan), device=stream.device, dtype=stream.dtype)
         loss = walk_loss(narrowed, tokens)

@@ -25,6 +25,9 @@ ITERATIVE = ("block-influence", "perplexity")
 #: Scorers that look at nothing but the weights, or at nothing at all; the others read text.
 _WITHOUT_TEXT = ("magnitude", "random")
 
+#: Width shapes that are tried where nothing else is asked.
+SEARCHED = 4
+
 #: Axes that width pruning can shrink, named as in `Architecture`.
 AXES = ("hidden", "intermediate", "kv_heads")
 
@@ -51,7 +54,7 @@ class PruneSpec:
         multiple_of: hidden and feed-forward widths are multiples of this; None takes the rule of
             `regrow.shapes.shape_for_rate`.
         search: how many width shapes near the target are tried, each pruned and its loss measured on the calibration
-            text; 1 takes the rule's shape without looking.
+            text; 1 takes the rule's shape without looking. None: `SEARCHED` where text is there to measure on, else 1.
         iterative: remove one block, measure again, remove the next (depth, scorers of `ITERATIVE`).
         strict: a depth plan that misses the target by more than `regrow.shapes.RATE_TOLERANCE` is an error, not a note.
         calibration_blocks: blocks of text the scores are measured on.
@@ -68,7 +71,7 @@ class PruneSpec:
     scorer: str | None = None
     axes: tuple[str, ...] | None = None
     multiple_of: int | None = None
-    search: int = 1
+    search: int | None = None
     iterative: bool = False
     strict: bool = False
     calibration_blocks: int = 32
@@ -87,8 +90,10 @@ class PruneSpec:
         scorer = choices[0] if self.scorer is None else self.scorer
         object.__setattr__(self, "scorer", one_of(scorer, choices, what=f"scorer for {self.method}", where="scorer"))
         object.__setattr__(self, "axes", self._checked_axes())
-        for name, least in (("calibration_blocks", 1), ("calibration_length", 2), ("seed", 0), ("search", 1)):
-            _check_whole(name, getattr(self, name), least)
+        if self.search is None and not self.chooses_shape:
+            object.__setattr__(self, "search", 1)
+        for name, least in (("calibration_blocks", 1), ("calibration_length", 2), ("seed", 0), ("shapes_tried", 1)):
+            _check_whole(name.replace("shapes_tried", "search"), getattr(self, name), least)
         self._check_options()
 
     def _check_target(self) -> None:
@@ -151,7 +156,7 @@ class PruneSpec:
                 raise InputError(f"{name} given with {what}", where=name, hint="only width by rate or params has it")
         if self.multiple_of is not None:
             _check_whole("multiple_of", self.multiple_of, 1)
-        if self.search > 1 and self.scorer == "random":
+        if self.shapes_tried > 1 and self.scorer == "random":
             raise InputError("search given with the random scorer", where="search", hint="it needs calibration text")
         if self.iterative and (self.method != DEPTH or self.scorer not in ITERATIVE):
             raise InputError(
@@ -180,6 +185,17 @@ class PruneSpec:
         return self.scorer not in _WITHOUT_TEXT
 
     @property
+    def chooses_shape(self) -> bool:
+        """Whether shapes of other proportions meet the target too, and text is read that tells them apart."""
+        free = self.method == WIDTH and self.shape is None and (self.axes is None or len(self.axes) > 1)
+        return free and self.needs_calibration
+
+    @property
+    def shapes_tried(self) -> int:
+        """`search` as a number, where there is text."""
+        return SEARCHED if self.search is None else self.search
+
+    @property
     def refits(self) -> bool:
         """Whether applying a decided plan reads text too, because weights that stay are solved again."""
         return self.scorer == "least-squares"
@@ -205,15 +221,12 @@ class PruneSpec:
         axes = data.get("axes")
         if axes is not None and not isinstance(axes, list | tuple):
             raise InputError(f"{axes!r} is not a list", where="axes", hint=f"choose from: {', '.join(AXES)}")
-        return cls(**{**data, "axes": None if axes is None else tuple(axes)})
+        return cls(**{**_NEWER, **data, "axes": None if axes is None else tuple(axes)})
 
 
-#: Fields that `to_dict` leaves out at their default; those of the first version are always written.
-_NEWER = {
-    field.name: field.default
-    for field in fields(PruneSpec)
-    if field.name in ("params", "shape", "multiple_of", "search", "iterative", "strict")
-}
+#: Fields that `to_dict` leaves out at these values, which are what they did before they were there; those of the first
+#: version are always written.
+_NEWER = {"params": None, "shape": None, "multiple_of": None, "search": 1, "iterative": False, "strict": False}
 
 
 def parse_shape(text: str) -> dict[str, int]:

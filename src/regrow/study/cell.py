@@ -107,7 +107,7 @@ class _Shop:
     def pruned(self, model: PreTrainedModel, spec: PruneSpec, train: Blocks) -> tuple[PreTrainedModel, PrunePlan]:
         """The pruned model and its plan."""
         tokens = None
-        if spec.needs_calibration or spec.search > 1:
+        if spec.needs_calibration or spec.shapes_tried > 1:
             tokens = choose_blocks(train, count=spec.calibration_blocks, length=spec.calibration_length, seed=spec.seed)
         return share(
             self.shared if self.uses > 1 else None,

@@ -93,7 +93,8 @@ class StudySpec:
                 for rate in (None,) if is_masked(method) else self.rates_by_method.get(method, self.rates):
                     axes = self.width_axes if method == WIDTH else None
                     scorer = self.scorers.get(method)
-                    prunes.append(PruneSpec(method=method, rate=rate, scorer=scorer, axes=axes))
+                    # proportions by the rule: runs that a law is fitted to are pruned alike
+                    prunes.append(PruneSpec(method=method, rate=rate, scorer=scorer, axes=axes, search=1))
             for prune in prunes:
                 for objective in self.objectives:
                     named = parse_objective(objective)
