@@ -18,6 +18,7 @@ import argparse
 import json
 import math
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -129,9 +130,9 @@ def main() -> None:
         sizes.append(arch.params)
         spent.append(used["seconds" if gpu else "cpu"])
     if len(sizes) > 1:
-        slope = math.log(spent[-1] / spent[-2]) / math.log(sizes[-1] / sizes[-2])
+        slope = statistics.linear_regression([math.log(n) for n in sizes], [math.log(t) for t in spent]).slope
         what = "Seconds" if gpu else "CPU seconds"
-        print(f"\n{what} grow with the parameters to the power of {slope:.2f} between the last two sizes.")
+        print(f"\n{what} grow with the parameters to the power of {slope:.2f} over these sizes.")
         for name in ("Llama-3.1-8B", "Llama-3.1-70B"):
             arch = catalog()[name]
             seconds = spent[-1] * (arch.params / sizes[-1]) ** slope

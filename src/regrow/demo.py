@@ -35,6 +35,8 @@ RATES = (0.17, 0.25, 0.33)
 #: nothing of a model of 128 (docs/demo.md has the numbers).
 WIDTH_AXES = ("intermediate",)
 WIDTH_RATES = (0.10, 0.16, 0.22)
+#: Of 2:4: it leaves the weights that stay as they were, as depth and width do here.
+SCORERS = {"2:4": "wanda"}
 
 
 def demo_study(tokens: int = 98_304) -> StudySpec:
@@ -47,6 +49,7 @@ def demo_study(tokens: int = 98_304) -> StudySpec:
         family=LLAMA,
         models=tuple(rung.name for rung in family_rungs(LLAMA)),
         rates=RATES,
+        scorers=SCORERS,
         train=TrainSpec(
             tokens=tokens,
             learning_rate=LEARNING_RATE,

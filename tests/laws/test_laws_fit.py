@@ -1,5 +1,6 @@
 """Fits against known truths, thin designs, bad data, and the promise that a fit never fails in silence."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -293,6 +294,13 @@ def test_hold_and_its_mistakes() -> None:
     (law,) = fit(runs(), draws=5, hold={"gamma": -1.0})
     assert law.params["gamma"] == -1.0
     assert np.all(law.draws[:, 2] == -1.0)
+    # in natural units, also where the fit has others of its own
+    (law,) = fit(runs(), "compression", draws=5, hold={"gamma": 2e8})
+    assert law.params["gamma"] == pytest.approx(2e8)
+    with pytest.raises(InputError, match="D_s held at 0; the form p2 is the one without it"):
+        fit(runs(), "p2_shifted", hold={"D_s": 0})
+    with pytest.raises(InputError, match="gamma held at nan"):
+        fit(runs(), hold={"gamma": math.nan})
     with pytest.raises(InputError, match=r"unknown parameter to hold 'gama'.*did you mean 'gamma'"):
         fit(runs(), hold={"gama": 0})
     with pytest.raises(InputError, match="a coefficient can be held at 0 only"):

@@ -115,7 +115,7 @@ def test_scorers_that_measure_nothing_have_nothing_to_save(model_folder, tmp_pat
 
 def test_sparse_masks_follow_the_text_or_stored_scores_and_the_record_says_which(model_folder, text, tmp_path):
     """With text the inputs are those of pruned layers; scores alone know the dense model's."""
-    spec = PruneSpec(method="2:4")
+    spec = PruneSpec(method="2:4", scorer="wanda")
     prune(model_folder, spec, calibration=text, out=tmp_path / "text", save_scores=tmp_path / "scores")
     scores = load_scores(tmp_path / "scores")
     prune(model_folder, spec, calibration=None, out=tmp_path / "scored", scores=scores)
@@ -134,7 +134,7 @@ def test_sparse_masks_follow_the_text_or_stored_scores_and_the_record_says_which
         PruneSpec(method="depth", rate=0.2),
         PruneSpec(method="width", rate=0.25),
         PruneSpec(method="width", rate=0.25, scorer="least-squares", axes=("intermediate",)),
-        PruneSpec(method="2:4"),
+        PruneSpec(method="2:4", scorer="wanda"),
         PruneSpec(method="2:4", scorer="sparsegpt"),
     ],
     ids=lambda spec: f"{spec.method}-{spec.scorer}",

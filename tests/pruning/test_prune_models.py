@@ -198,7 +198,7 @@ def test_random_is_a_seeded_baseline():
 
 
 def test_no_calibration_is_one_line():
-    with pytest.raises(InputError, match="'wanda' needs calibration text"):
+    with pytest.raises(InputError, match="'sparsegpt' needs calibration text"):
         prune_model(make("llama-tied"), PruneSpec(method="2:4"), None)
 
 

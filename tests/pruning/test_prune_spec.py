@@ -15,7 +15,7 @@ def test_defaults_per_method():
     assert PruneSpec(method="depth", rate=0.2).scorer == "block-influence"
     assert PruneSpec(method="width", rate=0.2).scorer == "activation"
     sparse = PruneSpec(method="2:4")
-    assert (sparse.scorer, sparse.pattern, sparse.kind) == ("wanda", (2, 4), "N:M")
+    assert (sparse.scorer, sparse.pattern, sparse.kind) == ("sparsegpt", (2, 4), "N:M")
     assert PruneSpec(method="4:8", scorer="magnitude").pattern == (4, 8)
     assert not PruneSpec(method="4:8", scorer="magnitude").needs_calibration
 

@@ -6,6 +6,7 @@ at all is refused with what is missing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -69,7 +70,7 @@ def design(form: Form, seen: Observations, ref: Reference, hold: Mapping[str, fl
     """Decide what this group can identify.
 
     Args:
-        hold: exponents to hold at given values, or coefficients to hold at zero, by name.
+        hold: exponents to hold at given values in natural units, or coefficients to hold at zero, by name.
 
     Raises:
         InputError: too few token counts or checkpoints for the form, or an unusable `hold`.
@@ -84,9 +85,12 @@ def design(form: Form, seen: Observations, ref: Reference, hold: Mapping[str, fl
     for name, value in (hold or {}).items():
         one_of(name, form.names, what="parameter to hold", where=where)
         parameter = form.parameters[form.index(name)]
-        if value != 0 and (parameter.linear or parameter.name in ("D_s", "E0", "A")):
+        if name == "D_s":
+            raise InputError(f"{name} held at {value:g}", where=where, hint="the form p2 is the one without it")
+        if value != 0 and (parameter.linear or name in ("E0", "A")):
             raise InputError(f"{name} held at {value:g}", where=where, hint="a coefficient can be held at 0 only")
-        fix(name, float(value))
+        if not math.isfinite(value):
+            raise InputError(f"{name} held at {value:g}", where=where, hint="give a number")
     flat, simpler = False, tuple[tuple[str, ...], ...]()
     if isinstance(form, P2):
         flat, simpler = _p2(form, seen, fix, notes)
@@ -99,8 +103,9 @@ def design(form: Form, seen: Observations, ref: Reference, hold: Mapping[str, fl
     if isinstance(form, P2Counts):
         for name in ("E0", "A", "a"):  # fitted beforehand, to the losses before pruning
             free[form.index(name)] = False
+    units = form.scales(np.zeros((1, len(form.names))), ref) if any((hold or {}).values()) else {}
     for name, value in (hold or {}).items():  # what the user holds wins over what the design would hold
-        fix(name, float(value))
+        fix(name, float(value) / (float(units[name][0]) if value and name in units else 1.0))
     if not all(free[form.index(name)] for names in simpler for name in names):
         simpler = ()  # the user has chosen
     levels = distinct(seen.tokens[seen.tokens > 0])

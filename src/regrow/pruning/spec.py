@@ -16,7 +16,7 @@ METHODS = (DEPTH, WIDTH, "2:4")
 SCORERS: dict[str, tuple[str, ...]] = {
     DEPTH: ("block-influence", "perplexity", "angular", "random"),
     WIDTH: ("activation", "least-squares", "random"),
-    "N:M": ("wanda", "magnitude", "sparsegpt"),
+    "N:M": ("sparsegpt", "wanda", "magnitude"),
 }
 
 #: Depth scorers that can look again after each block that goes.
