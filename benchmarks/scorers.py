@@ -60,6 +60,7 @@ def main() -> None:
                         scorer=scorer,
                         iterative=iterative,
                         axes=tuple(asked.axes.split(",")) if asked.axes else None,
+                        search=1,
                         seed=seed,
                     )
                     start = time.perf_counter()

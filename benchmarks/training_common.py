@@ -40,12 +40,12 @@ def prune_2_4(folder: str, out: Path) -> str:
 
 
 def prune_width(folder: str, rate: float, out: Path) -> str:
-    """The model pruned in width, by activations on 64 blocks of the ladder's text."""
+    """The model pruned in width to the rule's shape, by activations on 64 blocks of the ladder's text."""
     from regrow.pruning.prune import prune
     from regrow.pruning.spec import PruneSpec
 
     calibration = ladder_blocks(folder, "post_train", 256).sample(64, seed=0)
-    prune(folder, PruneSpec(method="width", rate=rate), calibration=calibration, out=out)
+    prune(folder, PruneSpec(method="width", rate=rate, search=1), calibration=calibration, out=out)
     return str(out)
 
 

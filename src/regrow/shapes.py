@@ -35,7 +35,8 @@ class Pruned(NamedTuple):
 
 
 def prune_shape(before: Architecture, method: str, rate: float | None) -> Pruned | None:
-    """What `regrow prune` makes of an architecture; None for a method of no known shape (runs from elsewhere).
+    """What a study makes of an architecture (`regrow prune --search 1`); None for a method of no known shape (runs from
+    elsewhere).
 
     `rate` is the one asked for; the one reached is that of whole blocks (`depth`) or whole channels (`width`). For N:M
     it follows from the pattern and `rate` is not looked at.

@@ -299,6 +299,10 @@ def test_hold_and_its_mistakes() -> None:
     assert law.params["gamma"] == pytest.approx(2e8)
     with pytest.raises(InputError, match="D_s held at 0; the form p2 is the one without it"):
         fit(runs(), "p2_shifted", hold={"D_s": 0})
+    with pytest.raises(InputError, match="a held; it is fitted to the losses before pruning alone"):
+        fit(runs(), "p2_counts", hold={"a": 0.3})
+    with pytest.raises(InputError, match=r"beta held at 1e\+06; it is looked for between 0.01 and 4"):
+        fit(runs(), hold={"beta": 1e6})
     with pytest.raises(InputError, match="gamma held at nan"):
         fit(runs(), hold={"gamma": math.nan})
     with pytest.raises(InputError, match=r"unknown parameter to hold 'gama'.*did you mean 'gamma'"):

@@ -11,11 +11,21 @@ from regrow.errors import InputError, RunFailed
 from regrow.models import architecture_of
 from regrow.pruning.calibration import Scores, calibrate, choose_blocks
 from regrow.pruning.depth import drop_config_blocks, least_important
-from regrow.pruning.semistructured import magnitude_score, n_m_mask, wanda_score
+from regrow.pruning.semistructured import keep_largest, magnitude_score, n_m_mask, wanda_score
 from regrow.pruning.width import expand_heads, most_important
 
 
-@pytest.mark.parametrize(("n", "m"), [(2, 4), (1, 4), (3, 4), (4, 8), (1, 2)])
+def test_groups_are_compared_or_sorted_to_the_same_end(monkeypatch):
+    # few values, so that many are equal: of these the first stay
+    places = torch.randint(0, 3, (8, 5, 7), generator=torch.Generator().manual_seed(0)).float()
+    compared = [keep_largest(places, n) for n in range(1, 9)]
+    monkeypatch.setattr("regrow.pruning.semistructured.MOST_COMPARED", 4)
+    for n, mask in enumerate(compared, 1):
+        assert torch.equal(keep_largest(places, n), mask)
+        assert (mask.sum(0) == n).all()
+
+
+@pytest.mark.parametrize(("n", "m"), [(2, 4), (1, 4), (3, 4), (4, 8), (1, 2), (20, 24)])
 def test_the_mask_keeps_the_best_of_all_masks(n, m):
     score = torch.rand(6, 3 * m, generator=torch.Generator().manual_seed(0))
     mask = n_m_mask(score, n, m)

@@ -183,6 +183,8 @@ def test_scores_serve_many_specs_and_refuse_another_model():
         with_tokens, again = prune_model(model, replace(spec, search=1), tokens())
         assert plan == again
         assert torch.equal(logits(with_scores, tokens()), logits(with_tokens, tokens()))
+    with pytest.raises(InputError, match="sparsegpt goes by text, not by scores; --scorer wanda"):
+        prune_model(model, SPECS["2:4"], None, scores=scores)
     with pytest.raises(InputError, match="another model"):
         prune_model(make("llama-tied", seed=1), SPECS["depth"], None, scores=scores)
 

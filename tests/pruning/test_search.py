@@ -1,7 +1,6 @@
 """The search over shapes: the losses are those of the pruned models, and the least wins."""
 
 import json
-from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +9,7 @@ from torch.nn import functional as F
 
 from regrow.errors import InputError
 from regrow.pruning import PrunePlan, PruneSpec, calibrate, prune_model
-from regrow.pruning.plan import outlines, spec_of
+from regrow.pruning.plan import outline, outlines, spec_of
 from regrow.pruning.prune import apply_plan
 from regrow.pruning.scoring import decide
 from regrow.pruning.search import search
@@ -27,11 +26,11 @@ def test_the_best_of_the_pruned_models_is_taken(family):
     pruned, plan = prune_model(model, SPEC, ids, progress=lines.append)
     scores = calibrate(model, ids)
     losses = []
-    for tried, outline in zip(plan.candidates, outlines(plan.before, SPEC), strict=True):
-        one = apply_plan(model, decide(outline, scores))
+    for tried, outlined in zip(plan.candidates, outlines(plan.before, SPEC), strict=True):
+        one = apply_plan(model, decide(outlined, scores))
         loss = F.cross_entropy(logits(one, ids)[:, :-1].flatten(0, 1), ids[:, 1:].flatten()).item()
         assert tried.loss == pytest.approx(loss, abs=1e-4)
-        assert (tried.hidden, tried.intermediate) == (outline.after.hidden, outline.after.intermediate)
+        assert (tried.hidden, tried.intermediate) == (outlined.after.hidden, outlined.after.intermediate)
         assert abs(tried.pruning_rate - 0.4) <= 0.005
         losses.append(loss)
     assert len(losses) == 3
@@ -44,7 +43,10 @@ def test_the_best_of_the_pruned_models_is_taken(family):
 def test_what_was_tried_is_in_the_plan():
     _, plan = prune_model(make("llama-tied"), SPEC, tokens())
     assert PrunePlan.from_dict(json.loads(json.dumps(plan.to_dict()))) == plan
-    assert spec_of(plan) == replace(SPEC, search=1, axes=None)
+    # the same shape again, whatever it was chosen by
+    again = spec_of(plan)
+    assert outline(plan.before, again).after == plan.after
+    assert again == PruneSpec(method="width", shape=dict(again.shape))
 
 
 def test_a_search_needs_text_even_with_scores():
@@ -57,8 +59,10 @@ def test_width_searches_unless_it_has_scores_alone():
     model, spec = make("llama-tied"), PruneSpec(method="width", rate=0.4)
     _, plan = prune_model(model, spec, tokens())
     assert len(plan.candidates) == len(outlines(plan.before, spec)) > 1
-    _, by_rule = prune_model(model, spec, None, scores=calibrate(model, tokens()))
+    lines = []
+    _, by_rule = prune_model(model, spec, None, scores=calibrate(model, tokens()), progress=lines.append)
     assert by_rule.candidates is None
+    assert "no text to compare shapes on: the rule's proportions are taken" in lines
     assert by_rule.after == outlines(plan.before, spec)[0].after
 
 

@@ -1,6 +1,7 @@
 """One cell, run in this process: what it shares changes nothing, what it distils is said, one process writes it."""
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -100,8 +101,23 @@ def test_a_run_that_goes_on_keeps_the_model_it_began_from(tiny_model, text, tmp_
     assert curve(went_on) == curve(whole)
     weights = [(tmp_path / run / "model" / "model.safetensors").read_bytes() for run in ("whole", "halves")]
     assert weights[0] == weights[1]
-    assert not (tmp_path / "whole" / START).exists()
-    assert not (tmp_path / "halves" / START).exists()
+    for run in ("whole", "halves"):  # adapters lie on it, and a cool-down of them does too
+        assert (tmp_path / run / START).is_dir() == bool(lora_rank)
+    if lora_rank:
+        cooled = cool_down(tmp_path / "whole", tokens=1024, out=tmp_path / "cooled")
+        assert cooled.curve[0].tokens == whole.curve[-1].tokens
+
+
+def test_a_damaged_start_is_made_again_or_said(tiny_model, text, tmp_path):
+    cell = small_study(tiny_model, text, methods=("2:4",)).cells()[-1]
+    record = tmp_path / "run" / START / "regrow_prune.json"
+    with pytest.raises(RunStopped):
+        run_cell(cell, tmp_path / "run", stop=StopAt(2))
+    record.write_text("{")
+    with pytest.raises(InputError, match="the pruned model that this run began from is damaged; remove the run"):
+        run_cell(cell, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    assert run_cell(cell, tmp_path / "run").status == "done"
 
 
 def test_a_run_that_was_stopped_can_be_cooled_down(tiny_model, text, tmp_path):

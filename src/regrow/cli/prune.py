@@ -53,7 +53,8 @@ def prune(
         bool, typer.Option("--strict", help="Depth: a rate more than 0.5 points off is an error, not a note.")
     ] = False,
     calibration: Annotated[
-        str | None, typer.Option(help="Text the scores are measured on; `ladder` is the embedded corpus.")
+        str | None,
+        typer.Option(help="Text that scores are measured and shapes compared on; `ladder` is the embedded corpus."),
     ] = None,
     calibration_blocks: Annotated[int, typer.Option(help="Blocks of calibration text.")] = 32,
     calibration_length: Annotated[int, typer.Option(help="Tokens in a block, at most the model's context.")] = 512,
@@ -61,7 +62,7 @@ def prune(
         str | None, typer.Option(help="Do what this plan says: a file from --dry-run --json, or a regrow_prune.json.")
     ] = None,
     scores: Annotated[
-        str | None, typer.Option(help="Scores of this model from --save-scores; no pass is made.")
+        str | None, typer.Option(help="Scores of this model from --save-scores, in place of a pass.")
     ] = None,
     save_scores: Annotated[str | None, typer.Option(help="Keep the scores in this file, for other rates.")] = None,
     dry_run: Annotated[
@@ -105,19 +106,25 @@ def prune(
         from regrow.pruning.plan import outlines
 
         outlined = outlines(find_architecture(folder), spec)
-        _print_plan(outlined[0], model, as_json, memory=_memory(outlined[0].before, spec))
+        shapes = [
+            {"hidden": a.hidden, "intermediate": a.intermediate, "kv_heads": a.kv_heads}
+            for a in (p.after for p in outlined)
+        ]
+        _print_plan(outlined[0], model, as_json, memory=_memory(outlined[0].before, spec), shapes=shapes)
         if len(outlined) > 1 and not as_json:
-            shapes = ("/".join(map(str, (p.after.hidden, p.after.intermediate, p.after.kv_heads))) for p in outlined)
-            typer.echo(f"text will choose among hidden/intermediate/KV heads {', '.join(shapes)} (--search)")
+            listed = ", ".join("/".join(map(str, shape.values())) for shape in shapes)
+            typer.echo(f"text will choose among hidden/intermediate/KV heads {listed} (--search)")
         return
     if out is None and not dry_run:
         raise InputError("no output folder given", where="--out", hint="name one, or ask for a --dry-run")
     # scores are looked at before the text: a wrong file should not cost a pass
     measured = None
     if scores is not None:
-        from regrow.pruning.scoring import load_scores
+        from regrow.pruning.scoring import check_scorer, load_scores
 
         measured = load_scores(scores)
+        if spec.needs_calibration:
+            check_scorer(measured, spec)
     searches = spec.shapes_tried > 1 and (calibration or spec.search is not None)
     needs_text = spec.needs_calibration and bool(measured is None or searches)
     if given is not None and given.pattern is None:
@@ -197,12 +204,19 @@ def _memory(before: Architecture, spec: PruneSpec) -> int | None:
 
 
 def _print_plan(
-    plan: PrunePlan, model: str, as_json: bool, out: Path | None = None, *, memory: int | None = None
+    plan: PrunePlan,
+    model: str,
+    as_json: bool,
+    out: Path | None = None,
+    *,
+    memory: int | None = None,
+    shapes: list[dict[str, int]] | None = None,
 ) -> None:
     for note in plan.notes:
         print(f"note: {note}", file=sys.stderr)
     if as_json:
-        print_json({**plan.to_dict(), "out": None if out is None else str(out), "memory_bytes": memory})
+        choice = {"shapes": shapes} if shapes and len(shapes) > 1 else {}
+        print_json({**plan.to_dict(), "out": None if out is None else str(out), "memory_bytes": memory, **choice})
         return
     from regrow.pruning.card import plan_rows
 

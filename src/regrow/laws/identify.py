@@ -87,7 +87,9 @@ def design(form: Form, seen: Observations, ref: Reference, hold: Mapping[str, fl
         parameter = form.parameters[form.index(name)]
         if name == "D_s":
             raise InputError(f"{name} held at {value:g}", where=where, hint="the form p2 is the one without it")
-        if value != 0 and (parameter.linear or name in ("E0", "A")):
+        if isinstance(form, P2Counts) and name in ("E0", "A", "a"):
+            raise InputError(f"{name} held", where=where, hint="it is fitted to the losses before pruning alone")
+        if value != 0 and parameter.linear:
             raise InputError(f"{name} held at {value:g}", where=where, hint="a coefficient can be held at 0 only")
         if not math.isfinite(value):
             raise InputError(f"{name} held at {value:g}", where=where, hint="give a number")
@@ -105,7 +107,15 @@ def design(form: Form, seen: Observations, ref: Reference, hold: Mapping[str, fl
             free[form.index(name)] = False
     units = form.scales(np.zeros((1, len(form.names))), ref) if any((hold or {}).values()) else {}
     for name, value in (hold or {}).items():  # what the user holds wins over what the design would hold
-        fix(name, float(value) / (float(units[name][0]) if value and name in units else 1.0))
+        held_at = float(value) / (float(units[name][0]) if value and name in units else 1.0)
+        parameter = form.parameters[form.index(name)]
+        if abs(held_at) > 10 * max(abs(parameter.lower), abs(parameter.upper)):
+            raise InputError(
+                f"{name} held at {value:g}",
+                where=where,
+                hint=f"it is looked for between {parameter.lower:g} and {parameter.upper:g}",
+            )
+        fix(name, held_at)
     if not all(free[form.index(name)] for names in simpler for name in names):
         simpler = ()  # the user has chosen
     levels = distinct(seen.tokens[seen.tokens > 0])

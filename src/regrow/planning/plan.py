@@ -56,7 +56,7 @@ class PlanSpec:
     Attributes:
         params_before: parameters before pruning; or give `architecture`, whose exact FLOPs are then used.
         architecture: the shape of the model before pruning. Depth, width and N:M pruning are then planned as
-            `regrow prune` would do them: at the rate that whole blocks or channels reach.
+            a study does them: at the rate that whole blocks, or channels in the rule's proportions, reach.
         pruning_rate: fraction of the parameters removed; may be None for N:M sparsity.
         loss_before: held-out loss of the unpruned model, nats/token, on the evaluation data of the law's runs.
         criterion: when to stop.

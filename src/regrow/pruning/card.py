@@ -110,7 +110,7 @@ def command(model: str, spec: PruneSpec, calibration: Mapping[str, Any] | None) 
     options["scorer"] = spec.scorer
     options["axes"] = None if spec.axes is None else ",".join(spec.axes)
     options["multiple-of"] = spec.multiple_of
-    if spec.chooses_shape:
+    if spec.chooses_shape or spec.shapes_tried > 1:
         options["search"] = spec.shapes_tried if calibration is not None else 1
     if calibration is not None:
         files = calibration.get("files") or []

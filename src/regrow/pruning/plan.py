@@ -226,13 +226,14 @@ def _check_indices(name: str, indices: Sequence[int], size: int, count: int) -> 
 def spec_of(plan: PrunePlan, **options: Any) -> PruneSpec:
     """The spec that a plan answers, as far as the plan tells; `options` are fields that it does not, e.g. `seed`."""
     target: dict[str, Any] = {}
-    if plan.target_params is not None:
+    # a width plan's shape may come of axes or of a search that it does not name, so the shape itself is the target
+    if plan.target_params is not None and plan.method == DEPTH:
         target["params"] = plan.target_params
-    elif plan.target_rate is not None:
+    elif plan.target_rate is not None and plan.method == DEPTH:
         target["rate"] = plan.target_rate
     elif plan.pattern is None:
         target["shape"] = {axis: pair[1] for axis, pair in plan.changes.items() if axis in SHAPE_AXES[plan.method]}
-    return PruneSpec(method=plan.method, scorer=plan.scorer, search=1, **target, **options)
+    return PruneSpec(method=plan.method, scorer=plan.scorer, **target, **options)
 
 
 def read_plan(path: str | Path) -> PrunePlan:

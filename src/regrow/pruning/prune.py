@@ -6,7 +6,7 @@ import copy
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +107,8 @@ def prune(
         if scores is None and spec.scorer == "wanda" and tokens is not None:
             scores = calibrate(stream, tokens, progress=progress)
         if scores is None or spec.scorer == "random":
-            raise InputError(f"the scorer {spec.scorer!r} measures nothing to save", where="save_scores")
+            hint = "--scorer wanda has scores to save" if spec.pattern is not None else "leave it out"
+            raise InputError(f"the scorer {spec.scorer!r} measures nothing to save", where="save_scores", hint=hint)
         scores.save(save_scores)
     if out is None:
         return plan
@@ -195,7 +196,11 @@ def make_plan(
     else:
         check_scores(scores, spec, weights_fingerprint(stream.source))
     plans = [decide(plan, scores) for plan in outlined]
-    if spec.shapes_tried == 1 or (spec.search is None and calibration is None):
+    if len(plans) == 1:
+        return plans[0], scores
+    if spec.search is None and calibration is None:
+        if progress:
+            progress("no text to compare shapes on: the rule's proportions are taken")
         return plans[0], scores
     if calibration is None:
         raise InputError("a search needs calibration text", where="search", hint="give --calibration beside the scores")
@@ -296,7 +301,8 @@ def _record(
         "params_before": plan.params_before,
         "params_after": plan.params_after,
         "pruning_rate": plan.pruning_rate,
-        "spec": spec.to_dict(),
+        # what was done, whatever the default is where this is read
+        "spec": replace(spec, search=spec.shapes_tried if tokens is not None else 1).to_dict(),
         "plan": plan.to_dict(),
         "calibration": used,
         "sparsity": None if plan.pattern is None else asdict(notes),

@@ -72,6 +72,17 @@ def check_scores(scores: AnyScores, spec: PruneSpec, fingerprint: str) -> None:
     """Raises `InputError` unless the scores are of the model of this fingerprint and what the spec's scorer goes by."""
     if scores.fingerprint != fingerprint:
         raise InputError("the scores were measured on another model", where="scores", hint="measure them again")
+    check_scorer(scores, spec)
+
+
+def check_scorer(scores: AnyScores, spec: PruneSpec) -> None:
+    """Raises `InputError` unless the scores are what the spec's scorer goes by."""
+    if spec.scorer == "sparsegpt":
+        raise InputError(
+            "sparsegpt goes by text, not by scores",
+            where="scores",
+            hint="--scorer wanda goes by scores; or leave them out",
+        )
     wanted = f"{spec.scorer}{', iterative' if spec.iterative else ''}"
     if isinstance(scores, DepthScores):
         held = f"{scores.scorer}{', iterative' if scores.iterative else ''}"

@@ -10,6 +10,9 @@ from functools import cache
 
 import torch
 
+#: Larger groups are sorted: comparing all pairs takes memory and time that grow with the square of the group.
+MOST_COMPARED = 16
+
 
 def n_m_mask(score: torch.Tensor, n: int, m: int) -> torch.Tensor:
     """Mask [out, in] that keeps the `n` largest of every `m` neighbours along the last dimension of `score`.
@@ -22,13 +25,17 @@ def n_m_mask(score: torch.Tensor, n: int, m: int) -> torch.Tensor:
 
 def keep_largest(places: torch.Tensor, n: int) -> torch.Tensor:
     """Mask of the `n` largest of `places` [m, ...] along the first dimension; of equals the first."""
+    m = len(places)
+    if m > MOST_COMPARED:
+        largest = places.argsort(dim=0, descending=True, stable=True)[:n]
+        return torch.zeros_like(places, dtype=torch.bool).scatter_(0, largest, True)
     # comparing whole tensors, each place with all after it, is many times faster than sorting fours; whole numbers this
     # small are exact in any floating type
     columns = places.flatten(1)
-    wins = columns.new_empty(len(places) * (len(places) - 1) // 2, columns.shape[1], dtype=torch.float32)
-    for first, rows in enumerate(wins.split(list(range(len(places) - 1, 0, -1)))):
+    wins = columns.new_empty(m * (m - 1) // 2, columns.shape[1], dtype=torch.float32)
+    for first, rows in enumerate(wins.split(list(range(m - 1, 0, -1)))):
         torch.ge(columns[first], columns[first + 1 :], out=rows)
-    lost, start = _tally(len(places), places.device)
+    lost, start = _tally(m, places.device)
     return (torch.addmm(start, lost, wins) < n).view(places.shape)
 
 

@@ -6,8 +6,9 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Callable
 from contextlib import suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from regrow.data import Blocks, read_blocks
+from regrow.errors import InputError, RegrowError
 from regrow.evaluation import evaluate
 from regrow.ladder import find_corpus, find_model
 from regrow.methods import is_masked
@@ -33,7 +35,8 @@ from regrow.study.cells import Cell
 from regrow.study.inputs import fingerprint_model
 from regrow.study.progress import ProgressFile
 from regrow.study.shared import LOSSES, PRUNED, SCORES, load_number, save_number, share
-from regrow.training.run import START, train_model
+from regrow.training.checkpoints import checkpoints
+from regrow.training.run import CHECKPOINTS, START, train_model
 from regrow.training.signals import StopRequest
 from regrow.training.teacher import load_teacher
 
@@ -65,7 +68,8 @@ def run_cell(
         if not is_done(out, spec_hash=cell.hash):
             _tidy(out)
             _run(cell, out, _Shop(cell, shared, uses), stop)
-        shutil.rmtree(out / START, ignore_errors=True)
+        if not cell.train.lora_rank:  # a cool-down of adapters still needs what they lie on
+            shutil.rmtree(out / START, ignore_errors=True)
         return read_run(out)
 
 
@@ -121,8 +125,9 @@ class _Shop:
     def _scores(
         self, model: PreTrainedModel, spec: PruneSpec, tokens: torch.Tensor | None, train: Blocks
     ) -> AnyScores | None:
-        """One pass over the calibration text serves every method and rate whose scorer goes by it."""
-        if tokens is None or not spec.needs_calibration:
+        """One pass over the calibration text serves every method and rate whose scorer goes by it; N:M looks at
+        the inputs of pruned layers instead."""
+        if tokens is None or not spec.needs_calibration or spec.pattern is not None:
             return None
         plan = outline(architecture_of(model), spec)
         measured: dict[str, Any] = {"data": train.fingerprint, "tokens": list(tokens.shape), "seed": spec.seed}
@@ -149,9 +154,7 @@ def _run(cell: Cell, out: Path, shop: _Shop, stop: StopRequest | None) -> RunRec
     if cell.prune is not None:
         # pruned anew, with other threads or on another machine, a run that goes on might not keep the zeros it trained
         # with, nor adapters the weights they lie on
-        if not (out / START).is_dir():
-            _save_pruned(*shop.pruned(model, cell.prune, train), out / START, tokenizer)
-        model, plan = _load_pruned(out / START)
+        model, plan = _start(out, partial(shop.pruned, model, cell.prune, train), tokenizer)
         after, rate = plan.params_after, plan.pruning_rate
         masks = zero_masks(model) if is_masked(cell.method) else {}
     teacher = None if cell.teacher is None else load_teacher(find_model(cell.teacher), tokenizer)
@@ -200,6 +203,24 @@ def _save_pruned(
     model: PreTrainedModel, plan: PrunePlan, path: Path, tokenizer: PreTrainedTokenizerBase | None = None
 ) -> None:
     save_checkpoint(model, tokenizer, path, extra={PRUNE_RECORD: {"plan": plan.to_dict()}})
+
+
+def _start(
+    out: Path, prune: Callable[[], tuple[PreTrainedModel, PrunePlan]], tokenizer: PreTrainedTokenizerBase
+) -> tuple[PreTrainedModel, PrunePlan]:
+    """The pruned model that the run in `out` begins from, or has begun from."""
+    start = out / START
+    if start.is_dir():
+        try:
+            return _load_pruned(start)
+        except (OSError, ValueError, KeyError, TypeError, RegrowError):
+            if checkpoints(out / CHECKPOINTS):
+                raise InputError(
+                    "the pruned model that this run began from is damaged", where=str(start), hint="remove the run"
+                ) from None
+            shutil.rmtree(start)
+    _save_pruned(*prune(), start, tokenizer)
+    return _load_pruned(start)
 
 
 def _load_pruned(path: Path) -> tuple[PreTrainedModel, PrunePlan]:
