@@ -258,7 +258,7 @@ def fit_point(
     notes = list(plan.notes)
     if isinstance(form, P2Counts):
         curve, said = fit_loss_before(seen, ref)
-        plan.held[[form.index(n) for n in ("E0", "A", "a")]] = curve
+        plan.held[[form.index(n) for n in form.beforehand]] = curve
         notes.extend(said)
     best = None
     for names in (*plan.simpler, ()):

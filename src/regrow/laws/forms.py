@@ -153,6 +153,8 @@ class P2Counts(P2):
         Parameter(name="A", meaning="what size adds to the loss before pruning"),
         Parameter(name="a", meaning="how fast that falls with the parameters", lower=0.01, upper=3),
     )
+    #: parameters of that curve
+    beforehand = ("E0", "A", "a")
 
     def baseline(self, theta: np.ndarray, x: Inputs) -> np.ndarray:
         e0, big, small = (theta[:, i, None] for i in (7, 8, 9))

@@ -82,17 +82,26 @@ def design(form: Form, seen: Observations, ref: Reference, hold: Mapping[str, fl
     def fix(name: str, value: float = 0.0) -> None:
         free[form.index(name)], held[form.index(name)] = False, value
 
+    units = form.scales(np.zeros((1, len(form.names))), ref) if any((hold or {}).values()) else {}
+    wanted: dict[str, float] = {}
     for name, value in (hold or {}).items():
         one_of(name, form.names, what="parameter to hold", where=where)
         parameter = form.parameters[form.index(name)]
         if name == "D_s":
             raise InputError(f"{name} held at {value:g}", where=where, hint="the form p2 is the one without it")
-        if isinstance(form, P2Counts) and name in ("E0", "A", "a"):
+        if isinstance(form, P2Counts) and name in form.beforehand:
             raise InputError(f"{name} held", where=where, hint="it is fitted to the losses before pruning alone")
         if value != 0 and parameter.linear:
             raise InputError(f"{name} held at {value:g}", where=where, hint="a coefficient can be held at 0 only")
         if not math.isfinite(value):
             raise InputError(f"{name} held at {value:g}", where=where, hint="give a number")
+        wanted[name] = float(value) / (float(units[name][0]) if value and name in units else 1.0)
+        if abs(wanted[name]) > 10 * max(abs(parameter.lower), abs(parameter.upper)):
+            raise InputError(
+                f"{name} held at {value:g}",
+                where=where,
+                hint=f"it is looked for between {parameter.lower:g} and {parameter.upper:g}",
+            )
     flat, simpler = False, tuple[tuple[str, ...], ...]()
     if isinstance(form, P2):
         flat, simpler = _p2(form, seen, fix, notes)
@@ -103,19 +112,10 @@ def design(form: Form, seen: Observations, ref: Reference, hold: Mapping[str, fl
     elif isinstance(form, Sparse):
         flat = _sparse(seen, fix, notes)
     if isinstance(form, P2Counts):
-        for name in ("E0", "A", "a"):  # fitted beforehand, to the losses before pruning
+        for name in form.beforehand:
             free[form.index(name)] = False
-    units = form.scales(np.zeros((1, len(form.names))), ref) if any((hold or {}).values()) else {}
-    for name, value in (hold or {}).items():  # what the user holds wins over what the design would hold
-        held_at = float(value) / (float(units[name][0]) if value and name in units else 1.0)
-        parameter = form.parameters[form.index(name)]
-        if abs(held_at) > 10 * max(abs(parameter.lower), abs(parameter.upper)):
-            raise InputError(
-                f"{name} held at {value:g}",
-                where=where,
-                hint=f"it is looked for between {parameter.lower:g} and {parameter.upper:g}",
-            )
-        fix(name, held_at)
+    for name, value in wanted.items():  # what the user holds wins over what the design would hold
+        fix(name, value)
     if not all(free[form.index(name)] for names in simpler for name in names):
         simpler = ()  # the user has chosen
     levels = distinct(seen.tokens[seen.tokens > 0])

@@ -111,7 +111,7 @@ def command(model: str, spec: PruneSpec, calibration: Mapping[str, Any] | None) 
     options["axes"] = None if spec.axes is None else ",".join(spec.axes)
     options["multiple-of"] = spec.multiple_of
     if spec.chooses_shape or spec.shapes_tried > 1:
-        options["search"] = spec.shapes_tried if calibration is not None else 1
+        options["search"] = spec.shapes_tried
     if calibration is not None:
         files = calibration.get("files") or []
         options["calibration"] = calibration.get("name") or (files[0] if len(files) == 1 else "TEXT")

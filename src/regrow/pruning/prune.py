@@ -120,6 +120,8 @@ def prune(
             for name, parts in planned.tensors(stream, tokens=tokens, scores=dense, notes=notes, progress=progress):
                 writer.write(name, parts)
         say(f"writing {out}")
+        # what was done, whatever the default is where this is read
+        spec = replace(spec, search=spec.shapes_tried if tokens is not None else 1)
         record = _record(path, spec, plan, tokens, calibration, text_name, notes)
         card = model_card(str(path), spec, plan, record["calibration"], record["versions"])
         with quiet():
@@ -301,8 +303,7 @@ def _record(
         "params_before": plan.params_before,
         "params_after": plan.params_after,
         "pruning_rate": plan.pruning_rate,
-        # what was done, whatever the default is where this is read
-        "spec": replace(spec, search=spec.shapes_tried if tokens is not None else 1).to_dict(),
+        "spec": spec.to_dict(),
         "plan": plan.to_dict(),
         "calibration": used,
         "sparsity": None if plan.pattern is None else asdict(notes),

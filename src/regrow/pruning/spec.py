@@ -92,8 +92,9 @@ class PruneSpec:
         object.__setattr__(self, "axes", self._checked_axes())
         if self.search is None and not self.chooses_shape:
             object.__setattr__(self, "search", 1)
-        for name, least in (("calibration_blocks", 1), ("calibration_length", 2), ("seed", 0), ("shapes_tried", 1)):
-            _check_whole(name.replace("shapes_tried", "search"), getattr(self, name), least)
+        for name, least in (("calibration_blocks", 1), ("calibration_length", 2), ("seed", 0)):
+            _check_whole(name, getattr(self, name), least)
+        _check_whole("search", self.shapes_tried, 1)
         self._check_options()
 
     def _check_target(self) -> None:

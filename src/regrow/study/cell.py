@@ -16,7 +16,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from regrow.data import Blocks, read_blocks
-from regrow.errors import InputError, RegrowError
+from regrow.errors import InputError
 from regrow.evaluation import evaluate
 from regrow.ladder import find_corpus, find_model
 from regrow.methods import is_masked
@@ -34,7 +34,7 @@ from regrow.runs.store import is_done
 from regrow.study.cells import Cell
 from regrow.study.inputs import fingerprint_model
 from regrow.study.progress import ProgressFile
-from regrow.study.shared import LOSSES, PRUNED, SCORES, load_number, save_number, share
+from regrow.study.shared import LOSSES, PRUNED, SCORES, load_number, load_whole, save_number, share
 from regrow.training.checkpoints import checkpoints
 from regrow.training.run import CHECKPOINTS, START, train_model
 from regrow.training.signals import StopRequest
@@ -111,7 +111,7 @@ class _Shop:
     def pruned(self, model: PreTrainedModel, spec: PruneSpec, train: Blocks) -> tuple[PreTrainedModel, PrunePlan]:
         """The pruned model and its plan."""
         tokens = None
-        if spec.needs_calibration or spec.shapes_tried > 1:
+        if spec.needs_calibration:
             tokens = choose_blocks(train, count=spec.calibration_blocks, length=spec.calibration_length, seed=spec.seed)
         return share(
             self.shared if self.uses > 1 else None,
@@ -210,17 +210,18 @@ def _start(
 ) -> tuple[PreTrainedModel, PrunePlan]:
     """The pruned model that the run in `out` begins from, or has begun from."""
     start = out / START
+    found = load_whole(start, _load_pruned)
+    if found is not None:
+        return found
     if start.is_dir():
-        try:
-            return _load_pruned(start)
-        except (OSError, ValueError, KeyError, TypeError, RegrowError):
-            if checkpoints(out / CHECKPOINTS):
-                raise InputError(
-                    "the pruned model that this run began from is damaged", where=str(start), hint="remove the run"
-                ) from None
-            shutil.rmtree(start)
-    _save_pruned(*prune(), start, tokenizer)
-    return _load_pruned(start)
+        if checkpoints(out / CHECKPOINTS):
+            raise InputError(
+                "the pruned model that this run began from is damaged", where=str(start), hint="remove the run"
+            )
+        shutil.rmtree(start)
+    made = prune()
+    _save_pruned(*made, start, tokenizer)
+    return made
 
 
 def _load_pruned(path: Path) -> tuple[PreTrainedModel, PrunePlan]:

@@ -56,12 +56,12 @@ def share(
     if folder is None:
         return make()
     place = folder / kind.name / f"{spec_hash(key)}{kind.suffix}"
-    found = _load(place, load)
+    found = load_whole(place, load)
     if found is not None:
         return found
     place.parent.mkdir(parents=True, exist_ok=True)
     with hold(place.parent / f".{spec_hash(key)}.lock", what="being made", hint="wait", wait=None):
-        found = _load(place, load)  # who held the lock has made it
+        found = load_whole(place, load)  # who held the lock has made it
         if found is not None:
             return found
         made = make()
@@ -78,7 +78,8 @@ def share(
         return made
 
 
-def _load(place: Path, load: Callable[[Path], T]) -> T | None:
+def load_whole(place: Path, load: Callable[[Path], T]) -> T | None:
+    """What lies there; None if nothing does or it is broken."""
     if not place.exists():
         return None
     try:
