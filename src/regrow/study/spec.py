@@ -35,7 +35,7 @@ class StudySpec:
         controls: whether each model also has an unpruned run of the same tokens and objective. A model that only
             learns from itself has nothing to learn, so there is none for it.
         data, held_out: text to train and to evaluate on; `ladder` is the embedded corpus.
-        scorers: scorer by method, where the default is not wanted.
+        scorers: scorer by method, where the default is not wanted; of several names each makes cells of its own.
         rates_by_method: other rates for some methods, e.g. `{width: [0.1, 0.2]}`.
         width_axes: what width pruning shrinks, of `hidden`, `intermediate`, `kv_heads`; None for its default.
         train: the training recipe; its seed is replaced by the cell's own.
@@ -53,7 +53,7 @@ class StudySpec:
     controls: bool = True
     data: str = "ladder"
     held_out: str = "ladder"
-    scorers: Mapping[str, str] = field(default_factory=dict)
+    scorers: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
     rates_by_method: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     width_axes: tuple[str, ...] | None = None
     train_by_model: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -90,11 +90,14 @@ class StudySpec:
         for model in self.models:
             prunes: list[PruneSpec | None] = [None] if self.controls else []
             for method in self.methods:
-                for rate in (None,) if is_masked(method) else self.rates_by_method.get(method, self.rates):
-                    axes = self.width_axes if method == WIDTH else None
-                    scorer = self.scorers.get(method)
+                axes = self.width_axes if method == WIDTH else None
+                rates = (None,) if is_masked(method) else self.rates_by_method.get(method, self.rates)
+                asked = self.scorers.get(method)
+                for scorer in asked if isinstance(asked, tuple) else (asked,):
                     # proportions by the rule: runs that a law is fitted to are pruned alike
-                    prunes.append(PruneSpec(method=method, rate=rate, scorer=scorer, axes=axes, search=1))
+                    prunes += [
+                        PruneSpec(method=method, rate=rate, scorer=scorer, axes=axes, search=1) for rate in rates
+                    ]
             for prune in prunes:
                 for objective in self.objectives:
                     named = parse_objective(objective)
@@ -181,6 +184,10 @@ class StudySpec:
                 raise InputError(f"{values[key]!r} is not a mapping", where=f"{where}, {key}")
         for key in ("scorers", "rates_by_method"):
             values[key] = {_method(method): value for method, value in values.get(key, {}).items()}
+        values["scorers"] = {
+            method: _listed(asked, "scorers", f"{where}, scorers") if isinstance(asked, list) else asked
+            for method, asked in values["scorers"].items()
+        }
         values["rates_by_method"] = {
             method: _listed(rates, "rates", f"{where}, rates_by_method")
             for method, rates in values["rates_by_method"].items()
