@@ -23,9 +23,9 @@ import time
 import warnings
 from pathlib import Path
 
+from regrow.disk import append_line
 from regrow.runs import CurvePoint, RunRecord, RunWriter, read_run, read_runs
 from regrow.runs.check import check_runs
-from regrow.runs.disk import append_line
 
 RUNS_PER_WRITER = 5
 

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from regrow.disk import write_json
 from regrow.errors import RunFailed
 from regrow.ladder import LLAMA, family_rungs
 from regrow.laws import HoldOutResult, Law, check_trends, fit, save_laws, validate
@@ -17,7 +18,6 @@ from regrow.planning import Gain, Plan, PlanSpec, plan
 from regrow.report import write_report
 from regrow.report.answers import answer
 from regrow.runs import RunRecord, read_runs
-from regrow.runs.store import write_json
 from regrow.study.plan import run_folder
 from regrow.study.run import StudyResult
 from regrow.study.spec import StudySpec

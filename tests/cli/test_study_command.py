@@ -143,7 +143,7 @@ def test_of_two_studies_in_one_folder_the_second_is_refused(regrow, file, tmp_pa
     out = tmp_path / "out"
     out.mkdir()
     code = (
-        "import sys, time; from pathlib import Path; from regrow.runs.locks import hold\n"
+        "import sys, time; from pathlib import Path; from regrow.locks import hold\n"
         f"with hold(Path({str(out / '.lock')!r}), what='', hint=''):\n    print('held', flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as first:

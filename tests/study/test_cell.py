@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 
 from regrow.errors import InputError
+from regrow.locks import LOCK_FILE
 from regrow.models.load import load_model
 from regrow.models.masks import violations, zero_masks
-from regrow.runs.locks import LOCK_FILE
 from regrow.study import cell as cells
 from regrow.study.cell import run_cell
 from regrow.study.progress import cell_state
@@ -24,7 +24,7 @@ from .conftest import small_study
 HOLDER = """
 import sys, time
 from pathlib import Path
-from regrow.runs.locks import hold
+from regrow.locks import hold
 with hold(Path(sys.argv[1]), what="a holder", hint="wait"):
     print("held", flush=True)
     time.sleep(60)

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from regrow.errors import InputError
+from regrow.locks import LOCK_FILE, hold
 from regrow.runs import read_runs
-from regrow.runs.locks import LOCK_FILE, hold
 from regrow.study import StudySpec, missing_cells, run_study
 from regrow.study.plan import run_folder
 

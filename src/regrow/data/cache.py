@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+
+from regrow.disk import write_text
+from regrow.locks import hold
 
 CACHE_VARIABLE = "REGROW_CACHE"
 
@@ -33,51 +36,36 @@ def entry(key: str, build: Callable[[Path], None]) -> Path:
     if folder.is_dir():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(folder.with_name(f".{key}.lock")) as alone:
-        if folder.is_dir():
-            return folder
-        for dead in folder.parent.glob(f".{key}.*/") if alone else ():  # of a writer that was killed
-            shutil.rmtree(dead, ignore_errors=True)
-        building = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{key}."))
+    lock = folder.with_name(f".{key}.lock")
+    with hold(lock, what="being tokenised", hint="wait", wait=None) as alone:
         try:
-            build(building)
-            os.chmod(building, 0o755)
-            try:
-                os.rename(building, folder)
-            except OSError:
-                if not folder.is_dir():
-                    raise
+            if not folder.is_dir():
+                for dead in folder.parent.glob(f".{key}.*/") if alone else ():  # of a writer that was killed
+                    shutil.rmtree(dead, ignore_errors=True)
+                _build(folder, key, build)
         finally:
-            shutil.rmtree(building, ignore_errors=True)
+            if alone:
+                # a process that waits holds this very file; one that comes later makes a new one and finds the entry
+                lock.unlink(missing_ok=True)
     return folder
+
+
+def _build(folder: Path, key: str, build: Callable[[Path], None]) -> None:
+    """Fill a folder beside `folder`, then move it there, unless another process was faster."""
+    building = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{key}."))
+    try:
+        build(building)
+        os.chmod(building, 0o755)
+        try:
+            os.rename(building, folder)
+        except OSError:
+            if not folder.is_dir():
+                raise
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
 
 
 def write_small(path: Path, text: str) -> None:
     """Write a small file whole or not at all; a cache that can't be written goes without."""
     with suppress(OSError):
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "w") as stream:
-                stream.write(text)
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[bool]:
-    """Hold an exclusive lock, which goes with the process; False where the system has none."""
-    with path.open("a") as stream:
-        try:
-            import fcntl
-
-            fcntl.flock(stream, fcntl.LOCK_EX)
-        except (ImportError, OSError):
-            yield False
-            return
-        try:
-            yield True
-        finally:
-            # whoever waits holds the same file; who comes later makes a new one and finds the entry
-            path.unlink(missing_ok=True)
+        write_text(path, text, sync=False)

@@ -12,8 +12,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from regrow.disk import write_text
 from regrow.errors import InputError, RegrowError
-from regrow.runs.disk import write_text
 from regrow.runs.record import CurvePoint, RunRecord, spec_hash
 
 #: How the name of an archive ends.

@@ -14,9 +14,9 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from regrow.disk import append_line, make_folder, write_json, write_text
 from regrow.errors import InputError, RegrowError, RunFailed
 from regrow.runs.archive import SUFFIX, read_archive
-from regrow.runs.disk import append_line, make_folder, write_json, write_text
 from regrow.runs.record import CurvePoint, RunRecord
 
 RUN_FILE = "run.json"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from regrow.data import Blocks, read_blocks
 from regrow.errors import InputError
 from regrow.evaluation import evaluate
 from regrow.ladder import find_corpus, find_model
+from regrow.locks import LOCK_FILE, hold
 from regrow.methods import is_masked
 from regrow.models.load import architecture_of, count_params, load_model, load_tokenizer
 from regrow.models.masks import zero_masks
@@ -29,11 +29,10 @@ from regrow.pruning.prune import prune_model
 from regrow.pruning.scoring import AnyScores, load_scores, measure, needs_depth_scores
 from regrow.pruning.spec import PruneSpec
 from regrow.runs import RunRecord, read_run
-from regrow.runs.locks import LOCK_FILE, hold
-from regrow.runs.store import is_done
+from regrow.runs.store import CURVE_FILE, DONE_FILE, RUN_FILE, is_done
 from regrow.study.cells import Cell
 from regrow.study.inputs import fingerprint_model
-from regrow.study.progress import ProgressFile
+from regrow.study.progress import PROGRESS_FILE, ProgressFile
 from regrow.study.shared import LOSSES, PRUNED, SCORES, load_number, load_whole, save_number, share
 from regrow.training.checkpoints import checkpoints
 from regrow.training.run import CHECKPOINTS, START, train_model
@@ -233,6 +232,7 @@ def _tidy(out: Path) -> None:
     """Remove what a killed worker staged and never moved into place. Checkpoints are training's own."""
     for stage in (*out.glob(".model.*.tmp*"), *out.glob(f".{START}.*.tmp*")):
         shutil.rmtree(stage, ignore_errors=True)
-    for file in (*out.glob(".run.json.*"), *out.glob(".curve.jsonl.*"), *out.glob(".DONE.*")):
-        with suppress(OSError):
-            os.unlink(file)
+    for name in (RUN_FILE, CURVE_FILE, DONE_FILE, PROGRESS_FILE):
+        for file in out.glob(f".{name}.*"):
+            with suppress(OSError):
+                file.unlink()

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import time
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from regrow.disk import write_text
 from regrow.runs.store import CURVE_FILE, RUN_FILE, is_done
 from regrow.study.cells import Cell
 
@@ -43,10 +42,8 @@ class ProgressFile:
             return
         self._last = now
         content = {"tokens": progress.tokens, "loss": progress.loss, "tokens_per_second": progress.tokens_per_second}
-        stage = self.path.with_name(f".{PROGRESS_FILE}")
         with suppress(OSError):
-            stage.write_text(json.dumps(content))
-            os.replace(stage, self.path)
+            write_text(self.path, json.dumps(content), sync=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,11 +96,6 @@ def cell_state(cell: Cell, folder: Path, *, since: float = 0.0) -> CellState:
     return CellState(
         name=cell.name, state=state, tokens=tokens, total=total, loss=point.get("loss"), tokens_per_second=speed
     )
-
-
-def tokens_done(cells: Iterable[Cell], folders: Iterable[Path]) -> int:
-    """Tokens trained so far by cells in their folders."""
-    return sum(cell_state(cell, folder).tokens for cell, folder in zip(cells, folders, strict=True))
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

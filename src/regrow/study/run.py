@@ -9,8 +9,9 @@ from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from regrow.runs.locks import LOCK_FILE, hold
-from regrow.runs.store import STUDY_FILE, is_done, make_folder, write_json
+from regrow.disk import make_folder, write_json
+from regrow.locks import LOCK_FILE, hold
+from regrow.runs.store import STUDY_FILE, is_done
 from regrow.study.cells import Cell
 from regrow.study.engine import Engine, Job, make_engine
 from regrow.study.plan import StudyPlan, plan_study, run_folder, study_id

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from regrow.errors import RegrowError
+from regrow.locks import hold
 from regrow.runs import spec_hash
-from regrow.runs.locks import hold
 
 T = TypeVar("T")
 

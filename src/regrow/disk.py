@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from regrow.errors import InputError
-from regrow.runs.locks import lock_file
+from regrow.locks import lock_file
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -19,14 +19,22 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(content, indent=1, default=str) + "\n")
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all: to a temporary file beside it, synced, then moved into place."""
+def write_text(path: Path, text: str, *, sync: bool = True) -> None:
+    """Write a UTF-8 file whole or not at all: to a temporary file beside it, which is then moved into place.
+
+    Args:
+        sync: wait until the text is on the disk, so that a machine that loses power has the old file or the new one.
+            False for a file that may be lost.
+
+    Raises `OSError` where it can't be written; the temporary file is removed.
+    """
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "w") as stream:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
             stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
+            if sync:
+                stream.flush()
+                os.fsync(stream.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:

@@ -8,14 +8,14 @@ import sys
 
 import pytest
 
+from regrow.disk import append_line, write_text
 from regrow.errors import InputError
-from regrow.runs.disk import append_line, write_text
-from regrow.runs.locks import LOCK_FILE, hold
+from regrow.locks import LOCK_FILE, hold
 
 WRITER = """
 import sys
 from pathlib import Path
-from regrow.runs.disk import append_line
+from regrow.disk import append_line
 for i in range({count}):
     append_line(Path(sys.argv[1]), f"{{sys.argv[2]}} {{i}} " + "x" * 300 + "\\n")
 """
@@ -23,7 +23,7 @@ for i in range({count}):
 HOLDER = """
 import sys, time
 from pathlib import Path
-from regrow.runs.locks import hold
+from regrow.locks import hold
 with hold(Path(sys.argv[1]), what="a holder", hint="wait"):
     print("held", flush=True)
     time.sleep(60)

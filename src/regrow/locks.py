@@ -27,10 +27,13 @@ _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 _POLL = 0.05
 
 
-def lock_file(handle: int, *, wait: bool = True) -> bool:
-    """Lock an open file until it is closed; whether it is ours now. True as well where there are no locks."""
+def lock_file(handle: int, *, wait: bool = True) -> bool | None:
+    """Lock an open file until it is closed.
+
+    Returns True if the lock is ours now, False if another process has it, None where there are no locks.
+    """
     if fcntl is None:
-        return True
+        return None
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except OSError as error:
@@ -38,12 +41,15 @@ def lock_file(handle: int, *, wait: bool = True) -> bool:
             return False
         if error.errno not in _NO_LOCKS:
             raise
+        return None
     return True
 
 
 @contextmanager
-def hold(path: Path, *, what: str, hint: str, wait: float | None = 0.0) -> Iterator[None]:
+def hold(path: Path, *, what: str, hint: str, wait: float | None = 0.0) -> Iterator[bool]:
     """Hold the lock file `path` inside the block; its folder must be there.
+
+    The block is given True if the lock is held, False where the file system has no locks.
 
     Args:
         what: what the holder does, for the message: `another study is running here`.
@@ -55,13 +61,13 @@ def hold(path: Path, *, what: str, hint: str, wait: float | None = 0.0) -> Itera
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         until = None if wait is None else time.monotonic() + wait
-        while not lock_file(handle, wait=wait is None):
+        while (locked := lock_file(handle, wait=wait is None)) is False:
             if until is not None and time.monotonic() >= until:
                 holder = os.pread(handle, 200, 0).decode(errors="replace").strip() or "another process"
                 raise InputError(f"{what} ({holder})", where=str(path.parent), hint=hint)
             time.sleep(_POLL)
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
-        yield
+        yield bool(locked)
     finally:
         os.close(handle)
