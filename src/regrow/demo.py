@@ -18,7 +18,7 @@ from regrow.planning import Gain, Plan, PlanSpec, plan
 from regrow.report import write_report
 from regrow.report.answers import answer
 from regrow.runs import RunRecord, read_runs
-from regrow.study.plan import run_folder
+from regrow.study.cell_plan import run_folder
 from regrow.study.run import StudyResult
 from regrow.study.spec import StudySpec
 from regrow.training.spec import TrainSpec, default_milestones

@@ -12,7 +12,7 @@ from regrow.cli import watching
 from regrow.laws.simulate import simulate
 from regrow.runs import CurvePoint, RunWriter
 from regrow.study import StudySpec
-from regrow.study.plan import run_folder
+from regrow.study.cell_plan import run_folder
 
 from .conftest import TRUTH, one_line_error
 

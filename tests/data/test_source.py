@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from regrow.data import Source
+from regrow.data import TextSource
 from regrow.errors import InputError
 
 
@@ -16,15 +16,17 @@ def folder(tmp_path):
 
 
 def test_what_may_be_named(tmp_path):
-    assert Source.parse("text.jsonl") == Source(name="text.jsonl")
-    assert Source.parse("text.jsonl,column=body,tokens=2k") == Source(name="text.jsonl", column="body", tokens=2000)
-    hub = Source.parse("hub:owner/name,config=c,split=s,revision=r,tokens=1M,column=body")
-    assert hub == Source(
+    assert TextSource.parse("text.jsonl") == TextSource(name="text.jsonl")
+    assert TextSource.parse("text.jsonl,column=body,tokens=2k") == TextSource(
+        name="text.jsonl", column="body", tokens=2000
+    )
+    hub = TextSource.parse("hub:owner/name,config=c,split=s,revision=r,tokens=1M,column=body")
+    assert hub == TextSource(
         name="owner/name", hub=True, config="c", split="s", revision="r", tokens=1_000_000, column="body"
     )
     odd = tmp_path / "a,column=b"
     odd.write_text("x")
-    assert Source.parse(str(odd)) == Source(name=str(odd))
+    assert TextSource.parse(str(odd)) == TextSource(name=str(odd))
 
 
 @pytest.mark.parametrize(
@@ -39,12 +41,12 @@ def test_what_may_be_named(tmp_path):
 )
 def test_what_may_not(text, says):
     with pytest.raises(InputError, match=says):
-        Source.parse(text)
+        TextSource.parse(text)
 
 
 def test_the_fingerprint_follows_the_files_and_what_was_asked(folder):
     def mark(text=str(folder)):
-        return Source.parse(text).fingerprint()
+        return TextSource.parse(text).fingerprint()
 
     first, file = mark(), folder / "train.jsonl"
     assert mark() == first
@@ -62,7 +64,7 @@ def test_the_fingerprint_follows_the_files_and_what_was_asked(folder):
 
 def test_a_data_set_is_streamed_as_the_hub_would(folder):
     """A local folder in the Hub's format: the same call of `datasets`, without the network."""
-    found = list(Source.parse(f"hub:{folder},tokens=1k").documents())
+    found = list(TextSource.parse(f"hub:{folder},tokens=1k").documents())
     assert [(d.text, d.name) for d in found] == [
         (t, f"hub:{folder}:{i}") for t, i in (("one", 1), ("two", 3), ("three", 5))
     ]
@@ -72,11 +74,11 @@ def test_a_data_set_is_streamed_as_the_hub_would(folder):
         ("split=test", "Bad split: test"),
     ):
         with pytest.raises(InputError, match=says) as caught:
-            list(Source.parse(f"hub:{folder},tokens=1k,{asked}").documents())
+            list(TextSource.parse(f"hub:{folder},tokens=1k,{asked}").documents())
         assert "\n" not in str(caught.value)
 
 
 def test_a_hub_that_is_away_is_one_line(monkeypatch):
     monkeypatch.setattr("regrow.data.source.hub_reachable", lambda: False)
     with pytest.raises(InputError, match="hub:owner/name: the Hugging Face Hub cannot be reached"):
-        next(Source.parse("hub:owner/name,tokens=1k").documents())
+        next(TextSource.parse("hub:owner/name,tokens=1k").documents())

@@ -13,7 +13,7 @@ from regrow.ladder.corpus import (
     SOURCES,
     SPLIT_SHARES,
     SPLITS,
-    Source,
+    DocumentationPackage,
     clean_documents,
     html_to_text,
     split_of,
@@ -85,7 +85,7 @@ def test_repeated_lines_are_kept_once_and_short_documents_dropped(tmp_path):
     (tmp_path / "docs" / "b.html").write_text(f"<body><p>{long}</p>{body.replace('Another', 'One more')}</body>")
     (tmp_path / "docs" / "c.html").write_text("<body><p>short</p></body>")
     (tmp_path / "docs" / "search.html").write_text(f"<body>{body * 2}</body>")
-    source = Source(package="p", licence="l", holder="h", roots=("docs",), skip=("search",))
+    source = DocumentationPackage(package="p", licence="l", holder="h", roots=("docs",), skip=("search",))
     found = list(clean_documents((source,), {"p": tmp_path}))
     assert [d.name for d in found] == ["p/a.html@docs", "p/b.html@docs"]
     assert long.strip() in found[0].text

@@ -14,7 +14,8 @@ import pytest
 
 from regrow.runs.store import CURVE_FILE, is_done
 from regrow.study import StudySpec
-from regrow.study.engine import Engine, make_engine
+from regrow.study.engine import Engine
+from regrow.study.engines import make_engine
 from regrow.training.spec import TrainSpec
 
 

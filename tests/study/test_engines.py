@@ -11,9 +11,10 @@ from regrow.errors import InputError
 from regrow.runs import read_run
 from regrow.runs.check import check_runs
 from regrow.study import run_study
-from regrow.study.engine import make_engine
-from regrow.study.local import LocalEngine, visible_gpus
-from regrow.study.plan import run_folder
+from regrow.study.cell_plan import run_folder
+from regrow.study.engines import make_engine
+from regrow.study.local import LocalEngine
+from regrow.study.machine import visible_gpus
 
 from .conftest import Killer, small_study
 
@@ -92,7 +93,7 @@ def test_engines_that_cannot_be(asked, says, request):
 ASK = """
 import sys
 from regrow.errors import InputError
-from regrow.study.engine import make_engine
+from regrow.study.engines import make_engine
 {before}
 try:
     make_engine("ray", address=sys.argv[1])
@@ -125,7 +126,7 @@ def test_gpus_and_threads_are_shared_out(monkeypatch):
     assert engine.workers == 2
     assert [engine.environment(slot)["CUDA_VISIBLE_DEVICES"] for slot in range(3)] == ["3", "GPU-5a", "3"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    monkeypatch.setattr("regrow.study.local.cpu_count", lambda: 8)
+    monkeypatch.setattr("regrow.study.machine.cpu_count", lambda: 8)
     engine = LocalEngine()
     assert engine.workers == 4
     assert engine.environment(0)["OMP_NUM_THREADS"] == "2"

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from regrow.study import local
+from regrow.study import machine
 from regrow.study.local import LocalEngine
 
 STUDY = """
@@ -33,7 +33,7 @@ def alive(pid: int) -> bool:
     ("asked", "workers", "threads"), [(None, 2, 4), ("1", 2, 1), ("6", 2, 4), ("", 1, 8), ("0", 1, 8), (None, 16, 1)]
 )
 def test_workers_share_the_cpus_and_keep_to_what_the_user_allows(monkeypatch, asked, workers, threads):
-    monkeypatch.setattr(local, "cpu_count", lambda: 8)
+    monkeypatch.setattr(machine, "cpu_count", lambda: 8)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if asked is not None:
         monkeypatch.setenv("OMP_NUM_THREADS", asked)

@@ -8,8 +8,9 @@ import pytest
 from regrow.arch import Architecture
 from regrow.errors import InputError
 from regrow.runs import CurvePoint, RunRecord, RunWriter
-from regrow.study import Budget, run_study
-from regrow.study.plan import plan_study, run_folder
+from regrow.study import StudyBudget, run_study
+from regrow.study.cell_plan import run_folder
+from regrow.study.plan import plan_study
 
 from .conftest import small_study
 
@@ -115,25 +116,25 @@ def test_a_model_that_is_not_here_yet_is_planned_as_far_as_it_is_known(text, tmp
 
 
 def test_a_study_over_its_budget_is_refused_with_the_numbers(tiny_model, text, tmp_path):
-    asked = small_study(tiny_model, text, budget=Budget(tokens=5000))
+    asked = small_study(tiny_model, text, budget=StudyBudget(tokens=5000))
     with pytest.raises(InputError, match=r"the study's 3 cells cost 6.14k tokens of at most 5k tokens"):
         run_study(asked, tmp_path, engine=Engine())
     assert not (tmp_path / "runs").exists()
-    enough = replace(asked, budget=Budget(tokens=6144, flops=1e12, hours=1.0))
+    enough = replace(asked, budget=StudyBudget(tokens=6144, flops=1e12, hours=1.0))
     assert plan_study(enough, tmp_path, engine=Engine()).budget is None
     with pytest.raises(InputError, match="hours of at most"):
-        plan_study(replace(asked, budget=Budget(hours=1e-9)), tmp_path, engine=Engine())
+        plan_study(replace(asked, budget=StudyBudget(hours=1e-9)), tmp_path, engine=Engine())
     with pytest.raises(InputError, match=r"the hours of .* are not known"):
-        plan_study(replace(asked, budget=Budget(hours=1.0)), tmp_path, engine=Engine(speed=None))
+        plan_study(replace(asked, budget=StudyBudget(hours=1.0)), tmp_path, engine=Engine(speed=None))
 
 
 def test_a_budget_may_choose_by_its_rule_and_keeps_its_choice(tiny_model, text, tmp_path):
-    asked = small_study(tiny_model, text, seeds=(0, 1), budget=Budget(tokens=4 * 2048, rule="choose"))
+    asked = small_study(tiny_model, text, seeds=(0, 1), budget=StudyBudget(tokens=4 * 2048, rule="choose"))
     plan = plan_study(asked, tmp_path, engine=Engine())
     # both controls, then the first seed's cells, the cheaper one first
     assert [(c.cell.method, c.seed_rank) for c in plan.chosen] == [("none", 0), ("none", 1), ("depth", 0), ("2:4", 0)]
     assert "4 of 6 cells fit the budget: all cost 12.3k tokens of at most 8.19k tokens" in plan.budget
-    timed = replace(asked, budget=Budget(hours=plan.cells[0].seconds * 4.01 / 3600, rule="choose"))
+    timed = replace(asked, budget=StudyBudget(hours=plan.cells[0].seconds * 4.01 / 3600, rule="choose"))
     done = run_study(timed, tmp_path, engine=Engine())
     assert len(done.ran) == 4
     # another day, another speed: the same cells
@@ -143,7 +144,7 @@ def test_a_budget_may_choose_by_its_rule_and_keeps_its_choice(tiny_model, text, 
     ]
     assert again.to_run == []
     with pytest.raises(InputError, match="not one cell fits"):
-        plan_study(replace(asked, budget=Budget(tokens=10, rule="choose")), tmp_path)
+        plan_study(replace(asked, budget=StudyBudget(tokens=10, rule="choose")), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -160,4 +161,4 @@ def test_a_budget_may_choose_by_its_rule_and_keeps_its_choice(tiny_model, text, 
 )
 def test_budgets_that_cannot_be(content, says):
     with pytest.raises(InputError, match=says):
-        Budget.from_dict(content)
+        StudyBudget.from_dict(content)

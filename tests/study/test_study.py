@@ -9,7 +9,7 @@ from regrow.errors import InputError
 from regrow.locks import LOCK_FILE, hold
 from regrow.runs import read_runs
 from regrow.study import StudySpec, missing_cells, run_study
-from regrow.study.plan import run_folder
+from regrow.study.cell_plan import run_folder
 
 from .conftest import small_study
 

@@ -40,7 +40,7 @@ def study(
 
     from regrow.errors import RunFailed
     from regrow.study import StudySpec
-    from regrow.study.engine import make_engine
+    from regrow.study.engines import make_engine
     from regrow.study.plan import plan_study
 
     spec = StudySpec.from_yaml(file)
@@ -80,7 +80,7 @@ def _print_plan(plan: StudyPlan, as_json: bool) -> None:
     rows = [
         [
             row.cell.name,
-            row.cell.objective.partition(":")[0],
+            row.cell.objective.kind,
             count(row.params_before),
             count(row.params_after),
             number(row.rate),
@@ -114,7 +114,7 @@ def plan_to_dict(plan: StudyPlan) -> dict[str, Any]:
                 "hash": row.cell.hash,
                 "model": row.cell.model,
                 "method": row.cell.method,
-                "objective": row.cell.objective,
+                "objective": str(row.cell.objective),
                 "params_before": row.params_before,
                 "params_after": row.params_after,
                 "pruning_rate": row.rate,

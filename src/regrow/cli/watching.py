@@ -16,8 +16,9 @@ from rich.text import Text
 
 from regrow.cli.options import console, number
 from regrow.study import Cell, StudyResult, StudySpec, run_study
+from regrow.study.cell_plan import CellPlan, run_folder
 from regrow.study.engine import Engine
-from regrow.study.plan import CellPlan, StudyPlan, run_folder, si
+from regrow.study.plan import StudyPlan, si
 from regrow.study.progress import CellState, cell_state
 from regrow.units import format_count
 

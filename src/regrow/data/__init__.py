@@ -3,7 +3,7 @@
 from regrow.data.blocks import Blocks, DocumentTable, pack, tokenize
 from regrow.data.order import BlockOrder, SeenDocument, documents_seen, repetition
 from regrow.data.packed import DataWarning, find_cached, read_blocks, read_split
-from regrow.data.source import Source
+from regrow.data.source import TextSource
 from regrow.data.text import Document, iter_documents, read_documents, split_documents
 
 __all__ = [
@@ -13,7 +13,7 @@ __all__ = [
     "Document",
     "DocumentTable",
     "SeenDocument",
-    "Source",
+    "TextSource",
     "documents_seen",
     "find_cached",
     "iter_documents",

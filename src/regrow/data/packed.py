@@ -23,7 +23,7 @@ import numpy as np
 
 from regrow.data.blocks import TOKEN, Blocks, DocumentTable, Tokenizes, cut, encode, end_of_text, fingerprint
 from regrow.data.cache import CACHE_VARIABLE, cache_folder, entry, write_small
-from regrow.data.source import Source
+from regrow.data.source import TextSource
 from regrow.data.text import Document, cannot_split, is_held_out
 from regrow.errors import InputError, RunFailed
 
@@ -42,7 +42,7 @@ class DataWarning(UserWarning):
 
 
 def read_blocks(data: str, tokenizer: Tokenizes, *, sequence_length: int, cache: bool = True) -> Blocks:
-    """All documents of `data` (`regrow.data.Source.parse`) as packed blocks.
+    """All documents of `data` (`regrow.data.TextSource.parse`) as packed blocks.
 
     The same blocks as `tokenize(read_documents(data), ...)`, from the cache where they are known. Raises `InputError`
     for data that can't be read or do not fill one block, `RunFailed` for a disk that is full.
@@ -90,7 +90,7 @@ def _opened(data: str, tokenizer: Tokenizes, *, share: float | None, cache: bool
     if share is not None and not 0 < share < 1:
         raise InputError(f"a held-out share of {share:g}", where=data, hint="it is a fraction between 0 and 1")
     eos = end_of_text(tokenizer)
-    source = Source.parse(data)
+    source = TextSource.parse(data)
 
     def build(folder: Path) -> None:
         _write(source, tokenizer, eos, share, folder)
@@ -214,7 +214,7 @@ class _Part:
         (self.folder / "part.json").write_text(json.dumps(said) + "\n")
 
 
-def _write(source: Source, tokenizer: Tokenizes, eos: int, share: float | None, folder: Path) -> None:
+def _write(source: TextSource, tokenizer: Tokenizes, eos: int, share: float | None, folder: Path) -> None:
     """Tokenise all documents of a source into the parts of a split."""
     parts = {name: _Part(folder / name) for name in ([WHOLE] if share is None else [TRAIN, HELD_OUT])}
     try:

@@ -18,7 +18,7 @@ _SAMPLE = 1 << 16
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class TextSource:
     """Where text comes from.
 
     Attributes:
@@ -38,7 +38,7 @@ class Source:
     revision: str | None = None
 
     @classmethod
-    def parse(cls, text: str) -> Source:
+    def parse(cls, text: str) -> TextSource:
         """Read `PATH`, `PATH,column=body`, or `hub:OWNER/NAME,config=C,split=train,tokens=2B`.
 
         Raises `InputError` for an option that is unknown, empty or not for a local path, and for a data set of the Hub

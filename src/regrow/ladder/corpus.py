@@ -34,7 +34,7 @@ MIN_DOCUMENT_CHARS = 600
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class DocumentationPackage:
     """A Debian package whose documentation is part of the corpus.
 
     `roots` are folders (or files) inside the unpacked package; `skip` are file-name prefixes that hold indexes or
@@ -52,56 +52,56 @@ _DOC = "usr/share/doc"
 _SPHINX_INDEXES = ("genindex", "search", "py-modindex", "contents", "download", "changelog")
 _RUST = f"{_DOC}/rust-doc/html"
 SOURCES = (
-    Source(
+    DocumentationPackage(
         package="python3.11-doc",
         licence="PSF-2.0",
         holder="Python Software Foundation",
         roots=(f"{_DOC}/python3.11/html",),
         skip=_SPHINX_INDEXES,
     ),
-    Source(
+    DocumentationPackage(
         package="postgresql-doc-15",
         licence="PostgreSQL",
         holder="The PostgreSQL Global Development Group",
         roots=(f"{_DOC}/postgresql-doc-15/html",),
         skip=("bookindex",),
     ),
-    Source(
+    DocumentationPackage(
         package="sqlite3-doc",
         licence="public domain",
         holder="D. Richard Hipp and others (dedicated to the public domain)",
         roots=(f"{_DOC}/sqlite3",),
         skip=("keyword_index", "doclist", "doc_", "requirements", "search", "th3private", "sitemap", "syntaxdiagrams"),
     ),
-    Source(
+    DocumentationPackage(
         package="python-django-doc",
         licence="BSD-3-Clause",
         holder="Django Software Foundation and individual contributors",
         roots=(f"{_DOC}/python-django-doc/html",),
         skip=_SPHINX_INDEXES,
     ),
-    Source(
+    DocumentationPackage(
         package="python-sqlalchemy-doc",
         licence="MIT",
         holder="The SQLAlchemy authors and contributors",
         roots=(f"{_DOC}/python-sqlalchemy-doc/html",),
         skip=_SPHINX_INDEXES,
     ),
-    Source(
+    DocumentationPackage(
         package="llvm-14-doc",
         licence="Apache-2.0 WITH LLVM-exception",
         holder="The LLVM Project contributors",
         roots=(f"{_DOC}/llvm-14-doc/html",),
         skip=(*_SPHINX_INDEXES, "gfx", "AMDGPU"),
     ),
-    Source(
+    DocumentationPackage(
         package="nodejs-doc",
         licence="MIT",
         holder="Node.js contributors",
         roots=(f"{_DOC}/nodejs/api",),
         skip=("all", "index"),
     ),
-    Source(
+    DocumentationPackage(
         package="rust-doc",
         licence="MIT OR Apache-2.0",
         holder="The Rust Project Developers",
@@ -111,7 +111,7 @@ SOURCES = (
         ),
         skip=("print", "toc"),
     ),
-    Source(
+    DocumentationPackage(
         package="jargon-text",
         licence="public domain",
         holder="Eric S. Raymond and others (dedicated to the public domain)",
@@ -177,7 +177,7 @@ def html_to_text(html: bytes) -> str:
     return str(text).replace("¶", "").strip()
 
 
-def raw_documents(source: Source, tree: Path) -> Iterator[tuple[str, str]]:
+def raw_documents(source: DocumentationPackage, tree: Path) -> Iterator[tuple[str, str]]:
     """Name and text of every document of an unpacked source, before de-duplication, in a stable order."""
     for root in source.roots:
         path = tree / root
@@ -195,7 +195,7 @@ def raw_documents(source: Source, tree: Path) -> Iterator[tuple[str, str]]:
             yield name, html_to_text(page.read_bytes())
 
 
-def clean_documents(sources: tuple[Source, ...], trees: dict[str, Path]) -> Iterator[Document]:
+def clean_documents(sources: tuple[DocumentationPackage, ...], trees: dict[str, Path]) -> Iterator[Document]:
     """De-duplicated documents: a long line is kept only where it occurs first in the whole corpus."""
     seen: set[bytes] = set()
     for source in sources:

@@ -16,6 +16,7 @@ import numpy as np
 
 from regrow.errors import InputError, one_of
 from regrow.laws.forms import Inputs, Reference
+from regrow.runs.objective import Objective
 from regrow.runs.record import CurvePoint, RunRecord
 from regrow.units import format_count
 
@@ -252,7 +253,7 @@ def _group(
     records = [r for r in records if r.curve and r.status != "failed"]
     if not records:
         raise InputError("no run has a checkpoint", where=f"{family} {method}", hint="train or import its runs first")
-    objectives = sorted({(r.objective or "cross-entropy").partition(":")[0] for r in records})
+    objectives = sorted({Objective.parse(r.objective).kind for r in records})
     if len(objectives) > 1:
         notes.append(f"objectives are mixed ({', '.join(objectives)}), which recover apart: name them as two families")
     index = np.concatenate([np.full(len(r.curve), i) for i, r in enumerate(records)])

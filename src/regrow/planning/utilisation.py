@@ -11,6 +11,7 @@ from regrow.arch import Architecture
 from regrow.errors import InputError
 from regrow.methods import is_masked
 from regrow.planning.cost import GPUS, Gpu
+from regrow.runs.objective import Objective
 from regrow.runs.record import RunRecord
 from regrow.runs.store import RUN_FILE, read_run
 
@@ -77,7 +78,7 @@ def flops_and_seconds(run: RunRecord, gpu: Gpu, shape: Architecture | None = Non
     if gpu_of_device(str(device)) != gpu:
         raise InputError(f"ran on {device}, not on {gpu.label}", where=where, hint="name its GPU with --gpu")
     recorded = run.details.get("flops_per_token")
-    if recorded is None and str(run.objective or "").startswith("distillation"):
+    if recorded is None and Objective.parse(run.objective).distils:
         raise InputError("distils from a teacher, whose FLOPs are not recorded", where=where)
     timed = [(point.tokens, point.seconds) for point in run.curve if point.seconds is not None]
     tokens, seconds = 0.0, 0.0

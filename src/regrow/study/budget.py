@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from regrow.errors import InputError, one_of
+from regrow.study.cell_plan import CellPlan
 from regrow.units import format_count, parse_count
-
-if TYPE_CHECKING:
-    from regrow.study.plan import CellPlan
 
 REFUSE, CHOOSE = "refuse", "choose"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Budget:
+class StudyBudget:
     """A limit on all the cells of a study together, those that are done included.
 
     Attributes:
@@ -42,7 +40,7 @@ class Budget:
             raise InputError("a limit is not positive", where="study, budget")
 
     @classmethod
-    def from_dict(cls, content: Any, *, where: str = "study, budget") -> Budget:
+    def from_dict(cls, content: Any, *, where: str = "study, budget") -> StudyBudget:
         """Read plain data, as YAML gives it. Raises `InputError` for an unknown key or what is no number."""
         if not isinstance(content, Mapping):
             raise InputError(f"{content!r} is not a budget", where=where, hint="write {tokens: 20M} or {hours: 5}")
@@ -66,7 +64,7 @@ class Budget:
 _LIMITS = ("tokens", "flops", "hours")
 
 
-def within(budget: Budget, cells: Sequence[CellPlan]) -> tuple[set[str], str | None]:
+def within(budget: StudyBudget, cells: Sequence[CellPlan]) -> tuple[set[str], str | None]:
     """Names of the cells that a budget admits, and what was done about it in words (None where all fit).
 
     Raises `InputError` with the numbers where the rule is `refuse` and the study costs more, or where a cost that has a

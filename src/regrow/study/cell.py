@@ -167,7 +167,7 @@ def _run(cell: Cell, out: Path, shop: _Shop, stop: StopRequest | None) -> RunRec
         loss_before=loss_before,
         spec=cell.spec,
         seed=cell.train.seed,
-        objective=cell.objective,
+        objective=str(cell.objective),
         schedule=cell.train.schedule,
         details={"model": cell.model, "setup_seconds": round(time.perf_counter() - began, 3)},
     )

@@ -8,27 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from regrow.errors import InputError, one_of
 from regrow.pruning.spec import PruneSpec
 from regrow.runs import CONTROL, spec_hash
+from regrow.runs.objective import Objective
 from regrow.training.spec import TrainSpec
-
-CROSS_ENTROPY, DISTILLATION = "cross-entropy", "distillation"
-
-
-def parse_objective(text: str, *, where: str = "study, objectives") -> str | None:
-    """The teacher that an objective names: None for `cross-entropy`, "" for `distillation` from the unpruned model
-    itself, `NAME` for `distillation:NAME`.
-
-    Raises `InputError` for anything else.
-    """
-    kind, colon, teacher = str(text).partition(":")
-    one_of(kind, (CROSS_ENTROPY, DISTILLATION), what="objective", where=where)
-    if (colon and not teacher) or (teacher and kind == CROSS_ENTROPY):
-        raise InputError(
-            f"objective {text!r}", where=where, hint="write cross-entropy, distillation, distillation:MODEL"
-        )
-    return teacher if kind == DISTILLATION else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,11 +65,9 @@ class Cell:
         return self.prune.method if self.prune else CONTROL
 
     @property
-    def objective(self) -> str:
-        """`cross-entropy`, or `distillation:T=...,mix=...`, as `regrow train` writes it."""
-        if self.teacher is None:
-            return CROSS_ENTROPY
-        return f"{DISTILLATION}:T={self.train.distill_temperature:g},mix={self.train.distill_mix:g}"
+    def objective(self) -> Objective:
+        """What the run minimises."""
+        return self.train.objective(distils=self.teacher is not None)
 
     @property
     def name(self) -> str:

@@ -17,38 +17,10 @@ from typing import Any
 from regrow.errors import InputError
 from regrow.study.cells import Cell
 from regrow.study.engine import Job
+from regrow.study.machine import default_workers, threads_each, visible_gpus
 
 #: Seconds that a worker is given to finish its step, write a checkpoint and end.
 _GRACE = 30.0
-
-
-def cpu_count() -> int:
-    """CPUs this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def threads_each(workers: int) -> int:
-    """Threads of one of so many workers: the CPUs shared out, and not more than `OMP_NUM_THREADS` where that is set.
-
-    Threads that wait for a busy CPU spin: two on one CPU take several times the processor time of one.
-    """
-    share = max(1, cpu_count() // workers)
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    return min(share, int(asked)) if asked.isdecimal() and int(asked) else share
-
-
-def visible_gpus() -> list[str]:
-    """The GPUs this process may use, as `CUDA_VISIBLE_DEVICES` names them; asked of the driver, so without torch."""
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if named is not None:
-        return [gpu.strip() for gpu in named.split(",") if gpu.strip() not in ("", "-1")]
-    try:
-        listed = subprocess.run(
-            ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"], capture_output=True, text=True, timeout=20
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return []
-    return listed.stdout.split() if listed.returncode == 0 else []
 
 
 class _Worker:
@@ -88,8 +60,7 @@ class LocalEngine:
 
     def __init__(self, *, workers: int | None = None, retries: int = 1) -> None:
         self.gpus = visible_gpus()
-        # tiny models on a CPU gain nothing from more than four
-        self.workers = workers or len(self.gpus) or min(cpu_count(), 4)
+        self.workers = workers or default_workers()
         self.retries = retries
         self._idle: list[_Worker] = []
         self._busy: dict[Connection, _Worker] = {}

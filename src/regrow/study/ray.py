@@ -20,7 +20,7 @@ from typing import Any
 from regrow.errors import InputError
 from regrow.study.cells import Cell
 from regrow.study.engine import Job
-from regrow.study.local import cpu_count, threads_each, visible_gpus
+from regrow.study.machine import default_workers, threads_each
 from regrow.study.worker import do
 
 #: Seconds for a cluster's port to open, and for Ray to join it.
@@ -51,7 +51,7 @@ class RayEngine:
         self._owned = not self._ray.is_initialized()
         local = address is None
         if self._owned:
-            slots = workers or len(visible_gpus()) or min(cpu_count(), 4)
+            slots = workers or default_workers()
             _connect(self._ray, address, slots * (cpus or 1))
         try:
             there = self._ray.cluster_resources()

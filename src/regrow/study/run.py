@@ -12,9 +12,11 @@ from pathlib import Path
 from regrow.disk import make_folder, write_json
 from regrow.locks import LOCK_FILE, hold
 from regrow.runs.store import STUDY_FILE, is_done
+from regrow.study.cell_plan import run_folder
 from regrow.study.cells import Cell
-from regrow.study.engine import Engine, Job, make_engine
-from regrow.study.plan import StudyPlan, plan_study, run_folder, study_id
+from regrow.study.engine import Engine, Job
+from regrow.study.engines import make_engine
+from regrow.study.plan import StudyPlan, plan_study, study_id
 from regrow.study.shared import SHARED
 from regrow.study.spec import StudySpec
 

@@ -12,8 +12,9 @@ from regrow.ladder import find_corpus, find_model
 from regrow.methods import WIDTH, is_masked
 from regrow.pruning.plan import outline
 from regrow.pruning.spec import PruneSpec
-from regrow.study.budget import Budget
-from regrow.study.cells import CROSS_ENTROPY, Cell, parse_objective
+from regrow.runs.objective import CROSS_ENTROPY, parse_teacher
+from regrow.study.budget import StudyBudget
+from regrow.study.cells import Cell
 from regrow.study.inputs import check_data, fingerprint_data, fingerprint_model, shape_of
 from regrow.training.spec import TrainSpec, parse_eval_at
 from regrow.units import parse_count
@@ -40,7 +41,7 @@ class StudySpec:
         width_axes: what width pruning shrinks, of `hidden`, `intermediate`, `kv_heads`; None for its default.
         train: the training recipe; its seed is replaced by the cell's own.
         train_by_model: what differs for some models, e.g. `{tiny-llama-3m: {learning_rate: 1.5e-4}}`.
-        budget: what all cells together may cost; see `Budget`.
+        budget: what all cells together may cost; see `StudyBudget`.
     """
 
     models: tuple[str, ...]
@@ -57,7 +58,7 @@ class StudySpec:
     rates_by_method: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     width_axes: tuple[str, ...] | None = None
     train_by_model: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    budget: Budget | None = None
+    budget: StudyBudget | None = None
 
     def __post_init__(self) -> None:
         for name in ("models", "seeds", "objectives"):
@@ -72,7 +73,7 @@ class StudySpec:
         if not self.methods and not self.controls:
             raise InputError("no methods and no controls", where="study", hint="there is nothing to run")
         for objective in self.objectives:
-            parse_objective(objective)
+            parse_teacher(objective)
         for model, own in self.train_by_model.items():
             one_of(model, self.models, what="model", where="study, train_by_model")
             if not isinstance(own, Mapping):
@@ -100,7 +101,7 @@ class StudySpec:
                     ]
             for prune in prunes:
                 for objective in self.objectives:
-                    named = parse_objective(objective)
+                    named = parse_teacher(objective)
                     teacher = model if named == "" else named
                     if prune is None and teacher == model and self._recipe(model, 0).distill_mix == 1:
                         continue
@@ -203,7 +204,7 @@ class StudySpec:
             if isinstance(milestones, str) and "tokens" in own and "eval_at" not in own:
                 own["eval_at"] = parse_eval_at(milestones, own["tokens"])
         if "budget" in values:
-            values["budget"] = Budget.from_dict(values["budget"], where=f"{where}, budget")
+            values["budget"] = StudyBudget.from_dict(values["budget"], where=f"{where}, budget")
         return cls(**values)
 
     @classmethod

@@ -135,7 +135,6 @@ def post_train(
         if found is None:
             found = _probe(network, spec, lr_probe, train, held, masks, taught_by)
         spec = replace(spec, learning_rate=found["learning_rate"])
-    distilled = f"distillation:T={spec.distill_temperature:g},mix={spec.distill_mix:g}"
     asked: dict[str, Any] = {
         "model": model,
         "data": data,
@@ -156,7 +155,7 @@ def post_train(
         loss_before=loss_before,
         spec=asked,
         seed=spec.seed,
-        objective=distilled if teacher else "cross-entropy",
+        objective=str(spec.objective(distils=teacher is not None)),
         schedule=spec.schedule,
         details={"model": model, **({"lr_probe": found} if found else {})},
     )

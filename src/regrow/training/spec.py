@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from regrow.errors import InputError, one_of
+from regrow.runs.objective import Objective
 from regrow.training.schedules import SCHEDULES, rate_factor
 
 PRECISIONS = ("auto", "bf16", "fp32")
@@ -211,6 +212,12 @@ class TrainSpec:
             warm_up_steps=round(self.warmup_tokens / self.batch_tokens),
             decay_steps=math.ceil(tail / self.batch_tokens),
         )
+
+    def objective(self, *, distils: bool) -> Objective:
+        """What a run of this recipe minimises, with a teacher or without."""
+        if not distils:
+            return Objective()
+        return Objective.distillation(temperature=self.distill_temperature, mix=self.distill_mix)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, as JSON gives it back; `from_dict` reads it.
