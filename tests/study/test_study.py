@@ -85,6 +85,25 @@ def test_yaml_reads_numbers_as_people_write_them(tmp_path):
     assert found.budget.tokens == 1_000_000
 
 
+def test_several_scorers_and_recipes_make_cells_of_their_own():
+    content = {
+        "models": ["tiny-llama-0.2m"],
+        "family": "f",
+        "methods": ["depth", "2:4"],
+        "rates": [0.25],
+        "scorers": {"2:4": ["wanda", "sparsegpt"]},
+        "recipes": {"usual": {}, "fast": {"learning_rate": "6e-4"}},
+        "train": {"tokens": "100k", "batch_tokens": "1k", "sequence_length": 250, "learning_rate": "3e-4"},
+    }
+    cells = StudySpec.from_dict(content).cells()
+    found = [(c.method, c.prune.scorer if c.prune else None, c.train.learning_rate) for c in cells]
+    pruned = [("none", None), ("depth", "block-influence"), ("2:4", "wanda"), ("2:4", "sparsegpt")]
+    assert found == [(*one, rate) for one in pruned for rate in (3e-4, 6e-4)]
+    assert len({c.hash for c in cells}) == len({c.train.seed for c in cells}) == 8
+    alone = StudySpec.from_dict({**content, "recipes": {}, "scorers": {"2:4": "wanda"}}).cells()
+    assert {c.hash for c in alone} < {c.hash for c in cells}
+
+
 def test_milestones_in_words_are_of_each_models_own_tokens():
     recipe = {"tokens": "100k", "batch_tokens": "1k", "sequence_length": 250, "eval_at": "linear:4"}
     longer = {"tiny-llama-0.6m": {"tokens": "400k"}}
@@ -115,6 +134,8 @@ def test_milestones_in_words_are_of_each_models_own_tokens():
         ("models: [a]\nfamily: x\nseeds: [0.5]\ntrain: {tokens: 10}", "seeds: 0.5 is not a number"),
         ("models: [a]\nfamily: x\nseeds: [1, 1]\ntrain: {tokens: 10}", "1 is named twice"),
         ("models: [a]\nfamily: x\nscorers: [wanda]\ntrain: {tokens: 10}", "scorers: .* is not a mapping"),
+        ("models: [a]\nfamily: x\nrecipes: {fast: 6e-4}\ntrain: {tokens: 10}", "recipes, fast: '6e-4' is not a"),
+        ("models: [a]\nfamily: x\nrecipes: {fast: {rate: 1}}\ntrain: {tokens: 10}", "recipes, fast: unknown key"),
         ("models: [a]\nfamily: x\nobjectives: [distilation]\ntrain: {tokens: 10}", "did you mean 'distillation'"),
         ("models: [a]\nfamily: x\nmethods: []\ncontrols: false\ntrain: {tokens: 10}", "nothing to run"),
         ("models: [a]\nfamily: x\nbudget: {tokns: 1}\ntrain: {tokens: 10}", "budget: unknown key 'tokns'"),

@@ -41,6 +41,8 @@ class StudySpec:
         width_axes: what width pruning shrinks, of `hidden`, `intermediate`, `kv_heads`; None for its default.
         train: the training recipe; its seed is replaced by the cell's own.
         train_by_model: what differs for some models, e.g. `{tiny-llama-3m: {learning_rate: 1.5e-4}}`.
+        recipes: variants of the recipe by name, e.g. `{fast: {learning_rate: 6.0e-4}}`; every cell is run with each of
+            them, controls too. Empty: the recipe as it is.
         budget: what all cells together may cost; see `StudyBudget`.
     """
 
@@ -58,6 +60,7 @@ class StudySpec:
     rates_by_method: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     width_axes: tuple[str, ...] | None = None
     train_by_model: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    recipes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     budget: StudyBudget | None = None
 
     def __post_init__(self) -> None:
@@ -78,6 +81,9 @@ class StudySpec:
             one_of(model, self.models, what="model", where="study, train_by_model")
             if not isinstance(own, Mapping):
                 raise InputError(f"{own!r} is not a mapping", where=f"study, train_by_model, {model}")
+        for name, own in self.recipes.items():
+            if not isinstance(own, Mapping):
+                raise InputError(f"{own!r} is not a mapping", where=f"study, recipes, {name}")
         for name in ("rates_by_method", "scorers"):
             for method in getattr(self, name):
                 one_of(method, self.methods, what="method", where=f"study, {name}")
@@ -103,12 +109,14 @@ class StudySpec:
                 for objective in self.objectives:
                     named = parse_teacher(objective)
                     teacher = model if named == "" else named
-                    if prune is None and teacher == model and self._recipe(model, 0).distill_mix == 1:
-                        continue
-                    cells += [self._cell(model, prune, teacher, seed) for seed in self.seeds]
+                    for recipe in self.recipes or ("",):
+                        train = self._train(model, recipe)
+                        if prune is None and teacher == model and train.distill_mix == 1:
+                            continue
+                        cells += [self._cell(model, prune, teacher, replace(train, seed=seed)) for seed in self.seeds]
         return cells
 
-    def _cell(self, model: str, prune: PruneSpec | None, teacher: str | None, seed: int) -> Cell:
+    def _cell(self, model: str, prune: PruneSpec | None, teacher: str | None, train: TrainSpec) -> Cell:
         family = self.family
         if teacher is not None:
             family += "-distilled" if teacher == model else f"-distilled-from-{Path(teacher).name}"
@@ -116,7 +124,7 @@ class StudySpec:
             model=model,
             family=family,
             prune=prune,
-            train=self._recipe(model, seed),
+            train=train,
             data=self.data,
             held_out=self.held_out,
             teacher=teacher,
@@ -161,9 +169,9 @@ class StudySpec:
                     hint="distillation needs one vocabulary",
                 )
 
-    def _recipe(self, model: str, seed: int) -> TrainSpec:
-        changes = self.train_by_model.get(model, {})
-        return TrainSpec.from_dict({**self.train.to_dict(), **changes, "seed": seed}, where=f"study, {model}")
+    def _train(self, model: str, recipe: str) -> TrainSpec:
+        changes = {**self.train_by_model.get(model, {}), **self.recipes.get(recipe, {})}
+        return TrainSpec.from_dict({**self.train.to_dict(), **changes}, where=f"study, {recipe or model}")
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any], *, where: str = "study") -> StudySpec:
@@ -180,7 +188,7 @@ class StudySpec:
         for key in ("models", "methods", "objectives", "rates", "seeds", "width_axes"):
             if key in values:
                 values[key] = _listed(values[key], key, where)
-        for key in ("scorers", "rates_by_method", "train_by_model"):
+        for key in ("scorers", "rates_by_method", "train_by_model", "recipes"):
             if not isinstance(values.get(key, {}), Mapping):
                 raise InputError(f"{values[key]!r} is not a mapping", where=f"{where}, {key}")
         for key in ("scorers", "rates_by_method"):
@@ -199,7 +207,11 @@ class StudySpec:
             model: _recipe_values(own, f"{where}, train_by_model, {model}", values["train"].tokens)
             for model, own in values.get("train_by_model", {}).items()
         }
-        for own in values["train_by_model"].values():
+        values["recipes"] = {
+            str(name): _recipe_values(own, f"{where}, recipes, {name}", values["train"].tokens)
+            for name, own in values.get("recipes", {}).items()
+        }
+        for own in (*values["train_by_model"].values(), *values["recipes"].values()):
             # `log:8` means eight readings of whatever a model's own tokens are
             if isinstance(milestones, str) and "tokens" in own and "eval_at" not in own:
                 own["eval_at"] = parse_eval_at(milestones, own["tokens"])
