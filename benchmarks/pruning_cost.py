@@ -30,7 +30,9 @@ from transformers import LlamaConfig
 
 from regrow.arch import Architecture, catalog
 from regrow.models.shards import ShardWriter
-from regrow.pruning.estimate import estimate
+from regrow.pruning.estimate import estimate_for
+from regrow.pruning.scorers import scorers_of
+from regrow.pruning.spec import PruneSpec
 from regrow.pruning.stream import skeleton_of
 
 #: Shapes in the proportions of public models of about these sizes (SmolLM2-135M and -360M, Llama-3.2-1B and -3B),
@@ -97,7 +99,7 @@ def write_random(folder: Path, shape: dict[str, int], device: str) -> Architectu
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", default="0.1B,0.3B,1B,3B", help=f"of {', '.join(SHAPES)}")
-    parser.add_argument("--scorer", default="wanda", choices=("magnitude", "wanda", "sparsegpt"))
+    parser.add_argument("--scorer", default="wanda", choices=[scorer.name for scorer in scorers_of("N:M")])
     parser.add_argument("--samples", type=int, default=8, help="calibration samples")
     parser.add_argument("--length", type=int, default=256, help="tokens in a sample")
     parser.add_argument("--device", default="cpu", help="where blocks are run")
@@ -107,11 +109,10 @@ def main() -> None:
     print("| parameters | seconds | CPU | peak GB | above start GB | device GB | estimate GB | block GB |")
     print("|---|---|---|---|---|---|---|---|", flush=True)
     sizes, spent = [], []
-    options = {"scorer": asked.scorer, "samples": asked.samples, "length": asked.length}
+    spec = PruneSpec(method="2:4", scorer=asked.scorer)
+    options = {"samples": asked.samples if spec.needs_calibration else 0, "length": asked.length}
     # a GPU computes in the stored type
     options["compute_bytes"] = 2 if gpu else 4
-    if asked.scorer == "magnitude":
-        options["samples"] = 0
     for size in asked.sizes.split(","):
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary) / "model"
@@ -120,7 +121,7 @@ def main() -> None:
             command = [sys.executable, "-c", CHILD, *given]
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, env=os.environ, text=True)
         used = json.loads(done.stdout.splitlines()[-1])
-        expected = estimate(arch, **options).total
+        expected = estimate_for(arch, spec, **options).total
         print(
             f"| {arch.params / 1e9:.3f}B | {used['seconds']:.0f} | {used['cpu']:.0f} | {used['peak'] / 1e9:.2f} "
             f"| {(used['peak'] - used['start']) / 1e9:.2f} | {used['device'] / 1e9:.2f} | {expected / 1e9:.2f} "
@@ -136,7 +137,7 @@ def main() -> None:
         for name in ("Llama-3.1-8B", "Llama-3.1-70B"):
             arch = catalog()[name]
             seconds = spent[-1] * (arch.params / sizes[-1]) ** slope
-            memory = estimate(arch, **options).total
+            memory = estimate_for(arch, spec, **options).total
             took = f"{seconds / 60:.1f} minutes" if gpu else f"{seconds / 3600:.1f} CPU hours"
             print(f"{name}: about {took} by that, and {memory / 1e9:.1f} GB by the estimate.")
     print(f"\n{machine()}")

@@ -30,7 +30,7 @@ from regrow.evaluation import evaluate
 from regrow.models import load_tokenizer
 from regrow.models.load import quiet
 from regrow.pruning.check import check_checkpoint
-from regrow.pruning.spec import SCORERS
+from regrow.pruning.scorers import scorers_of
 from regrow.pruning.stream import open_stream
 
 PROMPT = "The capital of France is"
@@ -62,9 +62,9 @@ def rows(rates: list[float], only: str | None) -> list[dict[str, object]]:
     """The specs of the table."""
     specs: list[dict[str, object]] = []
     for method in ("depth", "width"):
-        for scorer in SCORERS[method]:
-            specs += [{"method": method, "scorer": scorer, "rate": rate} for rate in rates if scorer != "random"]
-    specs += [{"method": "2:4", "scorer": scorer} for scorer in SCORERS["N:M"]]
+        for scorer in scorers_of(method):
+            specs += [{"method": method, "scorer": scorer.name, "rate": rate} for rate in rates if scorer.reads_text]
+    specs += [{"method": "2:4", "scorer": scorer.name} for scorer in scorers_of("N:M")]
     return [spec for spec in specs if only in (None, spec["method"])]
 
 

@@ -19,7 +19,7 @@ from regrow.evaluation import evaluate
 from regrow.ladder import find_corpus, find_model
 from regrow.models.load import load_model, load_tokenizer
 from regrow.pruning import PruneSpec, choose_blocks, prune_model
-from regrow.pruning.spec import ITERATIVE, SCORERS
+from regrow.pruning.scorers import find_scorer, scorers_of
 
 
 def main() -> None:
@@ -47,9 +47,9 @@ def main() -> None:
     )
     print(f"| scorer | {' | '.join(f'{rate:g}' for rate in rates)} | seconds |")
     print(f"|---|{'---|' * (len(rates) + 1)}", flush=True)
-    chosen = asked.scorers.split(",") if asked.scorers else SCORERS[asked.method]
+    chosen = asked.scorers.split(",") if asked.scorers else [scorer.name for scorer in scorers_of(asked.method)]
     for scorer in chosen:
-        for iterative in (False, True) if asked.method == "depth" and scorer in ITERATIVE else (False,):
+        for iterative in (False, True) if find_scorer(asked.method, scorer).iterative else (False,):
             cells, seconds = [], 0.0
             for rate in rates:
                 losses = []

@@ -22,9 +22,10 @@ from regrow.data import read_documents, tokenize
 from regrow.evaluation import evaluate
 from regrow.ladder import find_corpus, find_model
 from regrow.models import load_model, load_tokenizer
-from regrow.pruning import choose_blocks, sparsify
-from regrow.pruning.sparsegpt import Factor, Hessian, factor
-from regrow.pruning.sparsify import GROUPS, Notes, Pruner, SquaredNorms, measure_inputs, summed, walk_parts
+from regrow.pruning import choose_blocks, sparsegpt
+from regrow.pruning.kernel import Notes, kernel_of
+from regrow.pruning.sparsegpt import Factor, factor
+from regrow.pruning.sparsify import GROUPS, Pruner, SparsityKernel, measure_inputs, summed, walk_parts
 from regrow.pruning.stream import open_stream
 
 
@@ -32,14 +33,16 @@ from regrow.pruning.stream import open_stream
 def prune(model: torch.nn.Module, tokens: torch.Tensor, scorer: str, order: str) -> torch.nn.Module:
     """A 2:4 copy of the model."""
     result, stream = copy.deepcopy(model), open_stream(model)
-    hidden, statistic = stream.embed(tokens), Hessian if scorer == "sparsegpt" else SquaredNorms
+    hidden, kernel = stream.embed(tokens), kernel_of("2:4", scorer)
+    assert isinstance(kernel, SparsityKernel)
+    assert kernel.statistic is not None
     for layer, block in stream.blocks():
-        pruner = Pruner(stream, layer, block, scorer, (2, 4), Notes(), lambda line: None)
+        pruner = Pruner(stream, layer, block, kernel, (2, 4), Notes(), lambda line: None)
         if order == "parts":
             for linears, inputs in walk_parts(stream, block, hidden):
-                pruner.prune(linears, summed(statistic, inputs))
+                pruner.prune(linears, summed(kernel.statistic, inputs))
         else:
-            measured = measure_inputs(stream, block, hidden, statistic)
+            measured = measure_inputs(stream, block, hidden, kernel.statistic)
             for linears in GROUPS:
                 pruner.prune(linears, measured[linears])
             hidden = stream.run(block, hidden, out=hidden)
@@ -79,7 +82,7 @@ def main() -> None:
     ):
         if scorer not in asked.scorers.split(","):
             continue
-        sparsify.factor = left_to_right if columns == "left to right" else factor
+        sparsegpt.factor = left_to_right if columns == "left to right" else factor
         losses, began = [], time.process_time()
         for seed in range(asked.seeds):
             tokens = choose_blocks(train, count=asked.blocks, length=asked.length, seed=seed)

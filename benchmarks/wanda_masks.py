@@ -21,8 +21,8 @@ from pruning_peers import LLMCOMPRESSOR
 from smollm2 import smollm2
 
 from regrow.models import load_model, load_tokenizer, save_checkpoint
-from regrow.pruning.semistructured import n_m_mask, wanda_score
-from regrow.pruning.sparsify import GROUPS, SquaredNorms, measure_inputs
+from regrow.pruning.semistructured import SquaredNorms, n_m_mask, wanda_score
+from regrow.pruning.sparsify import GROUPS, measure_inputs
 from regrow.pruning.stream import open_stream
 
 

@@ -21,7 +21,7 @@ from regrow.models.save import PRUNE_RECORD
 from regrow.pruning import PrunePlan, PruneSpec, choose_blocks, outline
 from regrow.pruning.plan import spec_of
 from regrow.pruning.prune import prune, prune_model
-from regrow.pruning.scoring import load_scores
+from regrow.pruning.scores import load_scores
 from regrow.pruning.stream import BlockStream
 
 
@@ -204,7 +204,7 @@ def test_text_never_runs_beyond_the_models_positions(tmp_path):
 
 
 def test_files_in_a_containers_cache_are_not_in_the_way(tmp_path, monkeypatch):
-    from regrow.pruning import estimate
+    from regrow.models import memory
 
     for name, text in (
         ("memory.max", f"{10**9}\n"),
@@ -212,8 +212,8 @@ def test_files_in_a_containers_cache_are_not_in_the_way(tmp_path, monkeypatch):
         ("memory.stat", f"anon {10**8}\ninactive_file {6 * 10**8}\nactive_file {2 * 10**8}\n"),
     ):
         (tmp_path / name).write_text(text)
-    monkeypatch.setattr(estimate, "_CGROUP", tmp_path)
-    assert estimate.free_memory(torch.device("cpu")) == 9 * 10**8
+    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
+    assert memory.free_memory(torch.device("cpu")) == 9 * 10**8
 
 
 def test_the_estimate_comes_first_and_is_refused_when_it_cannot_fit(model_folder, text, tmp_path, monkeypatch):

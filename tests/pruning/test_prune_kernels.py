@@ -9,8 +9,9 @@ from tiny_models import FAMILIES, make, tokens
 from regrow.data import Blocks
 from regrow.errors import InputError, RunFailed
 from regrow.models import architecture_of
-from regrow.pruning.calibration import Scores, calibrate, choose_blocks
+from regrow.pruning.calibration import calibrate, choose_blocks
 from regrow.pruning.depth import drop_config_blocks, least_important
+from regrow.pruning.scores import Scores
 from regrow.pruning.semistructured import keep_largest, magnitude_score, n_m_mask, wanda_score
 from regrow.pruning.width import expand_heads, most_important
 

@@ -10,19 +10,16 @@ from torch.nn import functional as F
 
 from regrow.errors import InputError, RunFailed
 from regrow.models import architecture_of
-from regrow.pruning import PruneSpec, calibrate, outline, prune_model, removal
+from regrow.pruning import PruneSpec, calibrate, outline, prune_model, removal, scoring
 from regrow.pruning.estimate import estimate_for
 from regrow.pruning.prune import apply_plan
 from regrow.pruning.removal import (
-    DepthScores,
     angular_distances,
     block_influences,
-    contiguous,
-    measure_depth,
     removal_losses,
     removal_samples,
 )
-from regrow.pruning.scoring import load_scores
+from regrow.pruning.scores import DepthScores, contiguous, load_scores
 from regrow.pruning.stream import open_stream
 
 
@@ -32,6 +29,12 @@ def without(model, gone):
     plan = outline(before, PruneSpec(method="depth", shape={"layers": before.layers - 1}))
     after = before.with_shape(layers=before.layers - len(gone))
     return apply_plan(model, replace(plan, after=after, dropped_layers=tuple(sorted(gone)))) if gone else model
+
+
+def measured(model, ids, *, layers, **asked):
+    """The scores of a depth spec that leaves `layers` of the model's blocks."""
+    spec = PruneSpec(method="depth", shape={"layers": layers}, **asked)
+    return scoring.measure(model, spec, outline(architecture_of(model), spec), ids)
 
 
 def loss_of(model, ids):
@@ -134,14 +137,7 @@ def test_scores_serve_many_rates_and_only_their_scorer(tmp_path):
 
 @pytest.mark.parametrize("samples", [1, 2, 6])
 def test_an_order_is_as_long_as_asked_whatever_the_text(samples):
-    scores = measure_depth(
-        open_stream(make("llama-tied")),
-        tokens(samples, 20),
-        scorer="perplexity",
-        iterative=True,
-        count=3,
-        fingerprint="x",
-    )
+    scores = measured(make("llama-tied"), tokens(samples, 20), scorer="perplexity", layers=1, iterative=True)
     assert sorted(scores.values.tolist()) == [0, 1, 2, math.inf]
 
 
@@ -180,9 +176,7 @@ def fingerprint(model):
 def test_capped_samples_are_spread_over_the_text(monkeypatch):
     model, ids = make("llama-tied"), tokens(9, 20)
     monkeypatch.setattr(removal, "REMOVAL_TOKENS", 60)
-    scores = measure_depth(
-        open_stream(model), ids, scorer="perplexity", iterative=False, count=1, fingerprint="x", progress=None
-    )
+    scores = measured(model, ids, scorer="perplexity", layers=3)
     losses, whole = removal_losses(open_stream(model), ids[[0, 4, 8]])
     assert torch.equal(scores.values, losses)
     assert (scores.loss, scores.tokens) == (whole, 60)

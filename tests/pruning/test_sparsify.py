@@ -10,16 +10,17 @@ from regrow.models import check_pattern, save_checkpoint
 from regrow.models.layout import BLOCK_LINEARS, block_weights
 from regrow.pruning import calibrate
 from regrow.pruning import stream as stream_module
-from regrow.pruning.semistructured import n_m_mask, wanda_score
+from regrow.pruning.kernel import Notes, kernel_of
+from regrow.pruning.semistructured import SquaredNorms, n_m_mask, wanda_score
 from regrow.pruning.sparsegpt import Hessian, factor, sparsegpt
-from regrow.pruning.sparsify import GROUPS, Notes, SquaredNorms, measure_inputs, sparsify, walk_parts
+from regrow.pruning.sparsify import GROUPS, measure_inputs, sparsify, walk_parts
 from regrow.pruning.stream import open_stream
 
 
 def sparse(model, scorer, ids=None, n=2, m=4, **options):
     """The model's weights after pruning, by name."""
     weights = {}
-    for block in sparsify(open_stream(model), ids, scorer=scorer, n=n, m=m, **options):
+    for block in sparsify(open_stream(model), ids, kernel=kernel_of("2:4", scorer), n=n, m=m, **options):
         weights.update(block)
     return weights
 

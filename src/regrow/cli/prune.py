@@ -120,7 +120,8 @@ def prune(
     # scores are looked at before the text: a wrong file should not cost a pass
     measured = None
     if scores is not None:
-        from regrow.pruning.scoring import check_scorer, load_scores
+        from regrow.pruning.scores import load_scores
+        from regrow.pruning.scoring import check_scorer
 
         measured = load_scores(scores)
         if spec.needs_calibration:
@@ -130,7 +131,7 @@ def prune(
     if given is not None and given.pattern is None:
         needs_text = False
     # weights that stay are solved again on the text, when they are written
-    needs_text |= (spec.refits or spec.scorer == "sparsegpt") and not dry_run
+    needs_text |= spec.refits and not dry_run
     blocks = _calibration_blocks(model, folder, spec, calibration, cache=not no_cache) if needs_text else None
     from regrow.pruning.prune import prune as run
 

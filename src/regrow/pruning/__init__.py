@@ -1,6 +1,6 @@
 """Pruning: a spec, scores from one calibration pass, a plan, a smaller model.
 
-`spec`, `shapes` and `plan` are light; the rest needs torch, and is imported only when it is asked for.
+`spec`, `scorers` and `plan` are light; the rest needs torch, and is imported only when it is asked for.
 """
 
 from importlib import import_module
@@ -10,8 +10,9 @@ from regrow.pruning.plan import PrunePlan, outline, shape_for_rate
 from regrow.pruning.spec import PruneSpec
 
 if TYPE_CHECKING:
-    from regrow.pruning.calibration import Scores, calibrate, choose_blocks
+    from regrow.pruning.calibration import calibrate, choose_blocks
     from regrow.pruning.prune import prune_model
+    from regrow.pruning.scores import Scores
 
 __all__ = [
     "PrunePlan",
@@ -25,7 +26,7 @@ __all__ = [
 ]
 
 _HEAVY = {
-    "Scores": "regrow.pruning.calibration",
+    "Scores": "regrow.pruning.scores",
     "calibrate": "regrow.pruning.calibration",
     "choose_blocks": "regrow.pruning.calibration",
     "prune_model": "regrow.pruning.prune",

@@ -8,16 +8,15 @@ from typing import Any
 import torch
 from transformers import PretrainedConfig
 
-from regrow.errors import InputError, RegrowError
+from regrow.errors import RegrowError
 from regrow.methods import DEPTH, WIDTH
 from regrow.models.layout import axes_of, is_block_weight, split_block_name
 from regrow.models.masks import check_pattern
 from regrow.models.shards import row_chunks
-from regrow.pruning.calibration import Scores
 from regrow.pruning.depth import drop_blocks, drop_config_blocks
+from regrow.pruning.kernel import Notes, kernel_of
 from regrow.pruning.plan import PrunePlan
-from regrow.pruning.refit import refit
-from regrow.pruning.sparsify import Notes, sparsify
+from regrow.pruning.scores import Scores
 from regrow.pruning.stream import BlockStream, Source, skeleton_of
 from regrow.pruning.width import Kept, narrow_config, slice_state
 
@@ -60,8 +59,8 @@ class PlannedModel:
 
         Args:
             stream: over the model that is pruned.
-            tokens: calibration tokens [samples, length] for what is solved on inputs: see `sparsify`.
-            scores: of the unpruned model, for N:M by `wanda` without tokens.
+            tokens: calibration tokens [samples, length], for scorers that look at inputs while blocks are pruned.
+            scores: shared scores of the unpruned model, in the place of tokens.
             notes: filled with what happened on the way (N:M).
             progress: called with a line of text at each step.
         """
@@ -71,7 +70,8 @@ class PlannedModel:
                 # an embedding may be as large as several blocks
                 parts = row_chunks(stored) if axes_of(name)[0] is None and tensor.ndim > 1 else [stored]
                 yield name, (self._cut({name: part})[name] for part in parts)
-        changed = self._changed(stream, tokens, scores, notes, progress)
+        kernel = kernel_of(self.plan.method, self.plan.scorer)
+        changed = kernel.prune(stream, self.plan, tokens, scores=scores, notes=notes, progress=progress)
         for layer, new in enumerate(changed):
             self._check_pattern(new)
             for name in stream.names(layer):
@@ -80,28 +80,6 @@ class PlannedModel:
                     continue
                 for cut_name, tensor in self._cut(self._source.read([name])).items():
                     yield cut_name, [tensor]
-
-    def _changed(
-        self,
-        stream: BlockStream,
-        tokens: torch.Tensor | None,
-        scores: Scores | None,
-        notes: Notes | None,
-        progress: Callable[[str], None] | None,
-    ) -> Iterator[dict[str, torch.Tensor]]:
-        """Per block, the tensors that are not only cut but changed, as they will be stored."""
-        if self.plan.pattern is not None:
-            n, m = self.plan.pattern
-            return sparsify(
-                stream, tokens, scorer=self.plan.scorer, n=n, m=m, scores=scores, notes=notes, progress=progress
-            )
-        if self.plan.scorer == "least-squares" and self.plan.kept_intermediate is not None:
-            if tokens is None:
-                raise InputError(
-                    "least squares need calibration text", where="calibration", hint="give --calibration as well"
-                )
-            return refit(stream, self.plan, tokens, progress=progress)
-        return iter([{} for _ in range(stream.layers)])
 
     def _cut(self, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """These tensors as the plan leaves them, by their new names; those that go are left out."""

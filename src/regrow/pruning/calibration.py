@@ -7,97 +7,21 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import nn
 from transformers import PreTrainedModel
 
 from regrow.arch import Architecture
 from regrow.data.blocks import Blocks
-from regrow.errors import InputError, RunFailed
+from regrow.errors import RunFailed
 from regrow.models.layout import block_weights, is_block_weight
+from regrow.pruning.kernel import WidthKernel
+from regrow.pruning.plan import PrunePlan
+from regrow.pruning.scores import Scores
+from regrow.pruning.spec import PruneSpec
 from regrow.pruning.stream import BlockStream, Source, batches, open_stream
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scores:
-    """Activation statistics of a model on calibration text, float32 on the CPU.
-
-    Norms are L2 norms over all calibration tokens, one per channel (the aggregation of Wanda, arXiv 2306.11695, for
-    its input features, and of Minitron, arXiv 2407.14679, with L2 over both batch and sequence).
-
-    Attributes:
-        block_influence [layers]: 1 - mean cosine similarity of a block's input and output hidden states (ShortGPT,
-            arXiv 2403.03853); small: the block changes little.
-        attention_input [layers, hidden]: norms of what q, k and v read, the first layer norm's output.
-        attention_output [layers, heads * head_dim]: norms of what o_proj reads, the heads' outputs.
-        mlp_input [layers, hidden]: norms of what gate and up read, the second layer norm's output.
-        mlp_activation [layers, intermediate]: norms of what down_proj reads, the neurons.
-        final_norm [hidden]: norms of what the output layer reads.
-        tokens: calibration tokens.
-        fingerprint: of the model they were measured on; see `weights_fingerprint`.
-    """
-
-    block_influence: torch.Tensor
-    attention_input: torch.Tensor
-    attention_output: torch.Tensor
-    mlp_input: torch.Tensor
-    mlp_activation: torch.Tensor
-    final_norm: torch.Tensor
-    tokens: int
-    fingerprint: str
-
-    def hidden(self) -> torch.Tensor:
-        """Importance [hidden] of each channel of the residual stream: its norms summed over all layer norms."""
-        return self.attention_input.sum(0) + self.mlp_input.sum(0) + self.final_norm
-
-    def kv_groups(self, arch: Architecture) -> torch.Tensor:
-        """Importance [layers, kv_heads] of each KV head: the norm of the outputs of its query heads together."""
-        return self.attention_output.unflatten(1, (arch.kv_heads, -1)).norm(dim=-1)
-
-    def input_norms(self, layer: int, linear: str) -> torch.Tensor:
-        """Norms [in] of the input features of a block's linear layer, e.g. `self_attn.q_proj`."""
-        if linear in ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"):
-            return self.attention_input[layer]
-        table = {
-            "self_attn.o_proj": self.attention_output,
-            "mlp.gate_proj": self.mlp_input,
-            "mlp.up_proj": self.mlp_input,
-            "mlp.down_proj": self.mlp_activation,
-        }
-        return table[linear][layer]
-
-    def save(self, path: str | Path) -> None:
-        """Write one safetensors file. Raises `InputError` if it cannot be written."""
-        tensors = {name: getattr(self, name).contiguous() for name in _TENSORS}
-        try:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            save_file(tensors, str(path), metadata={"tokens": str(self.tokens), "fingerprint": self.fingerprint})
-        # safetensors reports a failed write as its own error
-        except Exception as error:
-            raise InputError(f"cannot write the scores: {error}", where=str(path)) from error
-
-    @classmethod
-    def load(cls, path: str | Path) -> Scores:
-        """Read what `save` wrote. Raises `InputError` if the file is missing, broken or something else."""
-        try:
-            with safe_open(str(path), framework="pt") as file:
-                about = file.metadata()
-                tensors = {name: file.get_tensor(name) for name in _TENSORS}
-                return cls(**tensors, tokens=int(about["tokens"]), fingerprint=about["fingerprint"])
-        # OSError, SafetensorError, KeyError, TypeError: whatever it is, it is no scores file
-        except Exception as error:
-            raise InputError(
-                f"not a scores file ({error})", where=str(path), hint="measure the scores again"
-            ) from error
-
-
-_TENSORS = tuple(field.name for field in fields(Scores) if field.name not in ("tokens", "fingerprint"))
 
 
 def choose_blocks(blocks: Blocks, *, count: int, length: int, seed: int) -> torch.Tensor:
@@ -121,21 +45,6 @@ def weights_fingerprint(model: nn.Module | Source) -> str:
     return digest.hexdigest()[:16]
 
 
-def random_scores(arch: Architecture, *, seed: int) -> Scores:
-    """Scores that know nothing: uniform noise in the shapes of `Scores`, the baseline of every scorer."""
-    generator = torch.Generator().manual_seed(seed)
-    shapes = {
-        "block_influence": (arch.layers,),
-        "attention_input": (arch.layers, arch.hidden),
-        "attention_output": (arch.layers, arch.heads * arch.head_dim),
-        "mlp_input": (arch.layers, arch.hidden),
-        "mlp_activation": (arch.layers, arch.intermediate),
-        "final_norm": (arch.hidden,),
-    }
-    noise = {name: torch.rand(shape, generator=generator) for name, shape in shapes.items()}
-    return Scores(**noise, tokens=0, fingerprint="random")
-
-
 def calibrate(
     model: PreTrainedModel | BlockStream, tokens: torch.Tensor, *, progress: Callable[[str], None] | None = None
 ) -> Scores:
@@ -155,6 +64,22 @@ def calibrate(
     for rows in batches(hidden):
         statistics.add("final_norm", 0, stream.norm(hidden[rows]))
     return statistics.scores(tokens=tokens.numel(), fingerprint=weights_fingerprint(stream.source))
+
+
+class Activation(WidthKernel):
+    """Keeps what has the largest norms of activations (Minitron, arXiv 2407.14679)."""
+
+    def measure(
+        self,
+        stream: BlockStream,
+        spec: PruneSpec,
+        plan: PrunePlan,
+        tokens: torch.Tensor | None,
+        *,
+        progress: Callable[[str], None] | None = None,
+    ) -> Scores:
+        assert tokens is not None
+        return calibrate(stream, tokens, progress=progress)
 
 
 class _Statistics:
@@ -210,4 +135,4 @@ class _Statistics:
         for name, values in norms.items():
             if not torch.isfinite(values).all():
                 raise RunFailed(f"{name} is not finite", where="calibration", hint="the model's weights may be broken")
-        return Scores(**norms, tokens=tokens, fingerprint=fingerprint)
+        return Scores(**norms, tokens=tokens, fingerprint=fingerprint, scorer=None)

@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from regrow.methods import DEPTH, WIDTH
 from regrow.pruning.plan import PrunePlan
+from regrow.pruning.scorers import N_M, find_scorer
 from regrow.pruning.spec import PruneSpec
 from regrow.units import format_count
 
@@ -19,21 +21,9 @@ CARD = "README.md"
 INHERITED = ("license", "license_name", "license_link", "language")
 
 _WHAT = {
-    "depth": "whole decoder blocks were removed",
-    "width": "feed-forward neurons, residual channels or KV groups with their query heads were removed",
-    "N:M": "weights of the decoder blocks' linear layers were set to zero, in place: the file is a dense checkpoint",
-}
-
-_SCORERS = {
-    "block-influence": "Block Influence (ShortGPT, arXiv 2403.03853)",
-    "perplexity": "the loss without each block (Shortened LLaMA, arXiv 2402.02834)",
-    "angular": "the angle across consecutive blocks (Gromov et al., arXiv 2403.17887)",
-    "activation": "norms of activations (Minitron, arXiv 2407.14679)",
-    "least-squares": "norms of activations (Minitron, arXiv 2407.14679), with down_proj solved again by least squares",
-    "wanda": "|weight| times the norm of its input (Wanda, arXiv 2306.11695)",
-    "sparsegpt": "SparseGPT (arXiv 2301.00774), which also updates the weights that stay",
-    "magnitude": "|weight|",
-    "random": "chance",
+    DEPTH: "whole decoder blocks were removed",
+    WIDTH: "feed-forward neurons, residual channels or KV groups with their query heads were removed",
+    N_M: "weights of the decoder blocks' linear layers were set to zero, in place: the file is a dense checkpoint",
 }
 
 
@@ -52,13 +42,13 @@ def model_card(
     """
     folder = Path(model).expanduser()
     name = folder.resolve().name if folder.is_dir() else model
-    kind, scorer = spec.kind, _SCORERS.get(plan.scorer, plan.scorer)
+    scorer = find_scorer(plan.method, plan.scorer).description
     again = " removed one by one, measured again after each" if spec.iterative else ""
     lines = [
         *_front_matter(folder, name, spec),
         f"# {name}, pruned ({plan.method})",
         "",
-        f"regrow pruned {name} by {plan.method}: {_WHAT[kind]}, chosen by {scorer}"
+        f"regrow pruned {name} by {plan.method}: {_WHAT[spec.kind]}, chosen by {scorer}"
         f"{',' if again else ''}{again}. "
         f"{format_count(plan.params_before)} parameters became {format_count(plan.params_after)}"
         f"{' that are not zero' if plan.pattern else ''}, a pruning rate of {plan.pruning_rate:.4f}.",
@@ -149,7 +139,7 @@ def _table(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _front_matter(folder: Path, name: str, spec: PruneSpec) -> list[str]:
-    tag = {"depth": "depth-pruning", "width": "width-pruning", "N:M": "n-m-sparsity"}[spec.kind]
+    tag = {DEPTH: "depth-pruning", WIDTH: "width-pruning", N_M: "n-m-sparsity"}[spec.kind]
     content: dict[str, Any] = {
         **_inherited(folder),
         "base_model": name,
@@ -206,7 +196,7 @@ def _calibration(calibration: Mapping[str, Any] | None) -> str:
 
 
 def _by_plan(name: str, plan: PrunePlan) -> list[str]:
-    if plan.pattern is not None or plan.scorer == "least-squares":
+    if plan.pattern is not None or find_scorer(plan.method, plan.scorer).refits:
         return ["`regrow_prune.json` in this folder holds what was done, for programs.", ""]
     return [
         "`regrow_prune.json` in this folder names every part that stayed or went; with it no text is needed:",

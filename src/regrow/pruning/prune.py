@@ -23,13 +23,14 @@ from regrow.models.masks import check_pattern
 from regrow.models.save import PRUNE_RECORD, check_output, staged_folder
 from regrow.models.shards import ShardWriter
 from regrow.pruning.apply import PlannedModel
-from regrow.pruning.calibration import Scores, calibrate, choose_blocks, weights_fingerprint
+from regrow.pruning.calibration import calibrate, choose_blocks, weights_fingerprint
 from regrow.pruning.card import CARD, model_card
 from regrow.pruning.estimate import check_memory, estimate_for
+from regrow.pruning.kernel import Notes
 from regrow.pruning.plan import PrunePlan, outlines
-from regrow.pruning.scoring import AnyScores, check_scores, decide, measure
+from regrow.pruning.scores import AnyScores, Scores
+from regrow.pruning.scoring import check_saveable, check_scores, decide, measure
 from regrow.pruning.search import search
-from regrow.pruning.sparsify import Notes
 from regrow.pruning.spec import PruneSpec
 from regrow.pruning.stream import EMBEDDING, BlockStream, open_stream
 
@@ -104,12 +105,9 @@ def prune(
     else:
         check_plan(plan, stream.arch)
     if save_scores is not None:
-        if scores is None and spec.scorer == "wanda" and tokens is not None:
+        if scores is None and spec.scores == "shared" and tokens is not None:
             scores = calibrate(stream, tokens, progress=progress)
-        if scores is None or spec.scorer == "random":
-            hint = "--scorer wanda has scores to save" if spec.pattern is not None else "leave it out"
-            raise InputError(f"the scorer {spec.scorer!r} measures nothing to save", where="save_scores", hint=hint)
-        scores.save(save_scores)
+        check_saveable(scores, spec).save(save_scores)
     if out is None:
         return plan
     notes = Notes()
@@ -137,7 +135,7 @@ def prune(
 
 def _reads_text(spec: PruneSpec, scores: AnyScores | None) -> bool:
     """Whether text is walked although there may be scores."""
-    return scores is None or spec.shapes_tried > 1 or spec.refits or spec.scorer == "sparsegpt"
+    return scores is None or spec.shapes_tried > 1 or spec.refits
 
 
 def _say_memory(stream: BlockStream, spec: PruneSpec, tokens: torch.Tensor | None, say: Progress) -> None:

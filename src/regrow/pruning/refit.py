@@ -23,8 +23,11 @@ from typing import Any
 
 import torch
 
-from regrow.errors import RunFailed
+from regrow.arch import Architecture
+from regrow.errors import InputError, RunFailed
 from regrow.models.layout import block_name
+from regrow.pruning.calibration import Activation
+from regrow.pruning.kernel import Needs
 from regrow.pruning.plan import PrunePlan
 from regrow.pruning.search import NarrowedSource
 from regrow.pruning.stream import BlockStream
@@ -33,6 +36,36 @@ from regrow.pruning.stream import BlockStream
 DAMPINGS = (0.01, 0.1, 1.0, 10.0)
 #: What is taken where one sample cannot be halved.
 DAMPING = 1.0
+
+
+class LeastSquares(Activation):
+    """Keeps what `Activation` keeps, and solves `down_proj` again on what is left."""
+
+    def prune(
+        self,
+        stream: BlockStream,
+        plan: PrunePlan,
+        tokens: torch.Tensor | None,
+        *,
+        progress: Callable[[str], None] | None = None,
+        **options: Any,
+    ) -> Iterator[dict[str, torch.Tensor]]:
+        if plan.kept_intermediate is None:
+            return super().prune(stream, plan, tokens)
+        if tokens is None:
+            raise InputError(
+                "least squares need calibration text", where="calibration", hint="give --calibration as well"
+            )
+        return refit(stream, plan, tokens, progress=progress)
+
+    def needs(self, arch: Architecture, *, samples: int, length: int, iterative: bool) -> Needs:
+        return Needs(
+            # the states before a block are kept while those after it are made
+            walks=2,
+            # either half's in float32; one of all in float64, and thrice the kept part
+            solver=(2 * 4 + 4 * 8) * arch.intermediate**2 if samples else 0,
+            narrowed=True,
+        )
 
 
 def refit(

@@ -13,17 +13,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
-from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch.nn import functional as F
 
 from regrow.arch import Architecture
-from regrow.errors import InputError, RunFailed
+from regrow.errors import RunFailed
+from regrow.pruning.calibration import calibrate, weights_fingerprint
 from regrow.pruning.depth import least_important
+from regrow.pruning.kernel import DepthKernel, Needs, Progress
+from regrow.pruning.plan import PrunePlan
+from regrow.pruning.scores import AnyScores, DepthScores
+from regrow.pruning.spec import PruneSpec
 from regrow.pruning.stream import BlockStream, batches
 
 #: Tokens at most that a loss per block is measured on: a model without block k runs beside every other one.
@@ -32,132 +33,111 @@ REMOVAL_TOKENS = 4096
 #: Bytes at most for the hidden states of all those models together; fewer tokens are taken where they would need more.
 REMOVAL_BYTES = 4 * 2**30
 
-Progress = Callable[[str], None]
+
+class _OwnScores(DepthKernel):
+    def _scores(
+        self, spec: PruneSpec, values: torch.Tensor, loss: float | None, tokens: torch.Tensor, stream: BlockStream
+    ) -> DepthScores:
+        return DepthScores(
+            scorer=self.entry.name,
+            iterative=spec.iterative,
+            values=values,
+            loss=loss,
+            tokens=tokens.numel(),
+            fingerprint=weights_fingerprint(stream.source),
+        )
 
 
-@dataclass(frozen=True, kw_only=True)
-class DepthScores:
-    """What a scorer of this module measured on a model.
+class BlockInfluence(_OwnScores):
+    """Removes the blocks that change the hidden states least."""
 
-    Attributes:
-        scorer: `perplexity`, `angular` or `block-influence`.
-        iterative: whether blocks went one by one, each measured without those before it.
-        values: `perplexity` [layers], the loss (nats/token) without each block; `angular` [layers + 1, layers + 1], the
-            distance between the states before block row and before block column, in [0, 1]; iterative [layers], the
-            round each block went in, from 0, infinity for those that stayed.
-        loss: the loss of the whole model on the same tokens, nats/token; None where none was measured.
-        tokens: calibration tokens.
-        fingerprint: of the model; see `regrow.pruning.calibration.weights_fingerprint`.
-    """
+    def measure(
+        self,
+        stream: BlockStream,
+        spec: PruneSpec,
+        plan: PrunePlan,
+        tokens: torch.Tensor | None,
+        *,
+        progress: Progress | None = None,
+    ) -> AnyScores:
+        assert tokens is not None
+        if not spec.iterative:
+            return calibrate(stream, tokens, progress=progress)
 
-    scorer: str
-    iterative: bool
-    values: torch.Tensor
-    loss: float | None
-    tokens: int
-    fingerprint: str
+        def find(gone: Collection[int]) -> torch.Tensor:
+            return block_influences(stream, tokens, without=gone)
 
-    def dropped(self, count: int) -> tuple[int, ...]:
-        """The blocks to drop, ascending. Raises `InputError` if an iterative order is shorter than `count`."""
-        if self.scorer == "angular":
-            return contiguous(self.values, count)
-        order = int(self.values.isfinite().sum())
-        if order < count:
-            raise InputError(
-                f"the scores order {order} blocks, {count} are to go", where="scores", hint="measure them again"
-            )
-        return least_important(self.values, count)
-
-    def save(self, path: str | Path) -> None:
-        """Write one safetensors file. Raises `InputError` if it cannot be written."""
-        about = {
-            "kind": "depth",
-            "scorer": self.scorer,
-            "iterative": str(int(self.iterative)),
-            "loss": "" if self.loss is None else repr(self.loss),
-            "tokens": str(self.tokens),
-            "fingerprint": self.fingerprint,
-        }
-        try:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            save_file({"values": self.values.contiguous()}, str(path), metadata=about)
-        # safetensors reports a failed write as its own error
-        except Exception as error:
-            raise InputError(f"cannot write the scores: {error}", where=str(path)) from error
-
-    @classmethod
-    def load(cls, path: str | Path) -> DepthScores:
-        """Read what `save` wrote. Raises `InputError` if the file is missing, broken or something else."""
-        try:
-            with safe_open(str(path), framework="pt") as file:
-                about = file.metadata()
-                return cls(
-                    scorer=about["scorer"],
-                    iterative=about["iterative"] == "1",
-                    values=file.get_tensor("values"),
-                    loss=float(about["loss"]) if about["loss"] else None,
-                    tokens=int(about["tokens"]),
-                    fingerprint=about["fingerprint"],
-                )
-        # OSError, SafetensorError, KeyError, TypeError: whatever it is, it is no scores file
-        except Exception as error:
-            raise InputError(
-                f"not a scores file ({error})", where=str(path), hint="measure the scores again"
-            ) from error
+        values = one_by_one(find, stream.layers, plan.before.layers - plan.after.layers, progress=progress)
+        return self._scores(spec, values, None, tokens, stream)
 
 
-def contiguous(distances: torch.Tensor, count: int) -> tuple[int, ...]:
-    """The `count` blocks in a row over which the states turn least, from `angular_distances`; of equals the first."""
-    start = int(distances.diagonal(count).argmin())
-    return tuple(range(start, start + count))
+class Perplexity(_OwnScores):
+    """Removes the blocks without which the loss is lowest, on no more samples than `removal_samples` allows."""
 
-
-def measure_depth(
-    stream: BlockStream,
-    tokens: torch.Tensor,
-    *,
-    scorer: str,
-    iterative: bool,
-    count: int,
-    fingerprint: str,
-    progress: Progress | None = None,
-) -> DepthScores:
-    """Measure what a depth scorer goes by on calibration tokens [samples, length].
-
-    `count` is how many blocks an iterative order reaches; the other measures serve any number. `perplexity` takes no
-    more samples than `removal_samples` allows.
-    """
-    say = progress or (lambda line: None)
-    loss = None
-    if scorer == "perplexity":
+    def measure(
+        self,
+        stream: BlockStream,
+        spec: PruneSpec,
+        plan: PrunePlan,
+        tokens: torch.Tensor | None,
+        *,
+        progress: Progress | None = None,
+    ) -> DepthScores:
+        assert tokens is not None
         # spread over all of them: samples lie in the order of the text, whose beginning may be of one kind
         samples = min(len(tokens), removal_samples(stream.arch, tokens.shape[1]))
-        tokens = tokens[torch.linspace(0, len(tokens) - 1, samples).round().long()]
-    if scorer == "angular":
+        used = tokens[torch.linspace(0, len(tokens) - 1, samples).round().long()]
+        if not spec.iterative:
+            values, loss = removal_losses(stream, used, progress=progress)
+            return self._scores(spec, values, loss, used, stream)
+        whole: list[float] = []
+
+        def find(gone: Collection[int]) -> torch.Tensor:
+            losses, loss = removal_losses(stream, used, without=gone)
+            whole.append(loss)
+            return losses
+
+        values = one_by_one(find, stream.layers, plan.before.layers - plan.after.layers, progress=progress)
+        return self._scores(spec, values, whole[0] if whole else None, used, stream)
+
+    def needs(self, arch: Architecture, *, samples: int, length: int, iterative: bool) -> Needs:
+        if not samples:
+            return Needs(loss=True)
+        return Needs(samples=removal_samples(arch, length), walks=arch.layers + 1, loss=True)
+
+
+class Angular(_OwnScores):
+    """Removes the blocks in a row over which the hidden states turn least."""
+
+    def measure(
+        self,
+        stream: BlockStream,
+        spec: PruneSpec,
+        plan: PrunePlan,
+        tokens: torch.Tensor | None,
+        *,
+        progress: Progress | None = None,
+    ) -> DepthScores:
+        assert tokens is not None
         values = angular_distances(stream, tokens, progress=progress)
-    elif not iterative:
-        assert scorer == "perplexity", scorer
-        values, loss = removal_losses(stream, tokens, progress=progress)
-    else:
-        values = torch.full((stream.layers,), math.inf)
-        for step in range(count):
-            gone = [layer for layer in range(stream.layers) if values[layer].isfinite()]
-            if scorer == "perplexity":
-                found, whole = removal_losses(stream, tokens, without=gone)
-                loss = whole if step == 0 else loss
-            else:
-                found = block_influences(stream, tokens, without=gone)
-            layer = least_important(found, 1)[0]
-            values[layer] = step
-            say(f"block {layer} goes ({step + 1} of {count})")
-    return DepthScores(
-        scorer=scorer,
-        iterative=iterative,
-        values=values,
-        loss=loss,
-        tokens=tokens.numel(),
-        fingerprint=fingerprint,
-    )
+        return self._scores(spec, values, None, tokens, stream)
+
+
+def one_by_one(
+    find: Callable[[Collection[int]], torch.Tensor], layers: int, count: int, *, progress: Progress | None = None
+) -> torch.Tensor:
+    """The round [layers] in which each block goes, from 0; infinity for those that stay after `count` rounds.
+
+    `find` gives the importance [layers] of the blocks when some are already gone; theirs is infinite.
+    """
+    values = torch.full((layers,), math.inf)
+    for step in range(count):
+        gone = [layer for layer in range(layers) if values[layer].isfinite()]
+        layer = least_important(find(gone), 1)[0]
+        values[layer] = step
+        if progress:
+            progress(f"block {layer} goes ({step + 1} of {count})")
+    return values
 
 
 def removal_samples(arch: Architecture, length: int) -> int:

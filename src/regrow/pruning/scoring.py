@@ -1,26 +1,19 @@
-"""From a spec to scores, and from scores to the indices of a plan: what each scorer measures and how it is read."""
+"""From a spec to scores, and from scores to the indices of a plan."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
-from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from transformers import PreTrainedModel
 
 from regrow.errors import InputError
-from regrow.methods import DEPTH, WIDTH
-from regrow.pruning.calibration import Scores, calibrate, random_scores, weights_fingerprint
-from regrow.pruning.depth import least_important
+from regrow.pruning.kernel import kernel_of, load_kernel
 from regrow.pruning.plan import PrunePlan
-from regrow.pruning.removal import DepthScores, measure_depth
+from regrow.pruning.scorers import scorers_of
+from regrow.pruning.scores import SHARED, AnyScores, own_label
 from regrow.pruning.spec import PruneSpec
 from regrow.pruning.stream import BlockStream, open_stream
-from regrow.pruning.width import most_important
-
-AnyScores = Scores | DepthScores
 
 
 def measure(
@@ -31,41 +24,19 @@ def measure(
     *,
     progress: Callable[[str], None] | None = None,
 ) -> AnyScores | None:
-    """The scores that the spec's scorer goes by; None where it looks at the weights alone, and for N:M, whose inputs
-    are those of pruned layers and so come up when the plan is applied.
+    """The scores that the spec's scorer goes by; None if it decides while the blocks are pruned.
 
     `tokens` [samples, length] may be None for scorers that read none. Raises `InputError` if they are needed.
     """
-    if spec.scorer == "random":
-        return random_scores(plan.before, seed=spec.seed)
-    if not spec.needs_calibration:
-        return None
-    if tokens is None:
+    if spec.needs_calibration and tokens is None:
         raise InputError(
             f"the scorer {spec.scorer!r} needs calibration text",
             where="calibration",
             hint="give --calibration, or a scorer that needs none",
         )
-    if spec.pattern is not None:
+    if spec.entry.on_the_way:
         return None
-    stream = open_stream(model)
-    if not needs_depth_scores(spec):
-        return calibrate(stream, tokens, progress=progress)
-    assert spec.scorer is not None
-    return measure_depth(
-        stream,
-        tokens,
-        scorer=spec.scorer,
-        iterative=spec.iterative,
-        count=plan.before.layers - plan.after.layers,
-        fingerprint=weights_fingerprint(stream.source),
-        progress=progress,
-    )
-
-
-def needs_depth_scores(spec: PruneSpec) -> bool:
-    """Whether the spec goes by a measure of `removal`; the other scorers share the statistics of one pass."""
-    return spec.method == DEPTH and (spec.iterative or spec.scorer in ("perplexity", "angular"))
+    return load_kernel(spec.entry).measure(open_stream(model), spec, plan, tokens, progress=progress)
 
 
 def check_scores(scores: AnyScores, spec: PruneSpec, fingerprint: str) -> None:
@@ -77,50 +48,33 @@ def check_scores(scores: AnyScores, spec: PruneSpec, fingerprint: str) -> None:
 
 def check_scorer(scores: AnyScores, spec: PruneSpec) -> None:
     """Raises `InputError` unless the scores are what the spec's scorer goes by."""
-    if spec.scorer == "sparsegpt":
+    assert spec.scorer is not None
+    if spec.scores is None:
         raise InputError(
-            "sparsegpt goes by text, not by scores",
+            f"{spec.scorer} goes by text, not by scores",
             where="scores",
-            hint="--scorer wanda goes by scores; or leave them out",
+            hint=f"{_with_scores(spec)} goes by scores; or leave them out",
         )
-    wanted = f"{spec.scorer}{', iterative' if spec.iterative else ''}"
-    if isinstance(scores, DepthScores):
-        held = f"{scores.scorer}{', iterative' if scores.iterative else ''}"
-        fits = needs_depth_scores(spec) and held == wanted
-    else:
-        held, fits = "activation norms", not needs_depth_scores(spec)
-    if not fits:
-        raise InputError(f"the scores hold {held}, the scorer is {wanted}", where="scores", hint="measure them again")
+    wanted = own_label(spec.scorer, iterative=spec.iterative)
+    if scores.label != (SHARED if spec.scores == "shared" else wanted):
+        raise InputError(
+            f"the scores hold {scores.label}, the scorer is {wanted}", where="scores", hint="measure them again"
+        )
+
+
+def check_saveable(scores: AnyScores | None, spec: PruneSpec) -> AnyScores:
+    """The scores, if they can serve again. Raises `InputError` if there are none, or if no text was read for them."""
+    if scores is None or not spec.needs_calibration:
+        hint = f"{_with_scores(spec)} has scores to save" if spec.pattern is not None else "leave it out"
+        raise InputError(f"the scorer {spec.scorer!r} measures nothing to save", where="save_scores", hint=hint)
+    return scores
+
+
+def _with_scores(spec: PruneSpec) -> str:
+    """The options that ask for scorers of the same kind that go by scores."""
+    return " or ".join(f"--scorer {entry.name}" for entry in scorers_of(spec.kind) if entry.scores and entry.reads_text)
 
 
 def decide(plan: PrunePlan, scores: AnyScores | None) -> PrunePlan:
-    """Fill an outline with indices: what scores least goes. N:M plans have none; their masks follow the weights."""
-    before, after = plan.before, plan.after
-    if plan.method == DEPTH:
-        count = before.layers - after.layers
-        if isinstance(scores, DepthScores):
-            return replace(plan, dropped_layers=scores.dropped(count))
-        assert scores is not None
-        return replace(plan, dropped_layers=least_important(scores.block_influence, count))
-    if plan.method != WIDTH:
-        return plan
-    assert isinstance(scores, Scores)
-    hidden = intermediate = kv_heads = None
-    if after.hidden < before.hidden:
-        hidden = most_important(scores.hidden(), after.hidden)
-    if after.intermediate < before.intermediate:
-        intermediate = tuple(most_important(layer, after.intermediate) for layer in scores.mlp_activation)
-    if after.kv_heads < before.kv_heads:
-        kv_heads = tuple(most_important(layer, after.kv_heads) for layer in scores.kv_groups(before))
-    return replace(plan, kept_hidden=hidden, kept_intermediate=intermediate, kept_kv_heads=kv_heads)
-
-
-def load_scores(path: str | Path) -> AnyScores:
-    """Scores of either kind from a file. Raises `InputError` if it is missing, broken or something else."""
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            depth = (file.metadata() or {}).get("kind") == "depth"
-    # OSError, SafetensorError: the reader of a kind says which
-    except Exception:
-        depth = False
-    return DepthScores.load(path) if depth else Scores.load(path)
+    """Fill an outline with the indices of what goes or stays; a scorer that decides on the way leaves it as it is."""
+    return kernel_of(plan.method, plan.scorer).decide(plan, scores)

@@ -1,17 +1,29 @@
 """N:M sparsity: N weights kept of every M neighbours along the input dimension, the others exactly zero.
 
 Scores: magnitude |W|, and Wanda |W| * ||x|| (Sun et al. 2024, arXiv 2306.11695), the weight times the L2 norm of its
-input feature over calibration text. `sparsify` says which inputs those are.
+input feature over calibration text. `regrow.pruning.sparsify` walks the blocks and measures the inputs.
 """
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any
 
 import torch
 
+from regrow.arch import Architecture
+from regrow.errors import RunFailed
+from regrow.pruning.kernel import Needs
+from regrow.pruning.scores import Scores
+from regrow.pruning.sparsify import SparsityKernel, group_bytes
+
 #: Larger groups are sorted: comparing all pairs takes memory and time that grow with the square of the group.
 MOST_COMPARED = 16
+
+#: Rows of fours that are scored at a time, fewer of larger groups: scores and comparisons take several times the memory
+#: of their weights.
+SCORED_ROWS = 256
 
 
 def n_m_mask(score: torch.Tensor, n: int, m: int) -> torch.Tensor:
@@ -58,3 +70,62 @@ def wanda_score(weight: torch.Tensor, input_norms: torch.Tensor) -> torch.Tensor
 def magnitude_score(weight: torch.Tensor) -> torch.Tensor:
     """|W|, [out, in], in float32."""
     return weight.detach().float().abs()
+
+
+class SquaredNorms:
+    """Sums of squares [in] of inputs, float64: what Wanda goes by."""
+
+    def __init__(self, width: int, device: torch.device) -> None:
+        self.sums = torch.zeros(width, dtype=torch.float64)
+
+    def add(self, inputs: torch.Tensor) -> None:
+        """Add inputs [..., in]."""
+        self.sums += inputs.float().square().flatten(0, -2).sum(0).cpu()
+
+    @classmethod
+    def of(cls, norms: torch.Tensor) -> SquaredNorms:
+        """The sums behind norms [in]. Squares of float32 are exact in float64, so their roots are the norms again."""
+        made = cls(0, norms.device)
+        made.sums = norms.cpu().double().square()
+        return made
+
+
+class Magnitude(SparsityKernel):
+    """Keeps the largest weights."""
+
+    def zero(self, weight: torch.Tensor, measured: Any, pattern: tuple[int, int], **report: Any) -> torch.Tensor:
+        return _zero(weight, magnitude_score, *pattern)
+
+    def needs(self, arch: Architecture, *, samples: int, length: int, iterative: bool) -> Needs:
+        return Needs(solver=_scored_bytes(arch))
+
+
+class Wanda(SparsityKernel):
+    """Keeps the weights that are largest after multiplication with the norm of their input."""
+
+    statistic = SquaredNorms
+
+    def zero(
+        self, weight: torch.Tensor, measured: SquaredNorms, pattern: tuple[int, int], *, where: str, **report: Any
+    ) -> torch.Tensor:
+        if not measured.sums.isfinite().all():
+            raise RunFailed("the inputs are not finite", where=where, hint="the model's weights may be broken")
+        return _zero(weight, partial(wanda_score, input_norms=measured.sums.sqrt().float()), *pattern)
+
+    def from_scores(self, scores: Scores, layer: int, linear: str) -> SquaredNorms:
+        return SquaredNorms.of(scores.input_norms(layer, linear))
+
+    def needs(self, arch: Architecture, *, samples: int, length: int, iterative: bool) -> Needs:
+        return Needs(solver=_scored_bytes(arch) + (group_bytes(arch) if samples else 0))
+
+
+def _zero(weight: torch.Tensor, score: Callable[[torch.Tensor], torch.Tensor], n: int, m: int) -> torch.Tensor:
+    """The weights [out, in], in place, with all but the `n` of every `m` of the largest score exactly zero."""
+    for rows in weight.split(max(1, SCORED_ROWS * 4 // m)):
+        rows.masked_fill_(~n_m_mask(score(rows), n, m), 0)
+    return weight
+
+
+def _scored_bytes(arch: Architecture) -> int:
+    """Memory for the rows scored at a time: scores, the same by place in the group, comparisons and ranks."""
+    return 24 * SCORED_ROWS * max(arch.intermediate, arch.hidden, arch.heads * arch.head_dim)

@@ -14,12 +14,16 @@ Here as everywhere N:M means N kept of every M neighbours.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
+from regrow.arch import Architecture
 from regrow.errors import RunFailed
+from regrow.pruning.kernel import Needs, Notes
 from regrow.pruning.semistructured import keep_largest
+from regrow.pruning.sparsify import SparsityKernel, group_bytes
 
 #: Share of the Hessian's mean diagonal that is added to its diagonal (the paper's 1%).
 DAMPING = 0.01
@@ -29,6 +33,9 @@ MAX_DAMPING = 100.0
 
 #: Columns whose errors are gathered before the columns after them are updated (the paper's lazy batches).
 BLOCK_COLUMNS = 128
+
+#: Square float32 matrices that are held beside a Hessian: a factor and its inverse.
+_SQUARES = 2
 
 
 class Hessian:
@@ -158,3 +165,40 @@ def _settle(columns: torch.Tensor, upper: torch.Tensor, n: int, m: int) -> torch
     # nobody looks at a weight after its group: all are zeroed at once
     columns.masked_fill_(shares != 0, 0.0)
     return errors
+
+
+class SparseGPT(SparsityKernel):
+    """Keeps the weights whose loss costs most once the others have made up for it, and updates those that stay."""
+
+    statistic = Hessian
+    layer_by_layer = True
+
+    def zero(
+        self,
+        weight: torch.Tensor,
+        measured: Hessian,
+        pattern: tuple[int, int],
+        *,
+        where: str,
+        notes: Notes,
+        say: Callable[[str], None],
+    ) -> torch.Tensor:
+        factored = factor(measured.matrix(), pattern[1], where=where)
+        if factored.damping > DAMPING:
+            notes.damping[where] = factored.damping
+            say(f"{where}: the Hessian took a damping of {factored.damping:g}, not {DAMPING:g}")
+        dead = int(factored.dead.sum())
+        if dead:
+            notes.dead_inputs[where] = dead
+        return sparsegpt(weight, factored, *pattern)
+
+    def needs(self, arch: Architecture, *, samples: int, length: int, iterative: bool) -> Needs:
+        if not samples:
+            return Needs()
+        query = arch.heads * arch.head_dim
+        return Needs(
+            # by columns, and as it becomes; one Hessian at a time, its factor and what that is made from
+            solver=3 * group_bytes(arch) + 4 * (1 + _SQUARES) * max(arch.intermediate, arch.hidden, query) ** 2,
+            # what a block's layers read, of all tokens: the last norm's output beside the neurons or the heads
+            per_token=arch.hidden + max(arch.intermediate, query),
+        )

@@ -1,8 +1,9 @@
 """N:M sparsity block by block, each block pruned on the inputs that the pruned blocks before it give.
 
-Wanda measures the inputs of a block's layers while the block is whole, prunes its seven weights, and the pruned block
-makes the inputs of the next, as in its paper. SparseGPT goes on layer by layer within the block (`walk_parts`), which
-saves nearly a pass; Wanda lost more that way (`benchmarks/sparsity_order.py` compares the orders).
+This module walks the blocks; a scorer's kernel decides which weights stay. A kernel may measure the inputs of a block's
+layers while the block is whole; the pruned block then makes the inputs of the next (Wanda, as in its paper). Or it may
+prune layer by layer within the block (`walk_parts`), which saves nearly one pass (SparseGPT). Wanda lost more that way:
+`benchmarks/sparsity_order.py` compares the orders.
 """
 
 from __future__ import annotations
@@ -10,17 +11,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import nn
 
+from regrow.arch import Architecture
 from regrow.errors import InputError, RunFailed
 from regrow.models.layout import BLOCK_LINEARS, block_name
-from regrow.pruning.calibration import Scores
-from regrow.pruning.semistructured import magnitude_score, n_m_mask, wanda_score
-from regrow.pruning.sparsegpt import DAMPING, Hessian, factor, sparsegpt
+from regrow.pruning.kernel import Kernel, Notes
+from regrow.pruning.plan import PrunePlan
+from regrow.pruning.scores import Scores
 from regrow.pruning.stream import BlockStream, batches
 
 #: Layers of a block that read the same input, in the order in which they run.
@@ -31,32 +32,75 @@ GROUPS: tuple[tuple[str, ...], ...] = (
     ("mlp.down_proj",),
 )
 
-#: Rows of fours that are scored at a time, fewer of larger groups: scores and comparisons take several times the memory
-#: of their weights.
-SCORED_ROWS = 256
+
+def group_bytes(arch: Architecture) -> int:
+    """The weights of the largest of `GROUPS`, stacked in float32."""
+    return 4 * arch.hidden * max(2 * arch.intermediate, (arch.heads + 2 * arch.kv_heads) * arch.head_dim)
 
 
-@dataclass
-class Notes:
-    """What happened on the way that belongs in the record.
+class Statistic(Protocol):
+    """What an N:M scorer goes by: something summed over the inputs of a layer."""
+
+    def __init__(self, width: int, device: torch.device) -> None: ...
+
+    def add(self, inputs: torch.Tensor) -> None:
+        """Add inputs [..., in]."""
+
+
+class SparsityKernel(Kernel):
+    """Sets weights to zero in place, N kept of every M neighbours along the input dimension.
+
+    A scorer overrides `zero`, and what differs of the rest.
 
     Attributes:
-        inputs: `propagated` (each block's inputs come from pruned blocks), `dense` (from scores of the unpruned
-            model) or None (the scorer looks at the weights alone).
-        damping: layers whose Hessian took more than `DAMPING`, and what it took (SparseGPT).
-        dead_inputs: layers with inputs that were always zero, and how many (SparseGPT).
+        statistic: what is summed over the inputs of layers that share them; None if it looks at the weights alone.
+        layer_by_layer: whether each layer's inputs come from the pruned layers before it in the same block as well.
+            False: a block's inputs are measured while it is whole.
     """
 
-    inputs: str | None = None
-    damping: dict[str, float] = field(default_factory=dict)
-    dead_inputs: dict[str, int] = field(default_factory=dict)
+    statistic: ClassVar[type[Statistic] | None] = None
+    layer_by_layer: ClassVar[bool] = False
+
+    def zero(
+        self,
+        weight: torch.Tensor,
+        measured: Any,
+        pattern: tuple[int, int],
+        *,
+        where: str,
+        notes: Notes,
+        say: Callable[[str], None],
+    ) -> torch.Tensor:
+        """The weights [out, in] with exactly N of every M neighbours in a row kept; `weight` may be overwritten.
+
+        `measured` is the statistic of their inputs; None where there is none.
+        """
+        raise NotImplementedError
+
+    def from_scores(self, scores: Scores, layer: int, linear: str) -> Any:
+        """The statistic of a layer's inputs, taken from stored scores of the unpruned model."""
+        raise NotImplementedError
+
+    def prune(
+        self,
+        stream: BlockStream,
+        plan: PrunePlan,
+        tokens: torch.Tensor | None,
+        *,
+        scores: Scores | None = None,
+        notes: Notes | None = None,
+        progress: Callable[[str], None] | None = None,
+    ) -> Iterator[dict[str, torch.Tensor]]:
+        assert plan.pattern is not None
+        n, m = plan.pattern
+        return sparsify(stream, tokens, kernel=self, n=n, m=m, scores=scores, notes=notes, progress=progress)
 
 
 def sparsify(
     stream: BlockStream,
     tokens: torch.Tensor | None,
     *,
-    scorer: str,
+    kernel: SparsityKernel,
     n: int,
     m: int,
     scores: Scores | None = None,
@@ -67,40 +111,41 @@ def sparsify(
 
     Args:
         stream: the model; never more than a block of it is held.
-        tokens: calibration tokens [samples, length]; `magnitude` needs none, nor does `wanda` where `scores` are given.
-        scorer: `magnitude`, `wanda` or `sparsegpt`.
+        tokens: calibration tokens [samples, length]; may be None where the kernel looks at the weights alone, or where
+            `scores` are given.
+        kernel: decides which weights stay.
         n, m: weights kept of every `m` neighbours along the input dimension.
-        scores: for `wanda` without tokens: input norms of the unpruned model, one pass for many patterns.
+        scores: of the unpruned model, in place of tokens: one pass for many patterns.
         notes: filled on the way.
-        progress: called with a line of text per block, and where damping was raised.
+        progress: called with a line of text per block, and with what the kernel reports.
 
-    Raises `InputError` if tokens are needed or not of this vocabulary, `RunFailed` if inputs are not finite.
+    Raises `InputError` if tokens are needed or not of this vocabulary, `RunFailed` if weights or inputs are not finite.
     """
     say, notes = progress or (lambda line: None), notes if notes is not None else Notes()
-    if scorer == "magnitude" or (scorer == "wanda" and tokens is None and scores is not None):
-        notes.inputs = None if scorer == "magnitude" else "dense"
-        yield from _by_stored_scores(stream, None if scorer == "magnitude" else scores, n, m)
+    if kernel.statistic is None or (tokens is None and scores is not None):
+        notes.inputs = None if kernel.statistic is None else "dense"
+        yield from _weight_by_weight(stream, kernel, (n, m), scores, notes, say)
         return
     if tokens is None:
         raise InputError(
-            f"the scorer {scorer!r} needs calibration text",
+            f"the scorer {kernel.entry.name!r} needs calibration text",
             where="calibration",
             hint="give --calibration, or a scorer that needs none",
         )
     notes.inputs = "propagated"
     hidden = stream.embed(tokens)
     for layer, block in stream.blocks():
-        pruner = Pruner(stream, layer, block, scorer, (n, m), notes, say)
-        if scorer == "sparsegpt":
+        pruner = Pruner(stream, layer, block, kernel, (n, m), notes, say)
+        if kernel.layer_by_layer:
             for linears, inputs in walk_parts(stream, block, hidden):
-                pruner.prune(linears, summed(Hessian, inputs))
+                pruner.prune(linears, summed(kernel.statistic, inputs))
         else:
-            measured = measure_inputs(stream, block, hidden, SquaredNorms)
+            measured = measure_inputs(stream, block, hidden, kernel.statistic)
             for linears in GROUPS:
                 pruner.prune(linears, measured.pop(linears))
             if layer + 1 < stream.layers:
                 hidden = stream.run(block, hidden, out=hidden)
-        say(f"{scorer} {n}:{m}: {layer + 1} of {stream.layers} blocks")
+        say(f"{kernel.entry.name} {n}:{m}: {layer + 1} of {stream.layers} blocks")
         yield pruner.stored
 
 
@@ -140,7 +185,7 @@ def walk_parts(stream: BlockStream, block: Any, hidden: torch.Tensor) -> Iterato
 
 
 @torch.no_grad()
-def summed(statistic: type[Hessian] | type[SquaredNorms], inputs: torch.Tensor) -> Any:
+def summed(statistic: type[Statistic], inputs: torch.Tensor) -> Any:
     """A statistic of inputs [samples, length, in], added in batches."""
     total = statistic(inputs.shape[-1], inputs.device)
     for rows in batches(inputs):
@@ -161,7 +206,7 @@ def _bare(module: nn.Module, last: str) -> Iterator[None]:
 
 @torch.no_grad()
 def measure_inputs(
-    stream: BlockStream, block: Any, hidden: torch.Tensor, statistic: type[Hessian] | type[SquaredNorms]
+    stream: BlockStream, block: Any, hidden: torch.Tensor, statistic: type[Statistic]
 ) -> dict[tuple[str, ...], Any]:
     """A statistic of the inputs of each group of a block's layers, by group, in one pass over the hidden states."""
     measured: dict[tuple[str, ...], Any] = {}
@@ -190,42 +235,33 @@ class _NoOutput(nn.Module):
         return inputs.new_zeros(())
 
 
-def _by_stored_scores(stream: BlockStream, scores: Scores | None, n: int, m: int) -> Iterator[dict[str, torch.Tensor]]:
+@torch.no_grad()
+def _weight_by_weight(
+    stream: BlockStream,
+    kernel: SparsityKernel,
+    pattern: tuple[int, int],
+    scores: Scores | None,
+    notes: Notes,
+    say: Callable[[str], None],
+) -> Iterator[dict[str, torch.Tensor]]:
+    """The pruned weights of each block in turn, without text: no block is run."""
     for layer in range(stream.layers):
-        names = {block_name(layer, f"{linear}.weight"): linear for linear in BLOCK_LINEARS}
         pruned = {}
-        for name, linear in names.items():
+        for linear in BLOCK_LINEARS:
+            name = block_name(layer, f"{linear}.weight")
             weight = stream.source.read([name])[name].to(stream.device, copy=True)
             _check_finite(weight, name)
-            score = magnitude_score
-            if scores is not None:
-                score = partial(wanda_score, input_norms=scores.input_norms(layer, linear))
-            pruned[name] = _zero(weight, score, n, m)
+            measured = None
+            if kernel.statistic is not None and scores is not None:
+                measured = kernel.from_scores(scores, layer, linear)
+            pruned[name] = kernel.zero(weight, measured, pattern, where=name, notes=notes, say=say).to(weight.dtype)
         yield pruned
-
-
-def _zero(weight: torch.Tensor, score: Callable[[torch.Tensor], torch.Tensor], n: int, m: int) -> torch.Tensor:
-    """The weights [out, in], in place, with all but the `n` of every `m` of the largest score exactly zero."""
-    for rows in weight.split(max(1, SCORED_ROWS * 4 // m)):
-        rows.masked_fill_(~n_m_mask(score(rows), n, m), 0)
-    return weight
 
 
 def _check_finite(weight: torch.Tensor, where: str) -> None:
     # a NaN is neither large nor small: it would go or stay by chance. The extremes say so without copies of the weights
     if not torch.stack(torch.aminmax(weight)).isfinite().all():
         raise RunFailed("weights that are not finite", where=where, hint="the checkpoint is broken")
-
-
-class SquaredNorms:
-    """Sums of squares [in] of inputs, float64: what Wanda goes by."""
-
-    def __init__(self, width: int, device: torch.device) -> None:
-        self.sums = torch.zeros(width, dtype=torch.float64)
-
-    def add(self, inputs: torch.Tensor) -> None:
-        """Add inputs [..., in]."""
-        self.sums += inputs.float().square().flatten(0, -2).sum(0).cpu()
 
 
 @dataclass(frozen=True)
@@ -235,7 +271,7 @@ class Pruner:
     stream: BlockStream
     layer: int
     block: Any
-    scorer: str
+    kernel: SparsityKernel
     pattern: tuple[int, int]
     notes: Notes
     say: Callable[[str], None]
@@ -249,24 +285,8 @@ class Pruner:
         stacked = torch.cat([weight.detach() for weight in weights.values()])
         where = block_name(self.layer, " and ".join(linears))
         _check_finite(stacked, where)
-        prune = self._wanda if self.scorer == "wanda" else self._sparsegpt
-        parts = prune(stacked, measured, where).split([len(weight) for weight in weights.values()])
-        for (name, weight), part in zip(weights.items(), parts, strict=True):
+        pruned = self.kernel.zero(stacked, measured, self.pattern, where=where, notes=self.notes, say=self.say)
+        for (name, weight), part in zip(weights.items(), pruned.split([len(w) for w in weights.values()]), strict=True):
             self.stored[name] = part.to(self.stream.source.layout[name].dtype, copy=True)
             # the next block sees the numbers as they are stored
             weight.copy_(self.stored[name])
-
-    def _wanda(self, weight: torch.Tensor, norms: SquaredNorms, where: str) -> torch.Tensor:
-        if not norms.sums.isfinite().all():
-            raise RunFailed("the inputs are not finite", where=where, hint="the model's weights may be broken")
-        return _zero(weight, partial(wanda_score, input_norms=norms.sums.sqrt().float()), *self.pattern)
-
-    def _sparsegpt(self, weight: torch.Tensor, hessian: Hessian, where: str) -> torch.Tensor:
-        factored = factor(hessian.matrix(), self.pattern[1], where=where)
-        if factored.damping > DAMPING:
-            self.notes.damping[where] = factored.damping
-            self.say(f"{where}: the Hessian took a damping of {factored.damping:g}, not {DAMPING:g}")
-        dead = int(factored.dead.sum())
-        if dead:
-            self.notes.dead_inputs[where] = dead
-        return sparsegpt(weight, factored, *self.pattern)

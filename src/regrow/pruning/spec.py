@@ -4,26 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 from regrow.errors import InputError, one_of
 from regrow.methods import DEPTH, WIDTH, parse_pattern
+from regrow.pruning.scorers import Scorer, find_scorer, kind_of, scorers_of
 
 #: Methods as a message lists them; any other N:M is accepted as well.
 METHODS = (DEPTH, WIDTH, "2:4")
-
-#: Scorers per kind of method, the default first. `random` is the baseline every other must beat.
-SCORERS: dict[str, tuple[str, ...]] = {
-    DEPTH: ("block-influence", "perplexity", "angular", "random"),
-    WIDTH: ("activation", "least-squares", "random"),
-    "N:M": ("sparsegpt", "wanda", "magnitude"),
-}
-
-#: Depth scorers that can look again after each block that goes.
-ITERATIVE = ("block-influence", "perplexity")
-
-#: Scorers that look at nothing but the weights, or at nothing at all; the others read text.
-_WITHOUT_TEXT = ("magnitude", "random")
 
 #: Width shapes that are tried where nothing else is asked.
 SEARCHED = 4
@@ -48,14 +36,14 @@ class PruneSpec:
         params: parameters to leave, counted the same way.
         shape: sizes to leave, by the names of `SHAPE_AXES`: `{"layers": 24}` for depth, `{"hidden": 768,
             "intermediate": 2048}` for width; what is not named stays whole. Held as sorted pairs.
-        scorer: measure of importance; None takes the method's default (`SCORERS`).
+        scorer: measure of importance, of `regrow.pruning.scorers`; None takes the method's default.
         axes: what width pruning may shrink, of `AXES`; None takes `hidden` and `intermediate`, and KV groups only
             where no other shape reaches the target.
         multiple_of: hidden and feed-forward widths are multiples of this; None takes the rule of
             `regrow.shapes.shape_for_rate`.
         search: how many width shapes near the target are tried, each pruned and its loss measured on the calibration
             text; 1 takes the rule's shape without looking. None: `SEARCHED` where text is there to measure on, else 1.
-        iterative: remove one block, measure again, remove the next (depth, scorers of `ITERATIVE`).
+        iterative: remove one block, measure again, remove the next (scorers that are `iterative`).
         strict: a depth plan that misses the target by more than `regrow.shapes.RATE_TOLERANCE` is an error, not a note.
         calibration_blocks: blocks of text the scores are measured on.
         calibration_length: tokens of each block that are used, at most.
@@ -86,9 +74,8 @@ class PruneSpec:
             if not 0 < n < m:
                 raise InputError(f"{self.method} keeps {n} of every {m}", where="method", hint="N is kept: 0 < N < M")
         self._check_target()
-        choices = SCORERS[self.kind]
-        scorer = choices[0] if self.scorer is None else self.scorer
-        object.__setattr__(self, "scorer", one_of(scorer, choices, what=f"scorer for {self.method}", where="scorer"))
+        scorer = scorers_of(self.kind)[0].name if self.scorer is None else self.scorer
+        object.__setattr__(self, "scorer", find_scorer(self.method, scorer).name)
         object.__setattr__(self, "axes", self._checked_axes())
         if self.search is None and not self.chooses_shape:
             object.__setattr__(self, "search", 1)
@@ -157,13 +144,16 @@ class PruneSpec:
                 raise InputError(f"{name} given with {what}", where=name, hint="only width by rate or params has it")
         if self.multiple_of is not None:
             _check_whole("multiple_of", self.multiple_of, 1)
-        if self.shapes_tried > 1 and self.scorer == "random":
-            raise InputError("search given with the random scorer", where="search", hint="it needs calibration text")
-        if self.iterative and (self.method != DEPTH or self.scorer not in ITERATIVE):
+        if self.shapes_tried > 1 and not self.needs_calibration:
+            raise InputError(
+                f"search given with the {self.scorer} scorer", where="search", hint="it needs calibration text"
+            )
+        if self.iterative and not self.entry.iterative:
+            serves = " or ".join(entry.name for entry in scorers_of(DEPTH) if entry.iterative)
             raise InputError(
                 f"iterative given with {self.method} by {self.scorer}",
                 where="iterative",
-                hint=f"it serves depth by {' or '.join(ITERATIVE)}",
+                hint=f"it serves depth by {serves}",
             )
         if self.strict and self.method != DEPTH:
             raise InputError(
@@ -178,12 +168,23 @@ class PruneSpec:
     @property
     def kind(self) -> str:
         """`depth`, `width` or `N:M`."""
-        return "N:M" if self.pattern else self.method
+        return kind_of(self.method)
+
+    @property
+    def entry(self) -> Scorer:
+        """What the table of scorers says of this spec's scorer."""
+        assert self.scorer is not None
+        return find_scorer(self.method, self.scorer)
 
     @property
     def needs_calibration(self) -> bool:
-        """Whether the scorer looks at activations, and so needs text."""
-        return self.scorer not in _WITHOUT_TEXT
+        """Whether the scorer reads calibration text."""
+        return self.entry.reads_text
+
+    @property
+    def scores(self) -> Literal["shared", "own"] | None:
+        """Which scores it goes by: see `regrow.pruning.scorers.Scorer`. An iterative order serves its scorer alone."""
+        return "own" if self.iterative else self.entry.scores
 
     @property
     def chooses_shape(self) -> bool:
@@ -199,7 +200,7 @@ class PruneSpec:
     @property
     def refits(self) -> bool:
         """Whether applying a decided plan reads text too, because weights that stay are solved again."""
-        return self.scorer == "least-squares"
+        return self.entry.refits
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data, for JSON."""

@@ -26,7 +26,8 @@ from regrow.models.save import PRUNE_RECORD, save_checkpoint
 from regrow.pruning.calibration import choose_blocks
 from regrow.pruning.plan import PrunePlan, outline
 from regrow.pruning.prune import prune_model
-from regrow.pruning.scoring import AnyScores, load_scores, measure, needs_depth_scores
+from regrow.pruning.scores import AnyScores, load_scores
+from regrow.pruning.scoring import measure
 from regrow.pruning.spec import PruneSpec
 from regrow.runs import RunRecord, read_run
 from regrow.runs.store import CURVE_FILE, DONE_FILE, RUN_FILE, is_done
@@ -126,11 +127,11 @@ class _Shop:
     ) -> AnyScores | None:
         """One pass over the calibration text serves every method and rate whose scorer goes by it; N:M looks at
         the inputs of pruned layers instead."""
-        if tokens is None or not spec.needs_calibration or spec.pattern is not None:
+        if tokens is None or not spec.needs_calibration or spec.entry.on_the_way:
             return None
         plan = outline(architecture_of(model), spec)
         measured: dict[str, Any] = {"data": train.fingerprint, "tokens": list(tokens.shape), "seed": spec.seed}
-        if needs_depth_scores(spec):
+        if spec.scores == "own":
             gone = plan.before.layers - plan.after.layers if spec.iterative else None
             measured |= {"scorer": spec.scorer, "one_by_one": gone}
         return share(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 
 import torch
@@ -11,6 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from regrow.arch import Architecture
 from regrow.ladder import find_model
 from regrow.models.load import quiet
+from regrow.models.memory import free_memory
 from regrow.study.cells import Cell
 from regrow.training.objective import next_token_loss
 from regrow.training.precision import resolve_precision
@@ -30,7 +30,8 @@ def training_speed(cell: Cell) -> float | None:
     folder = find_model(cell.model)
     shape = Architecture.from_pretrained(folder)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if shape.params * _BYTES > _memory(device) / 2:
+    free = free_memory(device)
+    if free is not None and shape.params * _BYTES > free / 2:
         return None
     train = cell.train
     blocks = train.micro_batch_blocks or train.batch_blocks
@@ -59,12 +60,3 @@ def training_speed(cell: Cell) -> float | None:
             break
     seconds = time.perf_counter() - began
     return steps * ids.numel() * shape.training_flops_per_token(train.sequence_length) / seconds
-
-
-def _memory(device: torch.device) -> float:
-    if device.type == "cuda":
-        return float(torch.cuda.mem_get_info()[0])
-    try:
-        return float(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    except (AttributeError, OSError, ValueError):  # not every system says
-        return float("inf")
