@@ -131,3 +131,49 @@ def test_folders_and_manifests_that_are_refused(regrow, tmp_path):
     units = [f"{line},{unit}" for line, unit in zip(text, ["unit", *["nats"] * 5, "bits"], strict=True)]
     (tmp_path / "logs" / "manifest.csv").write_text("\n".join(units))
     one_line_error(regrow("import", "--manifest", tmp_path / "logs" / "manifest.csv", *out), "mixed units: bits, nats")
+
+
+def test_a_table_of_several_runs_is_chosen_from_or_split(regrow, tmp_path):
+    table = tmp_path / "t.csv"
+    table.write_text("model,tokens,eval_loss\nsmall/a,10,2.4\nsmall/a,30,2.3\nlarge,20,2.2\nlarge,40,2.1\n")
+    one_line_error(regrow("import", table, *META, "--out", tmp_path / "r"), "2 runs in one table: 'model'", "--split")
+    chosen = regrow("import", table, *META, "--where", "model=large", "--out", tmp_path / "one")
+    assert chosen.out == "one: 2 checkpoints up to 40 tokens\n"
+    done = regrow("import", table, *META, "--split", "model", "--out", tmp_path / "runs", "--json")
+    assert [(run["run"], run["points"]) for run in done.json["runs"]] == [("small-a", 2), ("large", 2)]
+    assert regrow("runs", "check", tmp_path / "runs").code == 0
+    one_line_error(
+        regrow("import", table, table, *META, "--split", "model", "--out", tmp_path / "x"), "takes one table"
+    )
+
+
+def test_parameters_are_read_from_the_models(regrow, tmp_path):
+    log = state(tmp_path, [{"step": 10, "eval_loss": 2.4}])
+    about = ("--family", "llama", "--loss-before", "2.0", "--tokens-per-step", "1k")
+    sizes = {}
+    for name, more in (
+        ("control", ("--method", "none")),
+        ("sparse", ("--method", "2:4")),
+        ("depth", ("--method", "depth", "--rate", "0.25")),
+    ):
+        done = regrow("import", log, *about, "--model", "Llama-3.2-1B", *more, "--out", tmp_path / name)
+        assert done.code == 0, done.err
+        run = regrow("runs", "show", tmp_path / name, "--json").json
+        sizes[name] = (run["params_before"], run["params_after"])
+    before, half = 1_235_814_400, 16 * (2048 * (2 * 2048 + 2 * 512) + 3 * 2048 * 8192) // 2
+    assert sizes == {"control": (before, before), "sparse": (before, before - half), "depth": (before, 926_860_800)}
+    both = ("--model", "Llama-3.2-1B", "--params-before", "1B", "--method", "none")
+    one_line_error(
+        regrow("import", log, *about, *both, "--out", tmp_path / "x"), "--model and --params-before together"
+    )
+    lacking = ("--model", "Llama-3.2-1B", "--method", "depth")
+    one_line_error(regrow("import", log, *about, *lacking, "--out", tmp_path / "x"), "--params-after missing")
+
+
+def test_the_formats_are_listed(regrow):
+    from regrow.cli.importing import FORMATS
+    from regrow.runs.importers import FORMATS as REGISTRY
+
+    assert ", ".join(REGISTRY) == FORMATS
+    assert [row["format"] for row in regrow("import", "--as", "list", "--json").json["formats"]] == list(REGISTRY)
+    assert len(regrow("import", "--as", "list").out.splitlines()) == len(REGISTRY)

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from regrow.cli.options import AsJson, Out, print_json
+from regrow.cli.options import AsJson, print_json
+from regrow.methods import is_masked
+from regrow.units import parse_count
+
+if TYPE_CHECKING:
+    from regrow.runs import RunRecord
+
+
+#: What `--as` takes; a test holds it to the registry, which is not imported for `--help`.
+FORMATS = (
+    "trainer-state, llama-factory, tensorboard, wandb-run, wandb-csv, wandb-parquet, torchtitan, megatron, nemo, "
+    "parquet, jsonl, csv"
+)
 
 
 def import_logs(
-    out: Out,
+    out: Annotated[str | None, typer.Option(help="Where to write the run, or the folder of runs.")] = None,
     logs: Annotated[
         list[str] | None, typer.Argument(metavar="LOG...", help="Files or folders, one per run.", show_default=False)
     ] = None,
@@ -19,11 +32,23 @@ def import_logs(
         str | None, typer.Option(help="A CSV with a row per log (path, run, family, ...), in place of all below.")
     ] = None,
     kind: Annotated[
-        str | None, typer.Option("--as", help="The format; recognised by content if left out. See docs/import.md.")
+        str | None,
+        typer.Option("--as", help=f"The format; recognised by content if left out. `list` explains: {FORMATS}."),
     ] = None,
     merge: Annotated[bool, typer.Option("--merge", help="The logs are parts of one run, in their order.")] = False,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN=VALUE", help="Take the rows of one run from a table of several. Repeatable."),
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="A table of several runs: one for each value of this column.")
+    ] = None,
     family: Annotated[str | None, typer.Option(help="Runs of one family are fitted together.")] = None,
     method: Annotated[str | None, typer.Option(help="How it was pruned; `none` for an unpruned control.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="The unpruned model, for its parameters: a config.json or a catalogue name.")
+    ] = None,
+    pruned_model: Annotated[str | None, typer.Option(help="The pruned one: a config.json or its folder.")] = None,
     params_before: Annotated[str | None, typer.Option(help="Parameters before pruning, e.g. 8B.")] = None,
     params_after: Annotated[str | None, typer.Option(help="Parameters after pruning (N:M: the non-zero ones).")] = None,
     loss_before: Annotated[
@@ -39,9 +64,15 @@ def import_logs(
     loss_column: Annotated[str | None, typer.Option(help="Name of the held-out loss in the log.")] = None,
     tokens_column: Annotated[str | None, typer.Option(help="Name of the token count in the log.")] = None,
     step_column: Annotated[str | None, typer.Option(help="Name of the step in the log.")] = None,
+    step_offset: Annotated[
+        int | None, typer.Option(help="Added to the step; 1 where it counts from 0. [as the tool counts]")
+    ] = None,
     train_loss: Annotated[
         bool, typer.Option("--train-loss", help="Take the training loss, which marks the run.")
     ] = False,
+    accumulation_steps: Annotated[
+        int | None, typer.Option(help="The training loss is a sum over so many batches: divide it.")
+    ] = None,
     resets: Annotated[
         str, typer.Option(help="A counter that goes back: the run was resumed there (`resume`), or parts `continue`.")
     ] = "resume",
@@ -50,20 +81,24 @@ def import_logs(
 ) -> None:
     """Read logs as runs. With one run, --out is its folder; with several, a folder of them.
 
-    Formats: trainer_state.json (also of axolotl), LLaMA-Factory, W&B (CSV, Parquet, run file), TensorBoard, torchtitan,
-    Megatron-LM, NeMo, and plain tables.
-
     Example: `regrow import out/checkpoint-500 --family llama --method depth --params-before 1.24B --params-after 0.93B
     --loss-before 2.31 --tokens-per-step 524k --out runs/llama-1b-depth`
 
+    Example: `regrow import runs.csv --where model=small --model Llama-3.2-1B --method 2:4 --family llama
+    --loss-before 2.31 --out runs/small`
+
     Example: `regrow import --manifest runs.csv --out runs`
+
+    Example: `regrow import --as list`
     """
     from regrow.errors import InputError
-    from regrow.runs import RunRecord, RunWriter
-    from regrow.runs.importers import ImportSpec, import_log, import_manifest
-    from regrow.runs.store import RUN_FILE
-    from regrow.units import parse_count
+    from regrow.runs.importers import import_manifest
 
+    if kind == "list":
+        _print_formats(as_json)
+        return
+    if out is None:
+        raise InputError("--out missing", hint="say where to write the run")
     about: dict[str, Any] = {
         "family": family,
         "method": method,
@@ -72,61 +107,116 @@ def import_logs(
         "loss_before": loss_before,
     }
     more: dict[str, Any] = {
-        "as": kind,
+        "model": model,
+        "pruned_model": pruned_model,
+        "format": kind,
         "unit": unit,
+        "where": tuple(where or ()),
         "bytes_per_token": bytes_per_token,
         "tokens_per_step": tokens_per_step,
         "sequence_length": sequence_length,
         "loss_column": loss_column,
         "tokens_column": tokens_column,
         "step_column": step_column,
-        "rate": rate,
         "seed": seed,
-        "merge": merge or None,
-        "train_loss": train_loss or None,
-        "resets": None if resets == "resume" else resets,
+        "step_offset": step_offset,
+        "accumulation_steps": accumulation_steps,
+        "pruning_rate": rate,
+        "train_loss": train_loss,
+        "resets": resets,
     }
-    records: list[RunRecord] = []
     if manifest is not None:
-        given = ["LOG"] if logs else [_option(name) for name, value in {**about, **more}.items() if value is not None]
-        if given:
-            raise InputError(f"--manifest and {given[0]} together", hint="the manifest says it for each run")
+        given = [name for name, value in {**about, **more, "merge": merge, "split": split}.items() if _is_given(value)]
+        if logs or given:
+            raise InputError(
+                f"--manifest and {'LOG' if logs else _option(given[0])} together",
+                hint="the manifest says it for each run",
+            )
         records = import_manifest(manifest)
     else:
-        if not logs:
-            raise InputError("no log to import", hint="name one, or give --manifest")
-        missing = [_option(name) for name, value in about.items() if value is None]
-        if missing:
-            raise InputError(f"{', '.join(missing)} missing", hint="a log does not say it")
-        for name in ("params_before", "params_after"):
-            about[name] = parse_count(about[name], what=_option(name))
-        for name, text in (("tokens_per_step", tokens_per_step), ("sequence_length", sequence_length)):
-            about[name] = None if text is None else parse_count(text, what=_option(name))
-        groups = [logs] if merge else [[log] for log in logs]
-        names = [Path(out).name] if len(groups) == 1 else _names(logs)
-        for name, group in zip(names, groups, strict=True):
-            spec = ImportSpec(
-                run=name,
-                format=kind,
-                unit=unit,
-                bytes_per_token=bytes_per_token,
-                loss_column=loss_column,
-                tokens_column=tokens_column,
-                step_column=step_column,
-                train_loss=train_loss,
-                resets=resets,
-                pruning_rate=rate,
-                seed=seed,
-                **about,
-            )
-            records.append(import_log(group, spec))
-    single = len(records) == 1 and manifest is None
-    folders = [Path(out) if single else Path(out) / record.run for record in records]
+        records = _import(logs or [], Path(out).name, about, more, merge=merge, split=split)
+    _store(records, Path(out), single=len(records) == 1 and manifest is None and split is None)
+    _print_runs(records, out, as_json)
+
+
+def _import(
+    logs: list[str], name: str, about: dict[str, Any], more: dict[str, Any], *, merge: bool, split: str | None
+) -> list[RunRecord]:
+    """The runs in these logs: one each, one of all with `merge`, one for each value of the column `split`."""
+    from regrow.errors import InputError
+    from regrow.runs.importers import ImportSpec, import_log, runs_in
+
+    if not logs:
+        raise InputError("no log to import", hint="name one, or give --manifest")
+    counts = _counts(about, more.pop("model"), more.pop("pruned_model"), more["pruning_rate"])
+    missing = [_option(key) for key, value in counts.items() if value is None]
+    if missing:
+        raise InputError(f"{', '.join(missing)} missing", hint="a log does not say it")
+    for key in ("tokens_per_step", "sequence_length"):
+        more[key] = None if more[key] is None else parse_count(more[key], what=_option(key))
+    if split is not None and (merge or len(logs) > 1):
+        raise InputError("--split takes one table", hint="import the tables one by one")
+    if split is not None:
+        runs = [
+            (value, logs, (*more["where"], f"{split}={value}"))
+            for value in runs_in(logs[0], split, ImportSpec(run=name, **counts, **more))
+        ]
+    elif merge or len(logs) == 1:
+        runs = [(name, logs, more["where"])]
+    else:
+        runs = [(run, [log], more["where"]) for run, log in zip(_names(logs), logs, strict=True)]
+    return [
+        import_log(group, ImportSpec(run=_file_name(run), **counts, **{**more, "where": where}))
+        for run, group, where in runs
+    ]
+
+
+def _counts(about: dict[str, Any], model: str | None, pruned: str | None, rate: float | None) -> dict[str, Any]:
+    """What is known of the run, with its parameters as numbers, from the models where they are named."""
+    from regrow.arch import Architecture, find_architecture
+    from regrow.errors import InputError
+    from regrow.runs.record import CONTROL
+    from regrow.shapes import prune_shape
+
+    both = next((n for n, m in (("before", model), ("after", pruned)) if m and about[f"params_{n}"]), None)
+    if both is not None:
+        option = "--model" if both == "before" else "--pruned-model"
+        raise InputError(f"{option} and --params-{both} together", hint="give one of them")
+    counts = dict(about)
+    for key in ("params_before", "params_after"):
+        if counts[key] is not None:
+            counts[key] = parse_count(counts[key], what=_option(key))
+    before = None if model is None else find_architecture(model)
+    if before is not None:
+        counts["params_before"] = before.params
+    if pruned is not None:
+        counts["params_after"] = Architecture.from_pretrained(pruned).params
+    elif counts["params_after"] is None and counts["params_before"] is not None:
+        if counts["method"] == CONTROL:
+            counts["params_after"] = counts["params_before"]
+        elif before is not None and is_masked(str(counts["method"])):
+            shape = prune_shape(before, counts["method"], None)
+            counts["params_after"] = None if shape is None else shape.params
+        elif rate is not None and 0 <= rate < 1:
+            counts["params_after"] = round(counts["params_before"] * (1 - rate))
+    return counts
+
+
+def _store(records: list[RunRecord], out: Path, *, single: bool) -> None:
+    """Write the runs: one in `out` itself, several in folders of their own in it."""
+    from regrow.errors import InputError
+    from regrow.runs import RunWriter
+    from regrow.runs.store import RUN_FILE
+
+    folders = [out if single else out / record.run for record in records]
     held = next((folder for folder in folders if (folder / RUN_FILE).exists()), None)
     if held is not None:  # before anything is written
         raise InputError("holds a run already", where=str(held), hint="choose another --out")
     for folder, record in zip(folders, records, strict=True):
         RunWriter.store(folder, record)
+
+
+def _print_runs(records: list[RunRecord], out: str, as_json: bool) -> None:
     if as_json:
         runs = [{"run": r.run, "points": len(r.curve), "notes": r.details["import_notes"]} for r in records]
         print_json({"out": str(out), "runs": runs})
@@ -140,8 +230,29 @@ def import_logs(
         typer.echo(f"{names[0] if len(names) == 1 else f'{len(names)} runs'}: {notes}", err=True)
 
 
+def _print_formats(as_json: bool) -> None:
+    from regrow.runs.importers.registry import describe
+
+    formats = describe()
+    if as_json:
+        print_json({"formats": formats})
+        return
+    width = max(len(row["format"]) for row in formats)
+    for row in formats:
+        typer.echo(f"{row['format']:<{width}}  {row['what']}")
+
+
+def _is_given(value: Any) -> bool:
+    return value not in (None, False, (), "resume")
+
+
+def _file_name(run: str) -> str:
+    """A run's name that can be a folder's."""
+    return re.sub(r"[^\w.+=@-]+", "-", run).strip("-.") or "run"
+
+
 def _option(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
+    return {"format": "--as", "pruning_rate": "--rate"}.get(name, f"--{name.replace('_', '-')}")
 
 
 def _names(logs: list[str]) -> list[str]:

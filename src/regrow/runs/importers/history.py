@@ -1,10 +1,10 @@
-"""A log as a table: what every reader makes, and all that the rules on losses and tokens look at."""
+"""A log as a table. Every reader makes one, and the rules on losses and tokens look at nothing else."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,9 @@ class History:
         where: the file or folder, for messages.
         columns: values as the log has them, numbers or text.
         sequence_length, tokens_per_step: tokens in one sample and in one optimizer step, where the log states them.
+        log_calls: columns that count log calls, so that none is taken for the optimizer step unasked.
+        tool: the tool that wrote the log, a key of `tools.COUNTERS`, where its step needs a rule of its own.
+        held_out: whether the rows were chosen by the name of a held-out set, so that their loss is a held-out one.
         notes: what the reader has to say, one sentence each.
     """
 
@@ -27,6 +30,9 @@ class History:
     columns: Mapping[str, Sequence[Any]]
     sequence_length: int | None = None
     tokens_per_step: int | None = None
+    log_calls: frozenset[str] = frozenset()
+    tool: str | None = None
+    held_out: bool = False
     notes: tuple[str, ...] = ()
 
     @classmethod
@@ -41,7 +47,7 @@ class History:
 
     def has(self, name: str) -> bool:
         """Whether the column holds anything."""
-        return name in self.columns and any(value is not None for value in self.columns[name])
+        return name in self.columns and any(not is_missing(value) for value in self.columns[name])
 
     def named(self) -> str:
         """The columns that hold something, for a message."""
@@ -53,9 +59,9 @@ class History:
         Raises `InputError` for text that is no number (`nan` and `inf` are).
         """
         try:
-            values = np.array([math.nan if value is None else value for value in self.columns[name]], dtype=float)
+            values = np.array([math.nan if is_missing(value) else value for value in self.columns[name]], dtype=float)
         except (TypeError, ValueError):
-            bad = next(value for value in self.columns[name] if value is not None and not _is_number(value))
+            bad = next(value for value in self.columns[name] if not is_missing(value) and not _is_number(value))
             raise InputError(
                 f"{name!r} holds {str(bad)[:40]!r}, not a number", where=self.where, hint="name another column"
             ) from None
@@ -63,7 +69,24 @@ class History:
 
     def logged(self, name: str) -> np.ndarray:
         """Rows in which the column holds anything, finite or not."""
-        return np.array([value is not None for value in self.columns[name]], dtype=bool)
+        return np.array([not is_missing(value) for value in self.columns[name]], dtype=bool)
+
+    def rows(self, kept: np.ndarray, **changes: Any) -> History:
+        """The rows where `kept` is true, with these attributes changed."""
+        columns = {
+            name: [value for value, keep in zip(column, kept, strict=True) if keep]
+            for name, column in self.columns.items()
+        }
+        return replace(self, columns=columns, **changes)
+
+
+#: What tables write where there is no value. `nan` is not among them: it is a value that is not finite.
+_MISSING = frozenset({"", "none", "null", "na", "n/a", "-", "--"})
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a cell holds nothing, or text that says so."""
+    return value is None or (isinstance(value, str) and value.strip().lower() in _MISSING)
 
 
 def _is_number(value: Any) -> bool:
@@ -96,9 +119,25 @@ def concatenate(parts: Sequence[History]) -> History:
         stated[what] = next(iter(values), None)
     return History(
         where=" + ".join(part.where for part in parts),
+        log_calls=frozenset().union(*(part.log_calls for part in parts)),
+        tool=_shared(parts),
+        held_out=all(part.held_out for part in parts),
         columns={
             name: [value for part in parts for value in part.columns.get(name, [None] * len(part))] for name in names
         },
         notes=tuple(note for part in parts for note in part.notes),
         **stated,
     )
+
+
+def _shared(parts: Sequence[History]) -> str | None:
+    """The tool that wrote all parts. Raises `InputError` where tools that count in different ways wrote them."""
+    tools = sorted({part.tool or "" for part in parts})
+    if len(tools) > 1:
+        raise InputError(
+            f"parts of one run from different tools ({', '.join(tool or 'another' for tool in tools)}), which count "
+            "steps in different ways",
+            where=parts[0].where,
+            hint="give --step-offset, or --tokens-column",
+        )
+    return tools[0] or None

@@ -1,7 +1,8 @@
 """Many runs at once: a manifest, a CSV with a row per log.
 
 `path` is relative to the manifest; rows of one `run` are the parts of it, in their order. The other columns are the
-fields of `ImportSpec`, by their names; an empty cell is the default. `params_before` and its kin take 1.24B.
+fields of `ImportSpec`, by their names; an empty cell is the default. `params_before` and its kin take 1.24B. `where`
+holds `COLUMN=VALUE`, several of them with `;` between: so the runs of one table have a row each.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from regrow.runs.importers.tables import csv_table
 from regrow.runs.record import RunRecord
 from regrow.units import parse_count
 
-_COUNTS = {"params_before", "params_after", "tokens_per_step", "sequence_length"}
+_COUNTS = {"params_before", "params_after", "tokens_per_step", "sequence_length", "accumulation_steps"}
 _NUMBERS = {"loss_before", "bytes_per_token", "pruning_rate"}
 _FIELDS = [field.name for field in dataclasses.fields(ImportSpec)]
 _NEEDED = [field.name for field in dataclasses.fields(ImportSpec) if field.default is dataclasses.MISSING]
@@ -86,8 +87,10 @@ def _values(cells: dict[str, str]) -> dict[str, Any]:
             values[name] = parse_count(text, what=name)
         elif name in _NUMBERS:
             values[name] = _float(name, text)
-        elif name == "seed":
+        elif name in ("seed", "step_offset"):
             values[name] = round(_float(name, text))
+        elif name == "where":
+            values[name] = tuple(condition.strip() for condition in text.split(";") if condition.strip())
         elif name == "train_loss":
             values[name] = one_of(text.lower(), ("true", "false"), what="value of train_loss") == "true"
         else:

@@ -49,28 +49,52 @@ TOKENS = (
     "train/num_input_tokens_seen",
     "num_tokens",
     "train/num_tokens",
+    "tokens/total",
+    "train/tokens/total",
+    "throughput/total tokens",
+    "throughput/total_tokens",
+    "time/token",
     "total_tokens",
-    "tokens",
     "tokens_seen",
     "n_tokens_seen",
     "train/n_tokens_seen",
     "consumed_tokens",
     "consumed tokens",
+    "consumed_train_tokens",
+    "train/consumed_tokens",
+    "train/total_tokens",
+    "tokens_trained",
+    "tokens_consumed",
+    "tokens",
     "train/tokens",
 )
+#: Any other count of tokens by its name: a word for a total beside `tokens`, and no word for a speed or a part.
+_TOKENS = re.compile(
+    r"(^|[/_. -])((total|seen|consumed|cumulative|trained|processed)[_ ]?(train(ing)?[_ ])?tokens"
+    r"|tokens[_ ](total|seen|consumed|cumulative|trained|processed))$",
+    re.IGNORECASE,
+)
 SAMPLES = ("consumed_samples", "consumed samples", "consumed-samples", "train/consumed_samples")
-#: W&B's own `_step` is not among them: it counts log calls, which are optimizer steps in some tools only.
+#: The particular before the general: where `step` stands beside `global_step`, it counts something else (log calls in
+#: trackio, micro-batches elsewhere). W&B's own `_step` is not among them, as it counts log calls.
 STEPS = (
-    "step",
-    "global_step",
     "train/global_step",
     "trainer/global_step",
+    "global_step",
     "current_steps",
+    "optimizer_step",
+    "train/step",
+    "time/batch",
     "iteration",
+    "step",
     "steps",
 )
+_EVALUATION = re.compile(r"^(eval|val|valid|validation)[/_]")
+_PREFIX = re.compile(r"^(eval|val|valid|validation|train|training)[/_]")
 _SETS = r"(eval|val|valid|validation|dev|test|held[_-]?out)"
-_HELD_OUT = re.compile(rf"(^|[/_ -]){_SETS}([/_ -].*)?[/_ -]loss$|(^|[/_ -])loss[/_ -]{_SETS}$", re.IGNORECASE)
+_HELD_OUT = re.compile(
+    rf"(^|[/_ -]){_SETS}([/_ -].*)?[/_ -]loss$|(^|[/_ -])loss[/_ -]{_SETS}([-/][^/]+)?$", re.IGNORECASE
+)
 _PERPLEXITY = re.compile(r"(^|[^a-z])(ppl|perplexity)($|[^a-z])", re.IGNORECASE)
 _BITS_PER_BYTE = re.compile(r"(^|[^a-z])(bpb|bits?[_ -]?per[_ -]?(byte|char)|bpc)($|[^a-z])", re.IGNORECASE)
 _BITS = re.compile(r"(^|[^a-z])(bits?|bpt|bits?[_ -]?per[_ -]?token)($|[^a-z])", re.IGNORECASE)
@@ -78,8 +102,36 @@ _BITS = re.compile(r"(^|[^a-z])(bits?|bpt|bits?[_ -]?per[_ -]?token)($|[^a-z])",
 
 def first_of(names: tuple[str, ...], history: History) -> str | None:
     """The first of these that the log holds, whatever its capitals; for a W&B chart, behind its run's name."""
-    held = {_bare(name).lower(): name for name in reversed(list(history.columns)) if history.has(name)}
+    held = {
+        _bare(name).lower(): name
+        for name in reversed(list(history.columns))
+        if history.has(name) and name not in history.log_calls
+    }
     return next((held[name] for name in names if name in held), None)
+
+
+def token_columns(history: History) -> list[str]:
+    """The columns that by their names count the tokens trained on, likeliest first.
+
+    The count of an evaluation, `eval_num_tokens`, is one of its own only where there is no `num_tokens` beside it.
+    """
+    held = [name for name in history.columns if history.has(name) and name not in history.log_calls]
+    known = [name for wanted in TOKENS for name in held if _training(name) == wanted]
+    found = dict.fromkeys([*known, *(name for name in held if _TOKENS.search(_bare(name)))])
+    trained = {_PREFIX.sub("", _bare(name).lower()) for name in found if not _EVALUATION.search(_bare(name))}
+    return [n for n in found if not (_EVALUATION.search(_bare(n)) and _PREFIX.sub("", _bare(n).lower()) in trained)]
+
+
+def twin_columns(name: str, history: History) -> list[str]:
+    """Columns with the same count in other rows: `eval_num_tokens` of `num_tokens`, `eval/X` of `train/X`."""
+    base = _PREFIX.sub("", _bare(name).lower())
+    alike = [other for other in history.columns if other != name and history.has(other)]
+    return [other for other in alike if _PREFIX.sub("", _bare(other).lower()) == base]
+
+
+def _training(name: str) -> str:
+    """A column's name in lower case, without the run of a chart and without the prefix of an evaluation."""
+    return _EVALUATION.sub("", _bare(name).lower())
 
 
 def _bare(name: str) -> str:
@@ -102,8 +154,14 @@ def unit_of_name(name: str) -> str | None:
     return "bits" if _BITS.search(bare) else None
 
 
-def held_out_column(history: History) -> str:
-    """The column with the held-out loss. Raises `InputError` where there is none, or several that none goes before."""
+def held_out_column(history: History, otherwise: str | None = None) -> str:
+    """The column with the held-out loss.
+
+    Args:
+        otherwise: what else a message may offer where there is none.
+
+    Raises `InputError` where there is none, or several that none goes before.
+    """
     alike = [n for n in history.columns if history.has(n) and (_HELD_OUT.search(_bare(n)) or _bare(n) in HELD_OUT)]
     for name in HELD_OUT:
         exact = [n for n in alike if _bare(n).lower() == name]
@@ -119,7 +177,8 @@ def held_out_column(history: History) -> str:
         )
     named = next((name for name in history.columns if history.has(name) and unit_of_name(name)), None)
     train = [name for name in history.columns if history.has(name) and is_train(name)]
-    why = f"; {train[0]!r} is the training loss, which --train-loss takes and marks" if train else ""
+    why = f"; {otherwise}" if otherwise else ""
+    why += f"; {train[0]!r} is the training loss, which --train-loss takes and marks" if train else ""
     if named is not None:
         why += f"; {named!r} is no loss, but --loss-column {named!r} --unit {unit_of_name(named)} converts it"
     raise InputError(

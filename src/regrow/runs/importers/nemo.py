@@ -17,15 +17,11 @@ from typing import Any
 
 from regrow.errors import InputError
 from regrow.runs.importers.history import History
-from regrow.runs.importers.text import NUMBER, clean, read_lines, to_number
+from regrow.runs.importers.text import NUMBER, read_lines, to_number
 
-_LINE = re.compile(r"Training epoch \d+, iteration \d+(?:/\d+)? \|(.*)")
+TELLING = re.compile(r"Training epoch \d+, iteration \d+(?:/\d+)? \|(.*)")
 _FIELD = re.compile(rf"\s*([A-Za-z_]+): ({NUMBER})\s*(?:\||$)")
 _HELD_OUT = ("val_loss", "val_ppl")
-
-
-def recognise(path: Path, head: bytes) -> bool:
-    return not path.is_dir() and _LINE.search(clean(head)) is not None
 
 
 def read(path: Path) -> History:
@@ -34,7 +30,7 @@ def read(path: Path) -> History:
     before: dict[str, Any] | None = None
     notes: tuple[str, ...] = ()
     for line in read_lines(path):
-        found = _LINE.search(line)
+        found = TELLING.search(line)
         if found is None:
             continue
         fields = {name: to_number(value) for name, value in _FIELD.findall(found[1])}

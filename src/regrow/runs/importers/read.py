@@ -6,17 +6,16 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from regrow.errors import InputError
-from regrow.runs.importers.counts import count_column, step_column, tokens_at
-from regrow.runs.importers.history import History, concatenate, count
-from regrow.runs.importers.names import held_out_column, is_train, train_column
-from regrow.runs.importers.order import continued, last_of_each, segments, superseded
+from regrow.runs.importers.counts import read_counts
+from regrow.runs.importers.curve import read_curve
+from regrow.runs.importers.history import History, concatenate
+from regrow.runs.importers.identity import refuse_several_runs, select, set_column, values
+from regrow.runs.importers.names import TRAIN as TRAIN_NAMES
+from regrow.runs.importers.names import first_of, held_out_column, is_train, train_column
 from regrow.runs.importers.registry import find_format
 from regrow.runs.importers.spec import ImportSpec
-from regrow.runs.importers.units import to_nats
-from regrow.runs.record import CurvePoint, RunRecord
+from regrow.runs.record import RunRecord
 from regrow.runs.store import RunWarning
 
 
@@ -36,12 +35,20 @@ def import_log(logs: str | Path | Sequence[str | Path], spec: ImportSpec) -> Run
     for path in paths:
         found = find_format(path, spec.format)
         formats.append(found.name)
-        parts.append(found.read(path))
+        parts.append(select(found.read(path), spec.where))
     history = concatenate(parts)
-    notes = [f"read as {' + '.join(dict.fromkeys(formats))}", *history.notes]
     column = _loss_column(history, spec)
-    curve, said = _curve(history, column, spec)
-    train = spec.train_loss or is_train(column)
+    counts = read_counts(history, history.logged(column), spec)
+    begin = 0
+    for part in parts:
+        if part.has(column):
+            refuse_several_runs(part, column, counts.counter[begin : begin + len(part)], spec)
+        begin += len(part)
+    curve, read = read_curve(history, column, counts, spec)
+    notes = [f"read as {' + '.join(dict.fromkeys(formats))}", *history.notes]
+    notes += [f"rows where {' and '.join(spec.where)}"] if spec.where else []
+    notes += [f"loss from {column!r}", *counts.notes, *read]
+    train = spec.train_loss or (is_train(column) and not history.held_out)
     if train:
         warnings.warn(
             f"{history.where}: {column!r} is a training loss: it lags, it is read on other text than --loss-before, "
@@ -49,7 +56,6 @@ def import_log(logs: str | Path | Sequence[str | Path], spec: ImportSpec) -> Run
             RunWarning,
             stacklevel=2,
         )
-    notes += said
     rate = 1 - spec.params_after / spec.params_before if spec.pruning_rate is None else spec.pruning_rate
     return RunRecord(
         run=spec.run,
@@ -66,6 +72,7 @@ def import_log(logs: str | Path | Sequence[str | Path], spec: ImportSpec) -> Run
             "loss_column": column,
             "loss_is": "train" if train else "held-out",
             "unit": spec.unit or "nats",
+            "where": list(spec.where),
             "tokens_per_step": spec.tokens_per_step,
             "sequence_length": spec.sequence_length or history.sequence_length,
             "resets": spec.resets,
@@ -78,11 +85,23 @@ def import_log(logs: str | Path | Sequence[str | Path], spec: ImportSpec) -> Run
     )
 
 
+def runs_in(log: str | Path, column: str, spec: ImportSpec) -> list[str]:
+    """The values of a column that tells the runs of a table apart, each a run of its own.
+
+    Raises `InputError` where the log or the column is not there.
+    """
+    history = find_format(Path(log), spec.format).read(Path(log))
+    return values(select(history, spec.where), column)
+
+
 def _loss_column(history: History, spec: ImportSpec) -> str:
     if spec.train_loss:
         return train_column(history)
     if spec.loss_column is None:
-        return held_out_column(history)
+        if history.held_out and (named := first_of(TRAIN_NAMES, history)) is not None:
+            return named  # `loss` in the rows of a held-out set
+        chosen = set_column(history)
+        return held_out_column(history, f"--where '{chosen}' takes the held-out rows" if chosen else None)
     if not history.has(spec.loss_column):
         raise InputError(
             f"no column {spec.loss_column!r}",
@@ -90,70 +109,3 @@ def _loss_column(history: History, spec: ImportSpec) -> str:
             hint=f"name the held-out loss with --loss-column; there are: {history.named()}",
         )
     return spec.loss_column
-
-
-def _curve(history: History, column: str, spec: ImportSpec) -> tuple[tuple[CurvePoint, ...], list[str]]:
-    """The evaluations in the order of their tokens, and what there is to say of how they were read."""
-    where = history.where
-    losses = history.numbers(column)
-    logged = history.logged(column)
-    counted, unit, rule = count_column(history, spec)
-    counts = history.numbers(counted) * unit
-    step = step_column(history, spec)
-    steps = None if step is None else history.numbers(step)
-    notes = [f"loss from {column!r}", rule]
-    if (counts < 0).any():
-        raise InputError(f"{counted!r} is negative ({np.nanmin(counts):g})", where=where, hint="tokens count from 0")
-
-    counter = counts if steps is None else steps
-    part = segments(counter)
-    kept = np.ones(len(history), dtype=bool)
-    if spec.resets == "continue":
-        if part.max(initial=0):
-            notes.append(
-                f"the counter goes back {count(part.max(), 'time')}: what the parts before had reached is added"
-            )
-        counts = continued(counts, segments(counts))
-        steps = None if steps is None else continued(steps, part)
-    elif part.max(initial=0):
-        kept = ~superseded(counter, part)
-        lost = int((logged & ~kept).sum())
-        notes.append(
-            f"the counter goes back {count(part.max(), 'time')}; left out: {count(lost, 'evaluation')} of what was "
-            "trained again" + (" (where each part counts from its own start, say --resets continue)" if lost else "")
-        )
-
-    use = logged & kept & np.isfinite(losses)
-    unreadable = int((logged & kept).sum() - use.sum())
-    if unreadable:
-        notes.append(f"left out: {count(unreadable, 'evaluation')} not finite")
-    rows = np.flatnonzero(use)
-    if rows.size == 0:
-        raise InputError(f"{column!r} holds no finite number", where=where, hint="name another with --loss-column")
-    visible = np.where(kept, counts, np.nan)
-    tokens, between = tokens_at(rows, visible, None if steps is None else np.where(kept, steps, np.nan), where)
-    if between:
-        notes.append(f"the tokens of {count(between, 'evaluation')} read between the counts before and after")
-    falls = np.flatnonzero(np.diff(tokens) < 0)
-    if falls.size:
-        row = falls[0]
-        raise InputError(
-            f"tokens fall from {tokens[row]:.0f} to {tokens[row + 1]:.0f} on the way",
-            where=where,
-            hint="--resets continue adds up parts that count from their own start; --tokens-column names another count",
-        )
-    if steps is not None:
-        stays = np.flatnonzero((np.diff(tokens) == 0) & (np.diff(steps[rows]) > 0))
-        if stays.size:
-            row = stays[0]
-            raise InputError(
-                f"{counted!r} stays at {tokens[row]:.0f} while the step goes from {steps[rows][row]:g} to "
-                f"{steps[rows][row + 1]:g}",
-                where=where,
-                hint="a count per batch? name the total with --tokens-column",
-            )
-    nats = to_nats(losses[rows], rows, history, column, spec)
-    last = last_of_each(np.round(tokens))
-    if len(last) < len(rows):
-        notes.append(f"left out: {count(len(rows) - len(last), 'evaluation')} at the same tokens as a later one")
-    return tuple(CurvePoint(tokens=round(tokens[i]), loss=float(nats[i])) for i in last), notes

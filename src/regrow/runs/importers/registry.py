@@ -1,7 +1,11 @@
-"""The formats that can be imported: each has a name, a test on content and a reader, in a module of its own."""
+"""The formats that can be imported: each has a name, a test on content and a reader, in a module of its own.
+
+A file with a structure is recognised by its first bytes, a console log by the first line that only one tool prints.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +23,7 @@ from regrow.runs.importers import (
     wandb_run,
 )
 from regrow.runs.importers.history import History
+from regrow.runs.importers.text import first_telling
 
 #: How much of a file is looked at to recognise it.
 _HEAD = 65536
@@ -31,13 +36,14 @@ class Format:
     Attributes:
         name: as `--as` takes it.
         what: for messages, `a trainer_state.json`.
-        recognise: whether a path (file or folder) with these first bytes (b"" for a folder) is of it.
+        recognise: whether a path (file or folder) with these first bytes (b"" for a folder) is of it; or, for a console
+            log, the pattern of a line that tells the tool.
         read: the history in it; raises `InputError` if it is not of the format.
     """
 
     name: str
     what: str
-    recognise: Callable[[Path, bytes], bool]
+    recognise: Callable[[Path, bytes], bool] | re.Pattern[str]
     read: Callable[[Path], History]
 
 
@@ -51,9 +57,9 @@ _ALL = tuple(
         ("wandb-run", "a W&B run file", wandb_run.recognise, wandb_run.read),
         ("wandb-csv", "a W&B history in CSV", wandb_history.recognise_csv, wandb_history.read_csv),
         ("wandb-parquet", "a W&B history in Parquet", wandb_history.recognise_parquet, wandb_history.read_parquet),
-        ("torchtitan", "a torchtitan log", torchtitan.recognise, torchtitan.read),
-        ("megatron", "a Megatron-LM log", megatron.recognise, megatron.read),
-        ("nemo", "a NeMo log", nemo.recognise, nemo.read),
+        ("torchtitan", "a torchtitan log", torchtitan.TELLING, torchtitan.read),
+        ("megatron", "a Megatron-LM log", megatron.TELLING, megatron.read),
+        ("nemo", "a NeMo log", nemo.TELLING, nemo.read),
         ("parquet", "a Parquet table", tables.recognise_parquet, tables.read_parquet),
         ("jsonl", "a table in JSON lines", tables.recognise_jsonl, tables.read_jsonl),
         ("csv", "a CSV table", tables.recognise_csv, tables.read_csv),
@@ -63,6 +69,11 @@ _BY_NAME = {format.name: format for format in _ALL}
 FORMATS = tuple(_BY_NAME)
 #: Tools that write one of the formats.
 _ALIASES = {"axolotl": "trainer-state", "trainer": "trainer-state"}
+
+
+def describe() -> list[dict[str, str]]:
+    """The name of each format and what it is."""
+    return [{"format": format.name, "what": format.what} for format in _ALL]
 
 
 def find_format(path: Path, name: str | None) -> Format:
@@ -84,11 +95,27 @@ def find_format(path: Path, name: str | None) -> Format:
         raise InputError("the file is empty", where=str(path), hint="give a log with held-out losses")
     if name is not None:
         return _BY_NAME[name]
-    found = next((format for format in _ALL if format.recognise(path, head)), None)
+    found = _recognised(path, head)
     if found is None:
         kind = "no log in this folder" if path.is_dir() else "not a log of a known format"
         raise InputError(kind, where=str(path), hint=f"give a file, or say which it is: --as {', '.join(FORMATS)}")
     return found
+
+
+def _recognised(path: Path, head: bytes) -> Format | None:
+    """The first format that knows the content. Console logs are asked where the first of them stands, all at once."""
+    console = {format.name: format.recognise for format in _ALL if isinstance(format.recognise, re.Pattern)}
+    asked = False
+    for format in _ALL:
+        if not isinstance(format.recognise, re.Pattern):
+            if format.recognise(path, head):
+                return format
+        elif not asked and path.is_file():
+            asked = True
+            name = first_telling(path, console)
+            if name is not None:
+                return _BY_NAME[name]
+    return None
 
 
 def _head(path: Path) -> bytes:

@@ -26,6 +26,10 @@ class ImportSpec:
         tokens_per_step: tokens in one optimizer step, where the log counts steps only.
         sequence_length: tokens in one sample, where the log counts samples.
         loss_column, tokens_column, step_column: where the log calls them otherwise.
+        where: `COLUMN=VALUE` each: which rows of a table are this run's. A column named twice takes both values.
+        step_offset: added to the log's step to get the optimizer steps done, 1 where it counts from 0; None: as the
+            tool is known to count.
+        accumulation_steps: the log's training loss is a sum over so many batches, and is divided by it.
         train_loss: take the training loss; the record says so and a warning is given.
         resets: `resume` (what was logged beyond the point that the counter goes back to is dropped) or `continue`
             (the counts of the next part are added to those of the one before).
@@ -47,6 +51,9 @@ class ImportSpec:
     loss_column: str | None = None
     tokens_column: str | None = None
     step_column: str | None = None
+    where: tuple[str, ...] = ()
+    step_offset: int | None = None
+    accumulation_steps: int | None = None
     train_loss: bool = False
     resets: str = "resume"
     pruning_rate: float | None = None
@@ -68,7 +75,10 @@ class ImportSpec:
             raise InputError(f"{self.bytes_per_token:g} bytes in a token", where="--bytes-per-token")
         if self.train_loss and self.loss_column is not None:
             raise InputError("--train-loss and --loss-column both name the loss", hint="give one of them")
-        for name in ("tokens_per_step", "sequence_length"):
+        for condition in self.where:
+            if not condition.partition("=")[2].strip():
+                raise InputError(f"{condition!r} names no value", where="--where", hint="write COLUMN=VALUE")
+        for name in ("tokens_per_step", "sequence_length", "accumulation_steps"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"{name} is {value}", hint="give a positive number")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regrow.errors import InputError
+from regrow.runs.importers.events import widened
 from regrow.runs.importers.history import History
 from regrow.runs.importers.text import NUMBER
 
@@ -40,15 +41,15 @@ def recognise_csv(path: Path, head: bytes) -> bool:
 
 
 def read_csv(path: Path) -> History:
-    return from_table(csv_table(path), str(path))
+    return widened(from_table(csv_table(path), str(path)))
 
 
 def read_parquet(path: Path) -> History:
-    return from_table(parquet_table(path), str(path))
+    return widened(from_table(parquet_table(path), str(path)))
 
 
 def read_jsonl(path: Path) -> History:
-    return History.from_rows(json_lines(path, what="a table in JSON lines"), where=str(path))
+    return widened(History.from_rows(json_lines(path, what="a table in JSON lines"), where=str(path)))
 
 
 def first_cells(head: bytes) -> list[list[str]]:

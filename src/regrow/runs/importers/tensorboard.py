@@ -2,20 +2,25 @@
 torch is needed).
 
 Each scalar tag is a column. The Trainer writes `eval/loss`, torchtitan `validation_metrics/loss`, Megatron-LM
-`lm loss validation`, whose twin `lm loss validation vs samples` has samples in the place of steps. Values that follow
-each other at one step make a row. The events of one folder are one log, in the order of their time, restarts included.
+`lm loss validation`, whose twins `lm loss validation vs samples` and `vs tokens` (Megatron-DeepSpeed) have samples or
+tokens in the place of steps. Values that follow each other at one step make a row; a tag that is itself called `step`
+(litgpt) becomes `metric step`. The events of one folder are one log, in the order of their time, restarts included.
+Two writers at the same time are two runs.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from regrow.errors import InputError
+from regrow.runs.importers.events import Event, rows_of
 from regrow.runs.importers.history import History
 
 _NAME = "tfevents"
-_SAMPLES = " vs samples"
+#: Tags `X vs samples` give the rows of `X` what stands in the place of the step.
+_TWINS = {" vs samples": "consumed samples", " vs tokens": "consumed tokens"}
 
 
 def recognise(path: Path, head: bytes) -> bool:
@@ -28,11 +33,11 @@ def read(path: Path) -> History:
     files = _files(path) if path.is_dir() else [path]
     if not files:
         raise InputError("no event files here", where=str(path), hint="they are called events.out.tfevents...")
-    by_folder: dict[Path, list[tuple[float, int, str, Any]]] = {}
+    by_folder: dict[Path, list[list[Event]]] = {}
     for file in files:
         events = _events(file)
         if events:
-            by_folder.setdefault(file.parent, []).extend(events)
+            by_folder.setdefault(file.parent, []).append(events)
     if not by_folder:
         raise InputError("no scalars in it", where=str(path), hint="give the event files of a run that logged its loss")
     if len(by_folder) > 1:
@@ -41,17 +46,35 @@ def read(path: Path) -> History:
             where=str(path),
             hint="name one, or all of them with --merge if they are parts of one run",
         )
-    (events,) = by_folder.values()
-    events.sort(key=lambda event: event[0])
+    (parts,) = by_folder.values()
+    _refuse_two_writers(parts, path)
+    events = sorted((event for part in parts for event in part), key=lambda event: event.time)
     return History.from_rows(_rows(events), where=str(path))
+
+
+def _refuse_two_writers(parts: list[list[Event]], path: Path) -> None:
+    """Raise `InputError` where two files log the same tag at the same time: a restart begins when the run has ended."""
+    spans: dict[str, list[tuple[float, float]]] = {}
+    for part in parts:
+        for tag in {event.name for event in part}:
+            times = [event.time for event in part if event.name == tag]
+            spans.setdefault(tag, []).append((min(times), max(times)))
+    for tag, of_tag in spans.items():
+        of_tag.sort()
+        if any(begin < end for (_, end), (begin, _) in pairwise(of_tag)):
+            raise InputError(
+                f"two event files log {tag!r} at the same time: they are of several runs",
+                where=str(path),
+                hint="name one file",
+            )
 
 
 def _files(folder: Path) -> list[Path]:
     return sorted(file for file in folder.rglob(f"*{_NAME}*") if file.is_file())
 
 
-def _events(file: Path) -> list[tuple[float, int, str, Any]]:
-    """(time in seconds, step, tag, value) of every scalar in the file."""
+def _events(file: Path) -> list[Event]:
+    """Every scalar in the file; times in seconds."""
     try:
         from tensorboard.backend.event_processing.event_accumulator import SCALARS, TENSORS, EventAccumulator
         from tensorboard.util.tensor_util import make_ndarray
@@ -69,29 +92,29 @@ def _events(file: Path) -> list[tuple[float, int, str, Any]]:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"not an event file ({reason})", where=str(file)) from None
     tags = log.Tags()
-    found = [(e.wall_time, e.step, tag, e.value) for tag in tags["scalars"] for e in log.Scalars(tag)]
+    found = [Event(e.wall_time, e.step, tag, e.value) for tag in tags["scalars"] for e in log.Scalars(tag)]
     for tag in tags["tensors"]:
         for event in log.Tensors(tag):
             value = make_ndarray(event.tensor_proto)
             if value.ndim == 0 and value.dtype.kind in "fiu":
-                found.append((event.wall_time, event.step, tag, float(value)))
+                found.append(Event(event.wall_time, event.step, tag, float(value)))
     return found
 
 
-def _rows(events: list[tuple[float, int, str, Any]]) -> list[dict[str, Any]]:
-    """One row per run of values at the same step. A tag `X vs samples` gives the rows of `X` their samples."""
-    rows: list[dict[str, Any]] = []
-    samples: dict[str, list[int]] = {}
-    for _, step, tag, value in events:
-        if tag.endswith(_SAMPLES):
-            samples.setdefault(tag.removesuffix(_SAMPLES), []).append(step)
-            continue
-        if not rows or rows[-1]["step"] != step or tag in rows[-1]:
-            rows.append({"step": step})
-        rows[-1][tag] = value
-    for tag, counted in samples.items():
+def _rows(events: list[Event]) -> list[dict[str, Any]]:
+    """One row per run of values at the same step, with the samples and tokens that twin tags tell."""
+    twins: dict[tuple[str, str], list[int | float | None]] = {}
+    plain = []
+    for event in events:
+        suffix = next((suffix for suffix in _TWINS if event.name.endswith(suffix)), None)
+        if suffix is None:
+            plain.append(event)
+        else:
+            twins.setdefault((event.name.removesuffix(suffix), _TWINS[suffix]), []).append(event.step)
+    rows = rows_of(plain)
+    for (tag, column), counted in twins.items():
         with_tag = [row for row in rows if tag in row]
         if len(with_tag) == len(counted):
             for row, count in zip(with_tag, counted, strict=True):
-                row["consumed samples"] = count
+                row[column] = count
     return rows

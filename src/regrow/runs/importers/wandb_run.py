@@ -41,7 +41,7 @@ def read(path: Path) -> History:
     rows = [row for record in _records(content) for row in _rows(record)]
     if not rows:
         raise InputError("no history in this run", where=str(path), hint="was anything logged?")
-    return History.from_rows(rows, where=str(files[0]))
+    return History.from_rows(rows, where=str(files[0]), log_calls=frozenset({"_step"}))
 
 
 def _files(folder: Path) -> list[Path]:
