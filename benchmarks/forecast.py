@@ -22,8 +22,7 @@ import argparse
 import numpy as np
 
 from regrow.errors import RegrowError
-from regrow.laws import Law, fit
-from regrow.planning.curves import Setting
+from regrow.laws import Law, Setting, fit
 from regrow.planning.forecast import Forecast, forecast
 from regrow.runs import RunRecord, read_runs
 from regrow.units import format_count

@@ -19,6 +19,7 @@ from scipy.special import huber as scipy_huber
 from scipy.special import logsumexp
 
 from regrow.laws.fitting import fit
+from regrow.laws.setting import Setting
 
 PUBLISHED = {"alpha": 0.348, "beta": 0.366, "E": 1.82, "A": 482.0, "B": 2085.0}
 DELTA = 1e-3
@@ -83,9 +84,7 @@ def main() -> None:
     print(f"{len(data)} runs, sum of Huber({DELTA:g}) of log loss")
     print(f"regrow           {ours:.12e}  {ours_s:.2f} s, {law.diagnostics['starts_agreed']} starts agree")
     print(f"scipy, {given.starts:>4} fits {best:.12e}  {scipy_s:.2f} s; regrow / scipy - 1 = {ours / best - 1:+.1e}")
-    residual = np.abs(
-        np.log(law.loss(params_before=data.N, pruning_rate=0.0, tokens=data.D, loss_before=1.0) / data.loss)
-    )
+    residual = np.abs(np.log(law.loss(Setting(params_before=data.N, pruning_rate=0.0, tokens=data.D)) / data.loss))
     trimmed = data[residual < 0.02]
     (cut,) = fit(as_runs(trimmed), "chinchilla", draws=given.draws)
     print(

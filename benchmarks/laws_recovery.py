@@ -20,6 +20,7 @@ import time
 import numpy as np
 
 from regrow.laws.fitting import fit
+from regrow.laws.setting import Setting
 from regrow.laws.simulate import simulate
 from regrow.laws.trends import tokens_for_gain
 
@@ -68,21 +69,22 @@ def recover(law: dict[str, float], seed: int, given: argparse.Namespace) -> dict
         exact = simulate(truth, sizes=[size], rates=RATES, **common)
         fresh = simulate(truth, sizes=[size], rates=RATES, seed=seed + 100_000, **common, **noise)
         for true_run, new_run in zip(exact, fresh, strict=True):
-            x = {"params_before": size, "pruning_rate": true_run.pruning_rate, "loss_before": true_run.loss_before}
+            rate, before = true_run.pruning_rate, true_run.loss_before
+            x = Setting(params_before=size, pruning_rate=rate, loss_before=before)
             true = np.array([p.loss for p in true_run.curve])
             new = np.array([p.loss for p in new_run.curve])
-            low, high = fitted.interval(**x, tokens=TOKENS)
+            low, high = fitted.interval(x.at(TOKENS))
             note(f"run {label}", float(np.mean((new >= low) & (new <= high))))
             if label == "inside":
                 continue
-            low, high = fitted.interval(**x, tokens=TOKENS, of="mean")
+            low, high = fitted.interval(x.at(TOKENS), of="mean")
             note("mean larger", float(np.mean((true >= low) & (true <= high))))
             gap = true - true_run.loss_before
-            note("gap error", float(np.mean(np.abs(fitted.gap(**x, tokens=TOKENS) / gap - 1))))
-            scale = truth["D_C"] * true_run.pruning_rate ** -truth["gamma"] * size ** -truth["delta"]
+            note("gap error", float(np.mean(np.abs(fitted.gap(x.at(TOKENS)) / gap - 1))))
+            scale = truth["D_C"] * rate ** -truth["gamma"] * size ** -truth["delta"]
             scale *= np.exp(luck[int(size)])
             best = (scale * (1 - 2 ** -truth["beta"]) / MIN_GAIN) ** (1 / truth["beta"])
-            found = tokens_for_gain(fitted, **x, min_gain=MIN_GAIN)
+            found = tokens_for_gain(fitted, x, min_gain=MIN_GAIN)
             note("D* factor", float(np.exp(abs(np.log(found[0] / best)))))
             ends = np.quantile(found[1:], [0.05, 0.95])
             note("D* covered", float(ends[0] <= best <= ends[1]))

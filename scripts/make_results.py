@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from regrow.errors import RegrowError
-from regrow.laws import Law, Trend, check_trends, fit, validate
+from regrow.laws import Law, Setting, Trend, check_trends, fit, validate
 from regrow.laws.forms import FORMS
 from regrow.laws.validation import HoldOutResult
 from regrow.methods import is_masked
@@ -197,13 +197,9 @@ def places_table(seen: Evidence) -> Iterator[list[str]]:
             for run in there:
                 points = [p for p in run.curve if p.tokens > 0]
                 tokens = np.array([p.tokens for p in points], float)
-                said = law.loss(
-                    params_before=run.params_before,
-                    pruning_rate=run.pruning_rate,
-                    tokens=tokens,
-                    loss_before=run.loss_before,
-                )
-                wrong = np.abs(said / np.array([p.loss for p in points]) - 1)
+                rate, before = run.pruning_rate, run.loss_before
+                x = Setting(params_before=run.params_before, pruning_rate=rate, tokens=tokens, loss_before=before)
+                wrong = np.abs(law.loss(x) / np.array([p.loss for p in points]) - 1)
                 late = tokens > tokens[-1] / 2
                 errors += [(sizes.index(run.params_before), place, *pair) for pair in zip(late, wrong, strict=True)]
         yield [law.family, law.method, *(means_by([(e[i], e[3]) for e in errors]) for i in range(3))]

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regrow.errors import InputError
-from regrow.laws.forms import FORMS, Inputs, Reference, find_form
+from regrow.laws.forms import FORMS, find_form
+from regrow.laws.setting import Reference, Setting
 
-X = {"params_before": 3e9, "rate": 0.3, "tokens": 5e9, "loss_before": 2.1}
+X = {"params_before": 3e9, "pruning_rate": 0.3, "tokens": 5e9, "loss_before": 2.1}
 N1 = 3e9 * 0.7
 # parameters in natural units and the formula written out once more, by hand
 KNOWN = {
@@ -44,13 +45,13 @@ KNOWN = {
         (16.8 * 0.7**0.7 + 45) * N1**-0.25 + (6.9e8 / 5e9) ** 0.2 + 0.65,
     ),
 }
-REF = Reference(params=1.5e9, tokens=3e9, rate=0.25)
+REF = Reference(params_before=1.5e9, tokens=3e9, pruning_rate=0.25)
 NATURAL = Reference()
 
 
-def inputs(ref: Reference = NATURAL, tokens: float = X["tokens"]) -> Inputs:
+def inputs(ref: Reference = NATURAL, tokens: float = X["tokens"]) -> Setting:
     values = {**X, "tokens": tokens}
-    return Inputs(**{k: np.array([v, v * (0.9 if k == "rate" else 1.1)]) for k, v in values.items()}, ref=ref)
+    return Setting(ref, **{k: np.array([v, v * (0.9 if k == "pruning_rate" else 1.1)]) for k, v in values.items()})
 
 
 def natural(name: str) -> np.ndarray:

@@ -9,7 +9,7 @@ import pytest
 from laws_cases import loss_before, runs
 
 from regrow.errors import InputError
-from regrow.laws import fit, load_laws, save_laws, select_law
+from regrow.laws import Setting, fit, load_laws, save_laws, select_law
 from regrow.laws.law import Law, _quantiles
 
 INSIDE = {"params_before": 1e9, "pruning_rate": 0.25, "tokens": 1e9, "loss_before": loss_before(1e9)}
@@ -24,14 +24,14 @@ def law() -> Law:
 def test_loss_broadcasts_and_draws_lead(law: Law) -> None:
     tokens = np.geomspace(1e8, 1e10, 5)
     rates = np.array([0.2, 0.3])[:, None]
-    x = INSIDE | {"tokens": tokens, "pruning_rate": rates}
-    assert law.loss(**x).shape == (2, 5)
-    assert law.loss_draws(**x).shape == (60, 2, 5)
-    assert law.loss(**INSIDE).shape == ()
-    assert np.all(np.diff(law.loss(**x)) < 0)
-    np.testing.assert_allclose(law.gap(**x), law.loss(**x) - INSIDE["loss_before"])
-    step = law.loss(**(x | {"tokens": tokens * 1.0001})) - law.loss(**x)
-    np.testing.assert_allclose(law.slope(**x), step / np.log(1.0001), rtol=1e-3)
+    x = Setting(**INSIDE).replace(tokens=tokens, pruning_rate=rates)
+    assert law.loss(x).shape == (2, 5)
+    assert law.loss_draws(x).shape == (60, 2, 5)
+    assert law.loss(Setting(**INSIDE)).shape == ()
+    assert np.all(np.diff(law.loss(x)) < 0)
+    np.testing.assert_allclose(law.gap(x), law.loss(x) - INSIDE["loss_before"])
+    step = law.loss(x.replace(tokens=tokens * 1.0001)) - law.loss(x)
+    np.testing.assert_allclose(law.slope(x), step / np.log(1.0001), rtol=1e-3)
 
 
 def test_intervals_nest(law: Law) -> None:
@@ -56,23 +56,23 @@ def test_a_size_has_its_own_luck_and_more_of_it_outside_the_fitted_sizes(law: La
     range_wide = INSIDE | {"params_before": 8e9}  # fitted from 0.5e9 to 2e9: one range above the largest
     student = 2.015  # 95% quantile of Student's t, 5 degrees of freedom
     for inputs, reach in ((INSIDE, 1), (range_wide, np.sqrt(2))):
-        got, gap = certain.predict(**inputs, of="mean"), float(certain.gap(**inputs))
+        got, gap = certain.predict(**inputs, of="mean"), float(certain.gap(Setting(**inputs)))
         for end, sign in ((got.low, -1), (got.high, 1)):
             expected = sign * 0.02 * student * reach
             assert np.log((end - INSIDE["loss_before"]) / gap) == pytest.approx(expected, rel=0.08)
-    both = certain.widening(params_before=8e9, pruning_rate=0.35 * (0.35 / 0.15))
-    one = certain.widening(params_before=np.array([1e9, 8e9]), pruning_rate=0.25)
+    both = certain.widening(Setting(params_before=8e9, pruning_rate=0.35 * (0.35 / 0.15)))
+    one = certain.widening(Setting(params_before=np.array([1e9, 8e9]), pruning_rate=0.25))
     np.testing.assert_allclose(np.log(both), np.sqrt(3) * np.log(one[:, 0]))
     np.testing.assert_allclose(np.log(one[:, 1]), np.sqrt(2) * np.log(one[:, 0]))
-    assert np.all(replace(certain, size_spread=0.0).widening(params_before=8e9, pruning_rate=0.25) == 1)
+    assert np.all(replace(certain, size_spread=0.0).widening(Setting(params_before=8e9, pruning_rate=0.25)) == 1)
 
 
 def test_draws_broadcast_where_they_widen(law: Law) -> None:
     sizes, tokens = np.array([1e9, 8e9])[:, None], np.geomspace(1e8, 1e9, 3)
-    together = law.loss_draws(**(INSIDE | {"params_before": sizes, "tokens": tokens}))
+    together = law.loss_draws(Setting(**INSIDE).replace(params_before=sizes, tokens=tokens))
     for i, size in enumerate(sizes[:, 0]):
         for k, d in enumerate(tokens):
-            alone = law.loss_draws(**(INSIDE | {"params_before": size, "tokens": d}))
+            alone = law.loss_draws(Setting(**INSIDE).replace(params_before=size, tokens=d))
             np.testing.assert_allclose(together[:, i, k], alone)
 
 
@@ -106,7 +106,7 @@ def test_file_there_and_back(law: Law, tmp_path: Path) -> None:
     assert one.loss == two.loss
     assert one.low == pytest.approx(two.low, rel=1e-5)
     assert [p.name for p in (tmp_path / "deep").iterdir()] == ["law.json"]
-    law.save(tmp_path / "law.json")
+    save_laws([law], tmp_path / "law.json")
     assert load_laws(tmp_path / "law.json")[0].fingerprint == law.fingerprint
 
 
@@ -145,7 +145,7 @@ def test_a_missing_or_binary_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_tampered_number_is_refused(law: Law, tmp_path: Path) -> None:
-    law.save(tmp_path / "law.json")
+    save_laws([law], tmp_path / "law.json")
     data = json.loads((tmp_path / "law.json").read_text())
     data["laws"][0]["params"]["beta"] = float("nan")
     (tmp_path / "law.json").write_text(json.dumps(data))

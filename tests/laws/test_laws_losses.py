@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from regrow.cli.main import build_app
 from regrow.errors import InputError
-from regrow.laws import fit, load_laws, save_laws, validate
+from regrow.laws import fit, load_laws, save_laws, validate, validate_law
 from regrow.laws.observations import observe, of_loss
 from regrow.runs import CONTROL, CurvePoint, RunRecord, to_table
 
@@ -54,7 +54,7 @@ def test_held_out_losses_are_of_the_same_kind(annealed):
     (same,) = validate(plain, "size", "p2", draws=4)
     assert (cooled.mape, cooled.coverage) == (same.mape, same.coverage)
     law = fit(annealed, loss="cooled", draws=4)[0]
-    assert law.validate(annealed, "size", draws=4).mape == cooled.mape
+    assert validate_law(law, annealed, "size", draws=4).mape == cooled.mape
 
 
 def test_a_run_that_has_none_of_them_is_refused_in_one_line(annealed):
@@ -71,7 +71,7 @@ def test_a_run_that_has_none_of_them_is_refused_in_one_line(annealed):
 def test_a_control_is_read_as_the_runs_are(annealed):
     control = replace(annealed[0], run="control", method=CONTROL, params_after=annealed[0].params_before)
     (seen,) = observe(of_loss([annealed[0], control], "cooled", controls=True), baseline="control")
-    assert seen.loss_before == pytest.approx(seen.loss)  # the same curve
+    assert seen.x.loss_before == pytest.approx(seen.loss)  # the same curve
     bare = replace(control, curve=tuple(replace(p, loss_cooled=None) for p in control.curve))
     assert observe(of_loss([annealed[0], bare], "cooled"))  # from the initial loss no control is needed
     with pytest.raises(InputError, match="run control: no cooled loss"):

@@ -7,7 +7,7 @@ import pytest
 from laws_cases import RATES, SIZES, TOKENS, TRUTH, control, loss_before, runs
 
 from regrow.errors import InputError
-from regrow.laws import check_trends, fit, rank_forms, validate
+from regrow.laws import Setting, check_trends, fit, rank_forms, validate, validate_law
 from regrow.laws.objective import average_slope_difference, huber, metrics
 from regrow.laws.trends import tokens_for_gain
 
@@ -101,10 +101,10 @@ def test_what_cannot_be_held_out_is_named() -> None:
 def test_a_law_validates_its_own_group() -> None:
     width = [replace(r, run=f"w{r.run}") for r in runs(2, method="width")]
     law = fit([*runs(), *width], draws=5)[1]
-    got = law.validate([*runs(), *width], "rate", draws=5)
+    got = validate_law(law, [*runs(), *width], "rate", draws=5)
     assert (got.method, got.form, got.hold_out) == ("width", "p2", "rate")
     with pytest.raises(InputError, match="no run of simulated width"):
-        law.validate(runs())
+        validate_law(law, runs())
 
 
 def test_metrics_by_hand() -> None:
@@ -136,7 +136,7 @@ def test_trends_that_cannot_be_judged_are_not() -> None:
 
 def test_tokens_for_gain_matches_the_closed_form() -> None:
     (law,) = fit(runs(run_noise=0, point_noise=0), draws=3)
-    got = tokens_for_gain(law, params_before=[1e9, 2e9], pruning_rate=0.25, loss_before=2.5, min_gain=0.01)
+    got = tokens_for_gain(law, Setting(params_before=[1e9, 2e9], pruning_rate=0.25, loss_before=2.5), min_gain=0.01)
     closed = 1e9 * (0.4 * np.array([1, 2**-0.2]) * (1 - 2**-0.45) / 0.01) ** (1 / 0.45)
     np.testing.assert_allclose(got[0], closed, rtol=1e-3)
     assert got.shape == (4, 2)
@@ -144,9 +144,9 @@ def test_tokens_for_gain_matches_the_closed_form() -> None:
 
 def test_tokens_for_gain_at_its_ends() -> None:
     (law,) = fit(runs(), draws=3)
-    x = {"params_before": 1e9, "pruning_rate": 0.25, "loss_before": 2.5}
-    assert np.all(tokens_for_gain(law, **x, min_gain=1e9) == 1)
-    assert np.all(np.isinf(tokens_for_gain(law, **x, min_gain=1e-30)))
+    x = Setting(params_before=1e9, pruning_rate=0.25, loss_before=2.5)
+    assert np.all(tokens_for_gain(law, x, min_gain=1e9) == 1)
+    assert np.all(np.isinf(tokens_for_gain(law, x, min_gain=1e-30)))
 
 
 @pytest.mark.slow
@@ -157,9 +157,8 @@ def test_intervals_cover_new_runs_at_their_nominal_rate() -> None:
         for hits, size in ((inside, 1e9), (larger, 5e9)):
             fresh = runs(10_000 + seed, sizes=(size,), rates=RATES)
             for r in fresh:
-                low, high = law.interval(
-                    params_before=size, pruning_rate=r.pruning_rate, tokens=TOKENS, loss_before=loss_before(size)
-                )
+                x = Setting(params_before=size, pruning_rate=r.pruning_rate, loss_before=loss_before(size))
+                low, high = law.interval(x.at(TOKENS))
                 loss = np.array([p.loss for p in r.curve])
                 hits.append(np.mean((loss >= low) & (loss <= high)))
     assert 0.85 <= np.mean(inside) <= 0.96
@@ -175,9 +174,8 @@ def test_intervals_cover_new_sizes_where_sizes_have_luck() -> None:
         luck = {round(n): 0.05 * rng.standard_normal() for n in (*sizes, 5e9)}
         law = fit(runs(seed, sizes=sizes, tokens=TOKENS[::2], size_luck=luck), draws=100, seed=seed)[0]
         for r in runs(10_000 + seed, sizes=(5e9,), size_luck=luck):
-            low, high = law.interval(
-                params_before=5e9, pruning_rate=r.pruning_rate, tokens=TOKENS, loss_before=r.loss_before
-            )
+            x = Setting(params_before=5e9, pruning_rate=r.pruning_rate, loss_before=r.loss_before)
+            low, high = law.interval(x.at(TOKENS))
             loss = np.array([p.loss for p in r.curve])
             hits.append(np.mean((loss >= low) & (loss <= high)))
     assert np.mean(hits) >= 0.8  # 0.5 and less if runs of one size count as independent

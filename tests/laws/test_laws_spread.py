@@ -54,7 +54,7 @@ def test_a_variance_is_never_negative() -> None:
 
 def test_sizes_that_differ_by_rounding_are_one() -> None:
     (seen,) = observe(runs(sizes=(1e9, 1.01e9, 2e9), rates=(0.2, 0.3)))
-    assert set(size_index(seen)[seen.params_before < 1.5e9]) == {0}
+    assert set(size_index(seen)[seen.x.params_before < 1.5e9]) == {0}
     assert size_index(seen).max() == 1
 
 

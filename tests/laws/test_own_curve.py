@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from regrow.errors import InputError
-from regrow.laws.own_curve import BASE, fit_curve
+from regrow.laws.own_curve import ALONE, fit_curve
 
 TOKENS = np.linspace(50_000, 1_000_000, 20)
 
@@ -14,13 +14,13 @@ def curve(tokens, floor=3.0, gap=40.0, beta=0.35, shift=20_000.0):
 
 
 def read(law, tokens):
-    return law.loss(params_before=1.0, pruning_rate=0.5, tokens=np.asarray(tokens, dtype=float), loss_before=BASE)
+    return law.loss(ALONE.at(tokens))
 
 
 def test_a_curve_without_noise_is_followed_far_ahead():
     law = fit_curve(TOKENS[:10], curve(TOKENS[:10]))
     assert read(law, TOKENS) == pytest.approx(curve(TOKENS), abs=5e-3)
-    assert law.loss_draws(params_before=1.0, pruning_rate=0.5, tokens=TOKENS, loss_before=BASE).shape == (400, 20)
+    assert law.loss_draws(ALONE.at(TOKENS)).shape == (400, 20)
 
 
 def test_the_same_curve_gives_the_same_law():
@@ -32,7 +32,7 @@ def test_a_longer_curve_says_more():
     def width(count):
         noise = 0.003 * np.random.default_rng(0).standard_normal(20)
         law = fit_curve(TOKENS[:count], (curve(TOKENS) + noise)[:count])
-        low, high = law.interval(params_before=1.0, pruning_rate=0.5, tokens=1e6, loss_before=BASE)
+        low, high = law.interval(ALONE.at(1e6))
         return float(high - low)
 
     assert width(5) > 2 * width(10) > 2 * width(15)
@@ -48,7 +48,7 @@ def test_intervals_of_many_curves_cover_as_often_as_they_say():
         gap, noise = rng.uniform(0.2, 1.0) / (first - last), 10 ** rng.uniform(-3.3, -2)
         losses = curve(TOKENS, floor, gap, beta, shift) + noise * rng.standard_normal(20)
         law = fit_curve(TOKENS[:10], losses[:10])
-        low, high = law.interval(params_before=1.0, pruning_rate=0.5, tokens=TOKENS[-1], loss_before=BASE)
+        low, high = law.interval(ALONE.at(TOKENS[-1]))
         inside += bool(low <= losses[-1] <= high)
     assert 49 <= inside <= 60  # 0.9 +- 2.2 standard deviations below; above it is not wrong
 

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from regrow.errors import InputError
 from regrow.laws.law import Law
+from regrow.laws.setting import Setting
 from regrow.planning import Gain, Recovery, Slope, Target, criterion_from
-from regrow.planning.curves import Curves, Setting
+from regrow.planning.curves import Curves
 from regrow.planning.solve import FEWEST, crossings, optimal_tokens
 
 SETTING = Setting(params_before=8e9, pruning_rate=0.25, loss_before=2.0)
@@ -19,7 +20,7 @@ SETTING = Setting(params_before=8e9, pruning_rate=0.25, loss_before=2.0)
 def scale(law: Law) -> np.ndarray:
     """A = rho^-gamma * N0^-delta of the law and of every draw, these fanned out as the law says outside its sizes."""
     theta = with_point(law)
-    fan = law.widening(params_before=SETTING.params_before, pruning_rate=SETTING.pruning_rate)
+    fan = law.widening(SETTING)
     return SETTING.pruning_rate ** -theta[:, 2] * SETTING.params_before ** -theta[:, 3] * np.append(1.0, fan)
 
 

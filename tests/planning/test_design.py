@@ -11,7 +11,8 @@ from scipy.optimize import least_squares
 from regrow.arch import find_architecture
 from regrow.errors import InputError
 from regrow.laws.fitting import fit
-from regrow.laws.forms import FORMS, Inputs, Reference
+from regrow.laws.forms import FORMS
+from regrow.laws.setting import Reference, Setting
 from regrow.laws.simulate import simulate
 from regrow.planning.cost import flops_per_token
 from regrow.planning.design import DesignModel, DesignSpec, Doubt, design, law_vectors, prior_vectors
@@ -30,7 +31,7 @@ from regrow.planning.information import (
 from regrow.study import StudySpec
 
 FORM = FORMS["p2"]
-REF = Reference(params=1e9, tokens=1e9, rate=0.25)
+REF = Reference(params_before=1e9, tokens=1e9, pruning_rate=0.25)
 #: alpha, beta, gamma, delta, N_C, D_C, E, the terms in nats at REF
 THETA = np.array([[0.4, 0.35, -1.2, 0.15, 0.1, 0.3, 0.2]])
 SIZES, RATES = (0.5e9, 1e9, 2e9), (0.15, 0.25, 0.35)
@@ -42,14 +43,11 @@ def loss_before(size: float) -> float:
     return 1.8 + 0.9 * (size / 1e9) ** -0.25
 
 
-def inputs(size: float, rate: float, tokens: np.ndarray) -> Inputs:
-    one = np.ones_like(tokens)
-    return Inputs(
-        params_before=size * one, rate=rate * one, tokens=tokens, loss_before=loss_before(size) * one, ref=REF
-    )
+def inputs(size: float, rate: float, tokens: np.ndarray) -> Setting:
+    return Setting(REF, params_before=size, pruning_rate=rate, tokens=tokens, loss_before=loss_before(size))
 
 
-def grid(tokens: float = 2e9) -> list[Inputs]:
+def grid(tokens: float = 2e9) -> list[Setting]:
     return [inputs(n, rate, np.geomspace(tokens / 32, tokens, 10)) for n in SIZES for rate in RATES]
 
 
@@ -59,15 +57,15 @@ TARGET = inputs(5e9, 0.25, np.ones(1))
 def closed_form(theta: np.ndarray) -> np.ndarray:
     """ln D* of p2: the docstring of `Gain`."""
     _, beta, gamma, delta, _, d_c, _ = theta.T
-    gap = np.log(d_c * (1 - 2**-beta) / 0.01) - gamma * np.log(0.25 / REF.rate) - delta * np.log(5e9 / REF.params)
-    return gap / beta + np.log(REF.tokens)
+    gap = np.log(d_c * (1 - 2**-beta) / 0.01) - gamma * np.log(0.25 / REF["pruning_rate"])
+    gap -= delta * np.log(5e9 / REF["params_before"])
+    return gap / beta + np.log(REF["tokens"])
 
 
-def least_squares_fit(runs: list[Inputs], log_losses: list[np.ndarray], tolerance: float = 1e-7) -> float:
+def least_squares_fit(runs: list[Setting], log_losses: list[np.ndarray], tolerance: float = 1e-7) -> float:
     """ln D* of the plain least-squares fit, every run as long as the others, started at the truth."""
 
-    names = ("params_before", "rate", "tokens", "loss_before")
-    x = Inputs(**{name: np.concatenate([getattr(run, name) for run in runs]) for name in names}, ref=REF)
+    x = Setting(REF, **{name: np.concatenate([run[name] for run in runs]) for name in runs[0]})
     y = np.concatenate(log_losses)
 
     def residuals(theta: np.ndarray) -> np.ndarray:
@@ -127,7 +125,7 @@ def test_moments_of_a_run_are_those_of_its_whole_covariance():
     np.testing.assert_allclose(found[:, 14:], jacobian[:7] @ jacobian[7:].T / 10)
 
 
-def expected(runs: list[Inputs], doubt: Doubt = EXACT) -> float:
+def expected(runs: list[Setting], doubt: Doubt = EXACT) -> float:
     moments = no_moments(1, 7) + sum(
         run_moments(FORM, THETA, x, run_spread=RUN, point_spread=POINT, gap_doubt=doubt.gap) for x in runs
     )
@@ -164,14 +162,13 @@ def test_the_variance_is_near_that_of_the_houses_robust_fits():
     assert all(0.4 < ratio < 1.6 for ratio in errors.values()), errors
 
 
-@pytest.mark.parametrize(("bend", "index"), [("tokens", 0), ("params_before", 1), ("rate", 2)])
-def test_a_bend_is_the_bias_of_the_fit_to_a_bent_law(bend, index):
+@pytest.mark.parametrize("bend", ["tokens", "params_before", "pruning_rate"])
+def test_a_bend_is_the_bias_of_the_fit_to_a_bent_law(bend):
     small = 1e-4
     runs = grid()
 
-    def bent(x: Inputs) -> Inputs:
-        logs = (x.log_tokens, x.log_size, x.log_rate)[index]
-        return Inputs(**{**vars(x), bend: getattr(x, bend) * np.exp(small * logs**2 / 2)})
+    def bent(x: Setting) -> Setting:
+        return x.replace(**{bend: x[bend] * np.exp(small * x.log(bend) ** 2 / 2)})
 
     fitted = least_squares_fit(runs, [np.log(FORM.value(THETA, bent(x))[0]) for x in runs], 1e-13)
     # D* of the bent law itself, by bisection
@@ -180,14 +177,14 @@ def test_a_bend_is_the_bias_of_the_fit_to_a_bent_law(bend, index):
         middle = 0.5 * (low + high)
         once, twice = (FORM.value(THETA, bent(inputs(5e9, 0.25, np.exp([middle]) * k)))[0, 0] for k in (1, 2))
         low, high = (middle, high) if once - twice > 0.01 else (low, middle)
-    none = Doubt(gap=0.0, tokens=0.0, params_before=0.0, rate=0.0)
+    none = Doubt(gap=0.0, tokens=0.0, params_before=0.0, pruning_rate=0.0)
     square = expected(runs, Doubt(**{**vars(none), bend: small})) - expected(runs)
     assert abs(fitted - low) == pytest.approx(np.sqrt(max(square, 0)), rel=0.02, abs=1e-9)
 
 
 def test_what_cannot_be_told_apart_is_said():
     def told(sizes, rates, runs=6, masked=False):
-        return not_told(FORM, np.array(sizes), np.array(rates), REF, runs=runs, masked=masked)
+        return not_told(FORM, np.array(sizes), np.array(rates), runs=runs, masked=masked)
 
     assert told([1e9, 2e9, 4e9, 4e9], [0.25, 0.25, 0.25, 0.35]) is None
     assert "2 model sizes" in told([1e9, 2e9, 2e9], [0.15, 0.25, 0.35])
@@ -371,8 +368,8 @@ def test_a_law_without_a_rate_of_its_own_borrows_the_priors(pilot):
     theta = law_vectors(law, REF, 16)
     assert np.std(theta[:, 2]) > 0.05
     # the law itself, where it was fitted, is not moved: the reference rate is the fitted one
-    whole = law.loss(params_before=1e9, pruning_rate=0.25, tokens=4e8, loss_before=2.7)
-    moved = FORM.value(theta, Inputs(**{**vars(inputs(1e9, 0.25, np.array([4e8]))), "loss_before": np.array([2.7])}))
+    whole = law.loss(Setting(params_before=1e9, pruning_rate=0.25, tokens=4e8, loss_before=2.7))
+    moved = FORM.value(theta, inputs(1e9, 0.25, np.array([4e8])).replace(loss_before=2.7))
     assert np.median(moved) == pytest.approx(float(whole), rel=5e-3)
 
 

@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 
 from regrow.errors import InputError
-from regrow.laws import fit
+from regrow.laws import Setting, fit
 from regrow.laws.simulate import simulate
 from regrow.planning.criteria import Budget, Gain, Target
-from regrow.planning.curves import Setting
 from regrow.planning.forecast import forecast
 
 TOKENS = np.linspace(50_000, 1_000_000, 20)

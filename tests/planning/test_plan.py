@@ -11,6 +11,7 @@ import pytest
 
 from regrow.arch import catalog
 from regrow.errors import InputError
+from regrow.laws import Setting
 from regrow.planning import Budget, Gain, PlanSpec, Recovery, Slope, Target, plan
 
 CONTRACT = (
@@ -92,8 +93,8 @@ def test_every_criterion_says_its_name_an_interval_and_what_twice_the_tokens_buy
     assert answer.criterion == criterion.name
     assert f"by the criterion {criterion.name}" in answer.sentence()
     assert answer.loss_low < answer.loss < answer.loss_high
-    ask = {"params_before": 5e8, "pruning_rate": 0.25, "loss_before": 2.5}
-    once, twice = (float(law.loss(tokens=t, **ask)) for t in (answer.tokens, 2 * answer.tokens))
+    ask = Setting(params_before=5e8, pruning_rate=0.25, loss_before=2.5)
+    once, twice = (float(law.loss(ask.at(t))) for t in (answer.tokens, 2 * answer.tokens))
     assert answer.loss == pytest.approx(once, rel=1e-12)
     assert answer.next_doubling_gain == pytest.approx(once - twice, rel=1e-9)
     if criterion.name == "budget":

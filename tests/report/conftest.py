@@ -10,6 +10,7 @@ import pytest
 from report_browser import BROWSER, Browser
 
 from regrow.laws.law import Law
+from regrow.laws.setting import Setting
 from regrow.planning import Plan, PlanSpec, plan
 from regrow.planning.frontier import CompareSpec, Comparison, compare
 from regrow.runs.record import CONTROL, CurvePoint, RunRecord
@@ -60,7 +61,7 @@ def make_law(**changes: object) -> Law:
 def make_run(law: Law, size: int, rate: float, *, name: str | None = None) -> RunRecord:
     before = LOSS_BEFORE[size]
     rng = np.random.default_rng(size + int(100 * rate))
-    losses = law.loss(params_before=size, pruning_rate=rate, tokens=TOKENS, loss_before=before)
+    losses = law.loss(Setting(params_before=size, pruning_rate=rate, tokens=TOKENS, loss_before=before))
     losses = losses * np.exp(rng.normal(0, 0.002, len(TOKENS)))
     points = [CurvePoint(tokens=int(d), loss=float(x)) for d, x in zip(TOKENS, losses, strict=True)]
     return RunRecord(

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from regrow.errors import InputError
+from regrow.laws import Setting
 from regrow.planning import PlanSpec, Target, plan
 from regrow.planning.frontier import CompareSpec, compare
 from regrow.report import build_report, write_report
@@ -203,7 +204,7 @@ def test_a_large_study_stays_small(make_law) -> None:
     runs = []
     for i in range(200):
         size, rate = (300_000, 600_000, 1_200_000)[i % 3], (0.15, 0.25, 0.35)[i % 7 % 3]
-        losses = law.loss(params_before=size, pruning_rate=rate, tokens=tokens, loss_before=3.5)
+        losses = law.loss(Setting(params_before=size, pruning_rate=rate, tokens=tokens, loss_before=3.5))
         points = tuple(CurvePoint(tokens=int(d), loss=float(x)) for d, x in zip(tokens, losses, strict=True))
         runs.append(
             RunRecord(

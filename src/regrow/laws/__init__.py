@@ -10,18 +10,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from regrow.laws.files import load_laws, save_laws
-from regrow.laws.forms import FORMS, find_form
+from regrow.laws.forms import FORMS, add_form, find_form
 from regrow.laws.law import Law, Prediction, select_law
+from regrow.laws.setting import Column, Setting
 
 if TYPE_CHECKING:
     from regrow.laws.fitting import Laws, fit
     from regrow.laws.trends import Trend, check_trends
-    from regrow.laws.validation import HoldOutResult, rank_forms, validate
+    from regrow.laws.validation import HoldOutResult, rank_forms, validate, validate_law
 
 _LAZY = {
     "fit": "fitting",
     "Laws": "fitting",
     "validate": "validation",
+    "validate_law": "validation",
     "HoldOutResult": "validation",
     "rank_forms": "validation",
     "check_trends": "trends",
@@ -30,11 +32,14 @@ _LAZY = {
 
 __all__ = [
     "FORMS",
+    "Column",
     "HoldOutResult",
     "Law",
     "Laws",
     "Prediction",
+    "Setting",
     "Trend",
+    "add_form",
     "check_trends",
     "find_form",
     "fit",
@@ -43,6 +48,7 @@ __all__ = [
     "save_laws",
     "select_law",
     "validate",
+    "validate_law",
 ]
 
 

@@ -16,7 +16,7 @@ def errors(folds: list[tuple[Observations, Observations]], hold_out: str) -> dic
     """
     last, power = [], []
     for fitted, held in folds:
-        held = held.keep(held.tokens > 0)
+        held = held.keep(held.x.tokens > 0)
         guess = _last_seen(fitted, held) if hold_out == "tokens" else _nearest_gap(fitted, held)
         last.append(np.abs(guess / held.loss - 1))
         if hold_out == "tokens":
@@ -34,13 +34,15 @@ def _last_seen(fitted: Observations, held: Observations) -> np.ndarray:
 
 def _nearest_gap(fitted: Observations, held: Observations) -> np.ndarray:
     first = np.unique(fitted.run, return_index=True)[1]
-    size, rate = np.log(fitted.params_before[first]), np.log(np.maximum(fitted.pruning_rate[first], 1e-6))
+    size, rate = np.log(fitted.x.params_before[first]), np.log(np.maximum(fitted.x.pruning_rate[first], 1e-6))
     out = np.empty(len(held))
     for i in range(len(held)):
-        apart = np.abs(size - np.log(held.params_before[i])) + np.abs(rate - np.log(max(held.pruning_rate[i], 1e-6)))
+        apart = np.abs(size - np.log(held.x.params_before[i])) + np.abs(
+            rate - np.log(max(held.x.pruning_rate[i], 1e-6))
+        )
         points = np.flatnonzero(fitted.run == int(np.argmin(apart)))
-        at = points[np.argmin(np.abs(np.log1p(fitted.tokens[points]) - np.log1p(held.tokens[i])))]
-        out[i] = held.loss_before[i] + fitted.loss[at] - fitted.loss_before[at]
+        at = points[np.argmin(np.abs(np.log1p(fitted.x.tokens[points]) - np.log1p(held.x.tokens[i])))]
+        out[i] = held.x.loss_before[i] + fitted.loss[at] - fitted.x.loss_before[at]
     return out
 
 
@@ -48,8 +50,8 @@ def _own_power(fitted: Observations, held: Observations) -> np.ndarray:
     """E + B D^-beta by least squares over a grid of exponents, E and B not negative."""
     out = np.empty(len(held))
     for r, name in enumerate(held.runs):
-        mine = np.flatnonzero((np.array(fitted.runs)[fitted.run] == name) & (fitted.tokens > 0))
-        tokens, loss = fitted.tokens[mine], fitted.loss[mine]
+        mine = np.flatnonzero((np.array(fitted.runs)[fitted.run] == name) & (fitted.x.tokens > 0))
+        tokens, loss = fitted.x.tokens[mine], fitted.loss[mine]
         scale = np.exp(np.log(tokens).mean())
         best, answer = np.inf, (float(loss[-1]), 0.0, 1.0)
         for beta in np.geomspace(0.02, 3, 80) if len(mine) >= 3 else ():
@@ -65,5 +67,5 @@ def _own_power(fitted: Observations, held: Observations) -> np.ndarray:
                 best, answer = cost, (float(e), float(b), float(beta))
         e, b, beta = answer
         here = held.run == r
-        out[here] = e + b * (held.tokens[here] / scale) ** -beta
+        out[here] = e + b * (held.x.tokens[here] / scale) ** -beta
     return out

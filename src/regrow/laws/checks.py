@@ -35,7 +35,7 @@ def warn(
 
 def below_baseline(form: Form, seen: Observations) -> str | None:
     """Losses under the loss before pruning: allowed, but a form with a non-negative gap cannot follow them."""
-    below = seen.loss < seen.loss_before
+    below = seen.loss < seen.x.loss_before
     if "loss_before" not in form.uses or not below.any():
         return None
     runs = sorted({seen.runs[r] for r in seen.run[below]})
@@ -58,7 +58,7 @@ def drifts(form: Form, seen: Observations, records: Sequence[RunRecord], spread:
     moved = {}
     for size, (_, loss, before) in control_curves([r for r in records if r.is_control], seen.family).items():
         drift = float(loss[-1] - before)
-        if size in seen.params_before and abs(drift) > max(2 * spread.within * before, 1e-3):
+        if size in seen.x.params_before and abs(drift) > max(2 * spread.within * before, 1e-3):
             moved[size] = drift
     return moved
 
@@ -78,7 +78,7 @@ def control_drift(form: Form, seen: Observations, records: Sequence[RunRecord], 
 
 def shared_noise(seen: Observations, residual: np.ndarray) -> str | None:
     """Runs whose residuals move together at the same tokens, as they do when one data order serves all."""
-    levels, column = np.unique(seen.tokens, return_inverse=True)
+    levels, column = np.unique(seen.x.tokens, return_inverse=True)
     table = np.full((len(seen.runs), len(levels)), np.nan)
     table[seen.run, column] = residual
     common = ~np.isnan(table).any(axis=0)

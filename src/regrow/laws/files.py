@@ -7,8 +7,6 @@ refit, rounded to six significant digits. Files of an older format are read; of 
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,9 +15,8 @@ import numpy as np
 
 from regrow.errors import InputError
 from regrow.laws.forms import find_form
-from regrow.laws.law import Law, select_law
-
-__all__ = ["FORMAT", "load_laws", "save_laws", "select_law"]
+from regrow.laws.law import Law
+from regrow.disk import write_text
 
 FORMAT = 1
 _SCALARS = (
@@ -86,20 +83,14 @@ def law_from_json(data: Any, *, where: str) -> Law:
 
 
 def save_laws(laws: Sequence[Law], path: str | Path) -> None:
-    """Write a law file; a crash leaves the old file or the new one, never half of one."""
+    """Write a law file; a crash or a full disk leaves the old file or the new one, and nothing beside it."""
     path = Path(path)
     text = json.dumps({"format": FORMAT, "laws": []}, indent=1)
     body = ",\n".join(_readable(law_to_json(law)) for law in laws)
     text = text.replace('"laws": []', '"laws": [\n' + body + "\n ]") + "\n"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-        with os.fdopen(handle, "w", encoding="utf-8") as out:
-            out.write(text)
-            out.flush()
-            os.fsync(out.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
+        write_text(path, text)
     except OSError as failed:
         raise InputError(f"cannot write the law file ({failed.strerror})", where=str(path)) from None
 

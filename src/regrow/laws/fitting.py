@@ -15,11 +15,12 @@ import numpy as np
 
 from regrow.errors import InputError, RegrowError
 from regrow.laws import checks
-from regrow.laws.forms import Form, P2Counts, find_form
-from regrow.laws.identify import Design, design, fit_loss_before
+from regrow.laws.forms import Form, find_form
+from regrow.laws.identify import Design, design
 from regrow.laws.law import Law
 from regrow.laws.objective import HUBER_DELTA, metrics
 from regrow.laws.observations import Observations, as_records, observe, of_loss
+from regrow.laws.setting import BASIC_NAMES
 from regrow.laws.solver import Problem, Solutions, solve, solve_linear_block
 from regrow.laws.spread import Spread, pool, spreads
 from regrow.laws.uncertainty import bootstrap
@@ -36,11 +37,6 @@ _AGREE = 1e-3
 _REFUTED = 0.05
 #: condition number of the column-scaled Jacobian above which a direction counts as flat
 _FLAT = 3e3
-#: what is said when a nested law is used
-_SIMPLER: dict[tuple[str, ...], str] = {
-    ("N_C", "alpha"): "N_C and E cannot be told apart by these runs: the simpler law without N_C/N0^alpha is used, and "
-    "predictions at other sizes lean on delta alone",
-}
 
 
 class Laws(list[Law]):
@@ -65,12 +61,6 @@ class Laws(list[Law]):
 
         keep = ("family", "method", "form", "status", "n_runs", "n_points")
         return pd.DataFrame([{k: getattr(x, k) for k in keep} | dict(x.params) | dict(x.metrics) for x in self])
-
-    def save(self, path: Any) -> None:
-        """Write them all to one law file."""
-        from regrow.laws.files import save_laws
-
-        save_laws(self, path)
 
     def __repr__(self) -> str:
         other = (f"From the other baseline:\n{law!r}" for law in self.other_baseline)
@@ -139,7 +129,7 @@ def _fit_all(
 ) -> tuple[list[Law], list[str], set[tuple[str, str]]]:
     """Laws, the groups skipped, and the (family, method) of the groups whose control drifts."""
     fitted, skipped = [], list[str]()
-    groups = observe(records, baseline=baseline, skipped=skipped)
+    groups = observe(records, baseline=baseline, columns=formula.columns, skipped=skipped)
     for group in groups:
         try:
             fitted.append(fit_point(formula, usable(formula, group), seed=seed, hold=hold))
@@ -188,14 +178,14 @@ def finish(
         warnings=tuple(warnings),
         n_runs=len(seen.runs),
         n_points=len(seen),
-        metrics=metrics(seen.run, seen.tokens, seen.loss, predicted, problem.weights),
-        ranges=seen.ranges(),
+        metrics=metrics(seen.run, seen.x.tokens, seen.loss, predicted, problem.weights),
+        ranges=seen.x.only((*BASIC_NAMES, *form.uses)).ranges(),
         draws=natural[1:],
         run_spread=spread.between,
         point_spread=spread.within,
         size_spread=spread.size,
         baseline=seen.baseline,
-        fingerprint=seen.fingerprint(),
+        fingerprint=seen.fingerprint(form.uses),
         diagnostics={
             "objective": point.objective,
             "huber_delta": problem.delta,
@@ -213,9 +203,29 @@ def finish(
     )
 
 
+def known(form: Form, seen: Observations) -> Observations:
+    """Without the checkpoints at which a column that the form reads is not known, said in the notes.
+
+    Raises `InputError` where none is left.
+    """
+    for column in form.columns:
+        missing = np.isnan(seen.x[column.name])
+        if missing.all():
+            raise InputError(
+                f"no run says its {column.spoken}, which the form {form.name} reads",
+                where=seen.where,
+                hint=f"add the column {column.name}, or choose another form",
+            )
+        if missing.any():
+            runs = sorted({seen.runs[r] for r in seen.run[missing]})
+            seen = seen.keep(~missing, f"left out, the {column.spoken} is not known: {', '.join(runs)}")
+    return seen
+
+
 def usable(form: Form, seen: Observations) -> Observations:
-    """Without the checkpoints that the form cannot use, said in the notes."""
-    zero = seen.tokens <= 0
+    """Without the checkpoints that the form cannot use, said in the notes. Raises `InputError` where none is left."""
+    seen = known(form, seen)
+    zero = seen.x.tokens <= 0
     if not (form.diverges_at_zero and zero.any()):
         return seen
     if zero.all():
@@ -253,18 +263,14 @@ def fit_point(
     delta: float = HUBER_DELTA,
 ) -> PointFit:
     """Minimise from many starts, choosing between nested laws; no intervals."""
-    ref = seen.reference()
+    ref = seen.x.reference()
     plan = design(form, seen, ref, hold)
     notes = list(plan.notes)
-    if isinstance(form, P2Counts):
-        curve, said = fit_loss_before(seen, ref)
-        plan.held[[form.index(n) for n in form.beforehand]] = curve
-        notes.extend(said)
     best = None
-    for names in (*plan.simpler, ()):
-        fuller_problem = make_problem(form, seen, plan.without(form, names), delta)
+    for simpler in (*plan.simpler, None):
+        fuller_problem = make_problem(form, seen, plan if simpler is None else plan.without(form, simpler.zero), delta)
         if best is None:
-            best, problem, dropped = _search(fuller_problem, seed), fuller_problem, names
+            best, problem, used = _search(fuller_problem, seed), fuller_problem, simpler
             continue
         if len(seen) <= fuller_problem.free.sum():
             break
@@ -275,10 +281,10 @@ def fit_point(
             not form.parameters[form.index(n)].linear for n in _at_bound(fuller_problem, fuller.theta[fuller.best])
         )
         if not wild and _refuted(best, fuller, problem, fuller_problem, seen):
-            best, problem, dropped = fuller, fuller_problem, names
+            best, problem, used = fuller, fuller_problem, simpler
     assert best is not None
-    if dropped:
-        notes.append(_SIMPLER[dropped])
+    if used is not None:
+        notes.append(used.note)
     theta = best.theta[best.best]
     condition = _condition(problem, theta)
     at_bound = _at_bound(problem, theta)
@@ -286,7 +292,7 @@ def fit_point(
     if condition > _FLAT:
         flat = True
         notes.append(f"a direction is flat (condition number {condition:.2g}): single parameters are not to be trusted")
-    notes.extend(_bound_note(name, value) for name, value in at_bound.items())
+    notes.extend(_bound_note(form, name, value) for name, value in at_bound.items())
     objective = float(best.objective[best.best])
     return PointFit(
         seen=seen,
@@ -311,7 +317,7 @@ def make_problem(form: Form, seen: Observations, plan: Design, delta: float) -> 
     upper = np.array([p.upper for p in form.parameters])
     return Problem(
         form=form,
-        x=seen.inputs(seen.reference()),
+        x=seen.x.relative_to(seen.x.reference()),
         log_loss=np.log(seen.loss),
         weights=seen.weights(),
         free=plan.free,
@@ -369,7 +375,7 @@ def _run_shapes(residual: np.ndarray, seen: Observations) -> np.ndarray:
     out = np.zeros((len(seen.runs), degree))
     for r in range(len(seen.runs)):
         mine = seen.run == r
-        log_d = np.log(seen.tokens[mine] + 1)
+        log_d = np.log(seen.x.tokens[mine] + 1)
         basis = np.linalg.qr(np.vander(log_d - log_d.mean(), degree, increasing=True))[0]
         out[r] = basis.T @ residual[mine] / np.sqrt(mine.sum())
     return out
@@ -400,9 +406,8 @@ def _at_bound(problem: Problem, theta: np.ndarray) -> dict[str, float]:
     return out
 
 
-def _bound_note(name: str, value: float) -> str:
-    if name == "E" and value == 0:
-        return "E is 0: the runs show no floor above the baseline yet; longer runs would tell"
-    if name == "D_s":
-        return "D_s is as good as 0: the runs show no shift, p2 without it says the same"
+def _bound_note(form: Form, name: str, value: float) -> str:
+    parameter = form.parameters[form.index(name)]
+    if parameter.at_lower and value <= parameter.lower + 1e-9:
+        return parameter.at_lower
     return f"{name} is on its bound ({value:.3g})"

@@ -6,13 +6,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from regrow.errors import InputError, one_of
-from regrow.laws.forms import Form, Inputs, Reference, find_form
+from regrow.laws.forms import FORMS, Form, find_form
+from regrow.laws.setting import Column, Reference, Setting
 from regrow.units import format_factor
 
 if TYPE_CHECKING:
@@ -112,34 +112,39 @@ class Law:
         """Inputs of which the fitted runs show one value only, and why: the law cannot speak of others."""
         return {str(k): str(v) for k, v in self.diagnostics.get("unsupported", {}).items()}
 
-    def loss(self, *, params_before: Any, pruning_rate: Any, tokens: Any, loss_before: Any) -> np.ndarray:
-        """Loss in nats/token at the point estimate; the inputs broadcast against each other."""
-        return self._evaluate(self.theta[None, :], params_before, pruning_rate, tokens, loss_before)[0]
+    @property
+    def middle(self) -> Setting:
+        """The middle of the fitted range of every column but the tokens."""
+        return Setting(**{name: (low + high) / 2 for name, (low, high) in self.ranges.items() if name != "tokens"})
 
-    def loss_draws(self, *, params_before: Any, pruning_rate: Any, tokens: Any, loss_before: Any) -> np.ndarray:
+    def loss(self, x: Setting) -> np.ndarray:
+        """Loss in nats/token at the point estimate, of the shape of the setting.
+
+        Raises `InputError` for a setting without a column that the form reads, or with a value that is not possible.
+        """
+        return self._evaluate(self.theta[None, :], x)[0]
+
+    def loss_draws(self, x: Setting) -> np.ndarray:
         """Loss of every bootstrap refit, [draws, ...]: the uncertainty of the predicted mean of a model of this size.
 
         Beside what the runs leave open about the parameters each draw has a luck of the size (`widening`).
         """
-        inputs = (params_before, pruning_rate, tokens, loss_before)
-        drawn = self._evaluate(self.draws, *inputs)
+        drawn = self._evaluate(self.draws, x)
         if not self.size_spread:
             return drawn
-        wider = self.widening(params_before=params_before, pruning_rate=pruning_rate)
-        # aligned from the right, as numpy broadcasts: [draws, 1, ..., sizes and rates]
-        wider = wider.reshape(len(wider), *(1,) * (drawn.ndim - wider.ndim), *wider.shape[1:])
-        base = self._evaluate(self.draws, *inputs, part="baseline")
-        return base + (drawn - base) * wider
+        base = self._evaluate(self.draws, x, part="baseline")
+        return base + (drawn - base) * self.widening(x)
 
-    def widening(self, *, params_before: Any, pruning_rate: Any) -> np.ndarray:
+    def widening(self, x: Setting) -> np.ndarray:
         """Factors [draws, ...] on the gap of each draw, for the luck of a model size and what the form may miss.
 
-        exp(s t sqrt(1 + h^2)): s is `size_spread`, t a number per draw (`widening_numbers`), and h how far size and
-        rate lie outside the fitted ranges, in widths of them on a log scale (root of the sum of squares; 0 inside).
-        That trust in the form falls with h is a rule, not an estimate: the runs cannot show what lies outside them.
+        exp(s t sqrt(1 + h^2)): s is `size_spread`, t a number per draw (`widening_numbers`), and h how far the columns
+        that a study's design sets, size and rate among them, lie outside the fitted ranges, in widths of them on a log
+        scale (root of the sum of squares; 0 inside). That trust in the form falls with h is a rule, not an estimate:
+        the runs cannot show what lies outside them.
         """
-        size, rate = self._outside("params_before", params_before), self._outside("pruning_rate", pruning_rate)
-        reach = np.sqrt(1 + size**2 + rate**2)
+        outside = [self._outside(c.name, x[c.name]) for c in self.formula.columns if c.designed]
+        reach = np.sqrt(sum((h**2 for h in outside), start=np.ones(x.shape)))
         factor = self.size_spread * self.widening_numbers.reshape(-1, *(1,) * reach.ndim) * reach
         return np.exp(np.clip(factor, -MOST_LUCK, MOST_LUCK))
 
@@ -161,71 +166,66 @@ class Law:
         between = self.run_spread * rng.standard_normal(size) / np.sqrt(chi)
         return between + self.point_spread * rng.standard_normal(size)
 
-    def _outside(self, name: str, value: Any) -> np.ndarray:
-        """Distance outside the fitted range in widths of it, on a log scale; 0 inside, or where the form is blind."""
-        value = np.asarray(value, dtype=float)
+    def _outside(self, name: str, value: np.ndarray) -> np.ndarray:
+        """Distance outside the fitted range in widths of it, on a log scale; 0 inside."""
         low, high = self.ranges[name]
-        if name not in self.formula.uses or not low > 0:
+        if not low > 0:
             return np.zeros_like(value)
         ratio = np.maximum(value / high, low / value)
         width = np.log(max(high / low, _LEAST_RANGE))
         return np.where(ratio > _INSIDE, np.log(np.maximum(ratio, 1.0)) / width, 0.0)
 
-    def gap(self, *, params_before: Any, pruning_rate: Any, tokens: Any, loss_before: Any) -> np.ndarray:
-        """Loss above `loss_before`, in nats/token."""
-        before = np.asarray(loss_before, dtype=float)
-        inputs = {"params_before": params_before, "pruning_rate": pruning_rate, "tokens": tokens}
-        return self.loss(**inputs, loss_before=before) - before
+    def gap(self, x: Setting) -> np.ndarray:
+        """Loss above the setting's `loss_before`, in nats/token."""
+        return self.loss(x) - x.loss_before
 
-    def slope(self, *, params_before: Any, pruning_rate: Any, tokens: Any, loss_before: Any) -> np.ndarray:
+    def slope(self, x: Setting) -> np.ndarray:
         """dL/d ln D in nats per e-fold of tokens; divide by the tokens for nats per token."""
-        return self._evaluate(self.theta[None, :], params_before, pruning_rate, tokens, loss_before, part="slope")[0]
+        return self._evaluate(self.theta[None, :], x, part="slope")[0]
 
     def predict(
         self,
         *,
-        params_before: float,
-        pruning_rate: float,
-        tokens: float,
-        loss_before: float,
+        params_before: float | None = None,
+        pruning_rate: float | None = None,
+        tokens: float | None = None,
+        loss_before: float | None = None,
+        loss_pruned: float | None = None,
         level: float = 0.9,
         of: str = "run",
+        **others: float | None,
     ) -> Prediction:
-        """The loss of one cell with its interval.
+        """The loss of one cell with its interval. What the law's form does not read may be left out.
 
         Args:
+            params_before: parameters before pruning.
+            pruning_rate: fraction of the parameters removed.
+            tokens: post-training tokens.
+            loss_before: held-out loss of the unpruned model, nats/token.
+            loss_pruned: held-out loss right after pruning, nats/token.
             level: probability of the interval.
             of: `run`, where one new run's checkpoint will lie; `mean`, where the average over runs lies.
+            others: columns of a form of your own.
 
         Raises:
-            InputError: an input that no model has, or a level outside (0, 1).
+            InputError: an input that no model has, one that the form reads and that is missing, or a level outside
+                (0, 1).
         """
-        inputs = {
-            "params_before": float(params_before),
-            "pruning_rate": float(pruning_rate),
-            "tokens": float(tokens),
-            "loss_before": float(loss_before),
-        }
-        low, high = self.interval(**inputs, level=level, of=of)
+        x = Setting(
+            params_before=params_before, pruning_rate=pruning_rate, tokens=tokens, loss_before=loss_before,
+            loss_pruned=loss_pruned, **others,
+        )  # fmt: skip
+        low, high = self.interval(x, level=level, of=of)
         return Prediction(
-            loss=float(self.loss(**inputs)),
+            loss=float(self.loss(x)),
             low=float(low),
             high=float(high),
             level=level,
-            extrapolates=self.extrapolates(**inputs),
+            extrapolates=self.extrapolates(x),
         )
 
-    def interval(
-        self,
-        *,
-        params_before: Any,
-        pruning_rate: Any,
-        tokens: Any,
-        loss_before: Any,
-        level: float = 0.9,
-        of: str = "run",
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Lower and upper ends of the prediction interval, broadcast like `loss`.
+    def interval(self, x: Setting, *, level: float = 0.9, of: str = "run") -> tuple[np.ndarray, np.ndarray]:
+        """Lower and upper ends of the prediction interval, of the shape of the setting.
 
         The draws carry what the data leave open about the mean. A new run adds its own offset and its checkpoint's
         noise, with Student's t tails because both spreads are estimated from few runs.
@@ -233,13 +233,7 @@ class Law:
         one_of(of, ("run", "mean"), what="interval", where="predict")
         if not 0 < level < 1:
             raise InputError(f"level {level}", where="predict", hint="give a probability between 0 and 1, like 0.9")
-        inputs = {
-            "params_before": params_before,
-            "pruning_rate": pruning_rate,
-            "tokens": tokens,
-            "loss_before": loss_before,
-        }
-        log_loss = np.log(np.maximum(self.loss_draws(**inputs), 1e-12))
+        log_loss = np.log(np.maximum(self.loss_draws(x), 1e-12))
         if of == "run":
             noise = self.noise_numbers
             log_loss = log_loss[:, None] + noise.reshape(noise.shape + (1,) * (log_loss.ndim - 1))
@@ -247,28 +241,21 @@ class Law:
         tail = (1 - level) / 2
         # a draw without limits may be past what a float can hold
         low, high = (np.exp(np.minimum(end, 700)) for end in _quantiles(log_loss, tail, 1 - tail))
-        point = self.loss(**inputs)  # the interval of a skewed bootstrap may miss its own point estimate
+        point = self.loss(x)  # the interval of a skewed bootstrap may miss its own point estimate
         return np.minimum(low, point), np.maximum(high, point)
 
-    def extrapolates(
-        self, *, params_before: float, pruning_rate: float, tokens: float, loss_before: float
-    ) -> dict[str, float]:
-        """The inputs outside the fitted range, with the factor (above 1) by which they are."""
-        given = {
-            "params_before": params_before,
-            "pruning_rate": pruning_rate,
-            "tokens": tokens,
-            "loss_before": loss_before,
-        }
+    def extrapolates(self, x: Setting) -> dict[str, float]:
+        """The columns of a setting that lie outside the fitted range, with the largest factor (above 1) by which."""
         out = {}
-        for name, (low, high) in self.ranges.items():
-            value = given[name]
-            if name not in self.formula.uses:
+        for column in self.formula.columns:
+            if column.name not in x or column.name not in self.ranges:
                 continue
-            if value > high * _INSIDE:
-                out[name] = value / high if high > 0 else math.inf
-            elif value * _INSIDE < low:
-                out[name] = low / value if value > 0 else math.inf
+            low, high = self.ranges[column.name]
+            smallest, largest = float(np.min(x[column.name])), float(np.max(x[column.name]))
+            above = (largest / high if high > 0 else math.inf) if largest > high * _INSIDE else 1.0
+            below = (low / smallest if smallest > 0 else math.inf) if smallest * _INSIDE < low else 1.0
+            if max(above, below) > 1:
+                out[column.name] = max(above, below)
         return out
 
     def intervals(self, level: float = 0.9) -> dict[str, tuple[float, float]]:
@@ -276,25 +263,6 @@ class Law:
         tail = (1 - level) / 2
         low, high = np.quantile(self.draws, [tail, 1 - tail], axis=0)
         return {name: (float(a), float(b)) for name, a, b in zip(self.params, low, high, strict=True)}
-
-    def save(self, path: str | Path) -> None:
-        """Write a law file with this one law (`regrow.laws.files`)."""
-        from regrow.laws.files import save_laws
-
-        save_laws([self], path)
-
-    def validate(self, runs: Any, hold_out: str = "tokens", **options: Any) -> Any:
-        """Hold out a part of these runs of the law's own family and method, refit its form, predict the rest.
-
-        Returns a `regrow.laws.validation.HoldOutResult`; `options` are those of `regrow.laws.validate`.
-        """
-        from regrow.laws.observations import as_records
-        from regrow.laws.validation import validate
-
-        mine = [r for r in as_records(runs) if r.family == self.family and (r.is_control or r.method == self.method)]
-        if not mine:
-            raise InputError(f"no run of {self.family} {self.method}", where="validate", hint="give the law's own runs")
-        return validate(mine, hold_out, self.form, self.baseline, **{"loss": self.loss_kind, **options})[0]
 
     def to_frame(self, level: float = 0.9) -> pd.DataFrame:
         """A table with one row per parameter: value, low, high, meaning."""
@@ -309,34 +277,15 @@ class Law:
         return pd.DataFrame(rows).set_index("parameter")
 
     def _evaluate(
-        self,
-        theta: np.ndarray,
-        params_before: Any,
-        pruning_rate: Any,
-        tokens: Any,
-        loss_before: Any,
-        *,
-        part: Literal["value", "slope", "baseline"] = "value",
+        self, theta: np.ndarray, x: Setting, *, part: Literal["value", "slope", "baseline"] = "value"
     ) -> np.ndarray:
         form = self.formula
-        arrays = np.broadcast_arrays(
-            *(np.asarray(v, dtype=float) for v in (params_before, pruning_rate, tokens, loss_before))
-        )
-        n, rate, d, before = arrays
-        _check("params_before", n, bool(np.all(np.isfinite(n) & (n > 0))), "give the parameters before pruning")
-        lowest = 0 if "p2" not in form.name else np.nextafter(0, 1)
-        _check("pruning_rate", rate, bool(np.all((rate >= lowest) & (rate < 1))), "it lies between 0 and 1")
-        positive = np.all(d > 0) or (not form.diverges_at_zero and np.all(d >= 0))
-        hint = "this form needs tokens above 0; p2_shifted also covers the loss right after pruning"
-        _check("tokens", d, bool(positive), hint)
-        _check("loss_before", before, bool(np.all(np.isfinite(before) & (before > 0))), "give nats/token")
-        x = Inputs(
-            params_before=n.ravel(), rate=rate.ravel(), tokens=d.ravel(), loss_before=before.ravel(), ref=Reference()
-        )
+        for column in form.columns:
+            _check(form, column, x)
         scaled = form.from_natural(theta, Reference())
         with np.errstate(over="ignore", under="ignore"):
-            out = getattr(form, part)(scaled, x)
-        return out.reshape(len(theta), *n.shape)
+            out = getattr(form, part)(scaled, x.relative_to({}).ravel())
+        return out.reshape(len(theta), *x.shape)
 
     def __repr__(self) -> str:
         low_high = self.intervals() if len(self.draws) else {}
@@ -366,10 +315,21 @@ def _quantiles(values: np.ndarray, *shares: float) -> list[np.ndarray]:
     return out
 
 
-def _check(name: str, values: np.ndarray, good: bool, hint: str) -> None:
-    if not good:
-        shown = f"{values.flat[0]:g}" if values.size == 1 else "some values are out of range"
-        raise InputError(f"{name} {shown}", where="predict", hint=hint)
+def _check(form: Form, column: Column, x: Setting) -> None:
+    """Raise `InputError` for a column that is missing from a setting, or that has a value outside the form."""
+    name = column.name
+    if name not in x:
+        raise InputError(f"no {name}, which the form {form.name} reads", where="predict", hint=column.hint)
+    values, zero = x[name], name in form.covers_zero
+    if column.is_possible(values, zero=zero):
+        return
+    shown = f"{values.flat[0]:g}" if values.size == 1 else "some values are out of range"
+    hint = column.hint
+    if not zero and column.is_possible(values, zero=True):
+        others = [other.name for other in FORMS.values() if name in other.covers_zero]
+        hint = f"the form {form.name} needs {name} above 0"
+        hint += f"; {', '.join(others)} {'covers' if len(others) == 1 else 'cover'} 0 too" if others else ""
+    raise InputError(f"{name} {shown}", where="predict", hint=hint)
 
 
 def select_law(laws: list[Law], family: str | None = None, method: str | None = None) -> Law:

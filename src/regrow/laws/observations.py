@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from regrow.errors import InputError, one_of
-from regrow.laws.forms import Inputs, Reference
+from regrow.laws.setting import BASIC, BASIC_NAMES, Column, Setting
 from regrow.runs.objective import Objective
 from regrow.runs.record import CurvePoint, RunRecord
 from regrow.units import format_count
@@ -35,8 +35,9 @@ class Observations:
 
     Attributes:
         run: index of each checkpoint's run into `runs`.
-        params_before, pruning_rate, tokens, loss, loss_before: as in `RunRecord`; `loss_before` is the control's loss
-            at the same tokens where the baseline is `control`.
+        x: what the runs are and how far each checkpoint is: the columns of a run record, and those that a form reads.
+            `loss_before` is the control's loss at the same tokens where the baseline is `control`.
+        loss: held-out loss, nats/token.
         notes: what was left out or mended, in plain words.
     """
 
@@ -45,11 +46,8 @@ class Observations:
     baseline: str
     runs: tuple[str, ...]
     run: np.ndarray
-    params_before: np.ndarray
-    pruning_rate: np.ndarray
-    tokens: np.ndarray
+    x: Setting
     loss: np.ndarray
-    loss_before: np.ndarray
     notes: tuple[str, ...] = ()
 
     @property
@@ -61,7 +59,7 @@ class Observations:
 
     @property
     def sizes(self) -> np.ndarray:
-        return np.unique(self.params_before)
+        return np.unique(self.x.params_before)
 
     def keep(self, mask: np.ndarray, note: str | None = None) -> Observations:
         """Only the checkpoints in `mask`; runs that lose all of theirs are gone."""
@@ -70,55 +68,27 @@ class Observations:
             self,
             runs=tuple(self.runs[i] for i in left),
             run=index,
-            params_before=self.params_before[mask],
-            pruning_rate=self.pruning_rate[mask],
-            tokens=self.tokens[mask],
+            x=self.x.keep(mask),
             loss=self.loss[mask],
-            loss_before=self.loss_before[mask],
             notes=(*self.notes, note) if note else self.notes,
-        )
-
-    def reference(self) -> Reference:
-        """Geometric means of what was seen: the scale at which coefficients are of the size of the gap."""
-
-        def middle(values: np.ndarray) -> float:
-            seen = values[values > 0]
-            return float(np.exp(np.log(seen).mean())) if seen.size else 1.0
-
-        return Reference(params=middle(self.params_before), tokens=middle(self.tokens), rate=middle(self.pruning_rate))
-
-    def inputs(self, ref: Reference) -> Inputs:
-        return Inputs(
-            params_before=self.params_before,
-            rate=self.pruning_rate,
-            tokens=self.tokens,
-            loss_before=self.loss_before,
-            ref=ref,
         )
 
     def weights(self) -> np.ndarray:
         """Each run counts once, however many checkpoints it has: 1 / (checkpoints of the run), [n]."""
         return 1 / np.bincount(self.run)[self.run]
 
-    def ranges(self) -> dict[str, tuple[float, float]]:
-        """Smallest and largest of every input."""
-        return {
-            name: (float(values.min()), float(values.max()))
-            for name, values in (
-                ("params_before", self.params_before),
-                ("pruning_rate", self.pruning_rate),
-                ("tokens", self.tokens),
-                ("loss_before", self.loss_before),
-            )
-        }
+    def fingerprint(self, columns: Iterable[str] = ()) -> str:
+        """SHA-256 (16 hex digits) of the numbers fitted, whatever the order of the runs.
 
-    def fingerprint(self) -> str:
-        """SHA-256 (16 hex digits) of the numbers fitted, whatever the order of the runs."""
+        Args:
+            columns: names of what a form reads; those that not every run has count beside the others.
+        """
+        x = self.x
+        basic = (self.run, x.params_before, x.pruning_rate, x.tokens, self.loss, x.loss_before)
+        others = [x[name] for name in columns if name not in BASIC_NAMES]
         rows = sorted(
-            f"{self.runs[r]} {n:.0f} {rate:.9g} {d:.0f} {loss:.9g} {before:.9g}"
-            for r, n, rate, d, loss, before in zip(
-                self.run, self.params_before, self.pruning_rate, self.tokens, self.loss, self.loss_before, strict=True
-            )
+            f"{self.runs[r]} {n:.0f} {rate:.9g} {d:.0f} {loss:.9g} {before:.9g}" + "".join(f" {v:.9g}" for v in more)
+            for r, n, rate, d, loss, before, *more in zip(*basic, *others, strict=True)
         )
         return hashlib.sha256("\n".join((self.family, self.method, *rows)).encode()).hexdigest()[:16]
 
@@ -179,7 +149,11 @@ def of_loss(records: Sequence[RunRecord], loss: str, *, controls: bool = False) 
 
 
 def observe(
-    runs: Sequence[RunRecord] | Any, *, baseline: str = "initial", skipped: list[str] | None = None
+    runs: Sequence[RunRecord] | Any,
+    *,
+    baseline: str = "initial",
+    columns: Sequence[Column] = (),
+    skipped: list[str] | None = None,
 ) -> list[Observations]:
     """Group runs by family and method and check every number.
 
@@ -187,6 +161,7 @@ def observe(
         runs: run records, or a table.
         baseline: `initial` measures the gap from the loss before pruning, `control` from the unpruned control's
             loss at the same tokens.
+        columns: what forms read; it is read from the runs beside what every run has (`regrow.laws.setting.BASIC`).
         skipped: where given, a group without a checkpoint or the control it needs is named here and left out, as long
             as another is left.
 
@@ -213,7 +188,7 @@ def observe(
     refusals: list[InputError] = []
     for (family, method), own in groups.items():
         try:
-            found.append(_group(family, method, own, controls, baseline))
+            found.append(_group(family, method, own, controls, baseline, columns))
         except InputError as refused:
             refusals.append(refused)
     if refusals and (skipped is None or not found):
@@ -241,7 +216,12 @@ def _checked(record: RunRecord) -> RunRecord:
 
 
 def _group(
-    family: str, method: str, records: list[RunRecord], controls: list[RunRecord], baseline: str
+    family: str,
+    method: str,
+    records: list[RunRecord],
+    controls: list[RunRecord],
+    baseline: str,
+    columns: Sequence[Column],
 ) -> Observations:
     notes = []
     empty = [r.run for r in records if not r.curve]
@@ -256,18 +236,15 @@ def _group(
     objectives = sorted({Objective.parse(r.objective).kind for r in records})
     if len(objectives) > 1:
         notes.append(f"objectives are mixed ({', '.join(objectives)}), which recover apart: name them as two families")
-    index = np.concatenate([np.full(len(r.curve), i) for i, r in enumerate(records)])
+    read = {column.name: column for column in (*BASIC, *columns)}
     out = Observations(
         family=family,
         method=method,
         baseline="initial",
         runs=tuple(r.run for r in records),
-        run=index,
-        params_before=np.array([float(r.params_before) for r in records])[index],
-        pruning_rate=np.array([r.pruning_rate for r in records])[index],
-        tokens=np.array([float(p.tokens) for r in records for p in r.curve]),
+        run=np.concatenate([np.full(len(r.curve), i) for i, r in enumerate(records)]),
+        x=Setting(**{name: np.concatenate([c.read(r) for r in records]) for name, c in read.items()}),
         loss=np.array([p.loss for r in records for p in r.curve]),
-        loss_before=np.array([r.loss_before for r in records])[index],
         notes=tuple(notes),
     )
     return _against_control(out, controls) if baseline == "control" else out
@@ -285,13 +262,13 @@ def _against_control(seen: Observations, controls: Iterable[RunRecord]) -> Obser
                 where=seen.where,
                 hint="train the unpruned model on the same tokens (method none), or use the baseline initial",
             )
-        here = seen.params_before == size
-        before[here], inside[here] = read_control(curves[int(size)], seen.tokens[here])
+        here = seen.x.params_before == size
+        before[here], inside[here] = read_control(curves[int(size)], seen.x.tokens[here])
     if not inside.any():
         raise InputError(
             "the controls cover none of the tokens of the pruned runs", where=seen.where, hint="train them as long"
         )
-    out = replace(seen, loss_before=np.where(inside, before, 1.0), baseline="control")
+    out = replace(seen, x=seen.x.replace(loss_before=np.where(inside, before, 1.0)), baseline="control")
     if inside.all():
         return out
     return out.keep(inside, f"left out {int((~inside).sum())} checkpoints outside the control's tokens")

@@ -14,6 +14,7 @@ import numpy as np
 from regrow.errors import InputError
 from regrow.laws.forms import FORMS
 from regrow.laws.law import Law
+from regrow.laws.setting import Setting
 
 #: evaluations above zero tokens that a forecast takes at least, and the factor in tokens that they must span: four
 #: numbers describe a curve
@@ -25,6 +26,8 @@ _SHIFTS = np.geomspace(1e-3, 3.0, 24)
 _NOISE, _NOISE_WORTH = 1e-3, 2.0
 #: the loss from which the form p2 measures a gap; any number will do where the floor is fitted
 BASE = 1.0
+#: where such a law is read: it does not depend on size and rate
+ALONE = Setting(params_before=1.0, pruning_rate=0.5, loss_before=BASE)
 
 
 def fit_curve(tokens: np.ndarray, losses: np.ndarray, *, draws: int = 400, seed: int = 0) -> Law:
@@ -34,7 +37,7 @@ def fit_curve(tokens: np.ndarray, losses: np.ndarray, *, draws: int = 400, seed:
         tokens, losses: evaluations of one run [n], in the order of their tokens; those at zero tokens are left out, as
             the first steps from a pruned model follow no power law.
 
-    Returns a law whose draws are the posterior, read at `loss_before` = `BASE`.
+    Returns a law whose draws are the posterior, read at the setting `ALONE`.
 
     Raises `InputError` for too few evaluations, too close together, not finite, or a loss that does not fall.
     """
@@ -81,12 +84,7 @@ def fit_curve(tokens: np.ndarray, losses: np.ndarray, *, draws: int = 400, seed:
         n_runs=1,
         n_points=len(d),
         metrics={"r2": None, "huber": None, "asd": None, "mape": None},
-        ranges={
-            "params_before": (1.0, 1.0),
-            "pruning_rate": (0.5, 0.5),
-            "tokens": (float(d[0]), float(d[-1])),
-            "loss_before": (BASE, BASE),
-        },
+        ranges=ALONE.at(d).ranges(),
         draws=theta,
         run_spread=0.0,
         point_spread=float(np.sqrt(np.mean(noise**2)) / y[-1]),

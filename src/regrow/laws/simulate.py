@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from regrow.errors import InputError
-from regrow.laws.forms import Inputs, Reference, find_form
+from regrow.laws.forms import find_form
+from regrow.laws.setting import Reference, Setting
 from regrow.runs.record import CurvePoint, RunRecord
 
 
@@ -22,6 +23,7 @@ def simulate(
     run_noise: float = 0.0,
     point_noise: float = 0.0,
     size_luck: Mapping[int, float] | None = None,
+    others: Callable[[int, float], Mapping[str, float]] | None = None,
     seed: int = 0,
     family: str = "simulated",
     method: str = "depth",
@@ -34,6 +36,7 @@ def simulate(
         loss_before: loss before pruning (nats/token) as a function of the parameters.
         run_noise: standard deviation of a run's offset, nats.
         point_noise: standard deviation of a checkpoint around its run, nats.
+        others: values of the other columns that the form reads, by parameters and rate; kept in the runs' details.
         size_luck: by whole parameters, the log of the factor by which that size's gaps miss the law; 0 for others.
 
     Raises:
@@ -50,12 +53,8 @@ def simulate(
     for size in map(round, sizes):
         for rate in rates:
             before = float(loss_before(size))
-            x = Inputs(
-                params_before=np.full(d.shape, float(size)),
-                rate=np.full(d.shape, float(rate)),
-                tokens=d,
-                loss_before=np.full(d.shape, before),
-            )
+            more = dict(others(size, rate)) if others is not None else {}
+            x = Setting(params_before=size, pruning_rate=rate, tokens=d, loss_before=before, **more)
             noise = run_noise * rng.standard_normal() + point_noise * rng.standard_normal(d.shape)
             value, base = formula.value(theta, x)[0], formula.baseline(theta, x)[0]
             loss = base + (value - base) * np.exp((size_luck or {}).get(size, 0.0)) + noise
@@ -70,6 +69,7 @@ def simulate(
                     loss_before=before,
                     curve=tuple(CurvePoint(tokens=int(t), loss=float(v)) for t, v in zip(d, loss, strict=True)),
                     seed=seed,
+                    details=more,
                 )
             )
     return runs

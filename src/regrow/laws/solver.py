@@ -16,8 +16,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from regrow.laws.forms import Form, Inputs
+from regrow.laws.forms import Form
 from regrow.laws.objective import HUBER_DELTA, huber
+from regrow.laws.setting import Setting
 
 #: candidates are handled in blocks of this many numbers of Jacobian, so that they stay in the cache
 _BLOCK = 400_000
@@ -31,7 +32,7 @@ class Problem:
     """
 
     form: Form
-    x: Inputs
+    x: Setting
     log_loss: np.ndarray
     weights: np.ndarray
     free: np.ndarray
@@ -59,7 +60,7 @@ class Solutions:
 
 def solve(problem: Problem, starts: np.ndarray, *, iterations: int = 60, tolerance: float = 1e-10) -> Solutions:
     """Minimise from every start [B, p]; candidate b uses row b of the targets where these are 2-D."""
-    step = max(1, _BLOCK // max(1, starts.shape[1] * len(problem.x.tokens)))
+    step = max(1, _BLOCK // max(1, starts.shape[1] * len(problem.x)))
     parts = [
         _solve_block(problem, starts[i : i + step], slice(i, i + step), iterations, tolerance)
         for i in range(0, len(starts), step)

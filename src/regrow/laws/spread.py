@@ -17,8 +17,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from regrow.laws.identify import distinct
 from regrow.laws.observations import Observations
+from regrow.laws.setting import distinct
 from regrow.laws.solver import Problem
 
 #: below this many degrees of freedom a spread is shared with other methods of the family
@@ -97,7 +97,7 @@ def spreads(problem: Problem, theta: np.ndarray, seen: Observations) -> Spread:
 
 def size_index(seen: Observations) -> np.ndarray:
     """Which of the distinct sizes each checkpoint is of, [n]."""
-    return np.searchsorted(distinct(seen.params_before), seen.params_before, side="right") - 1
+    return np.searchsorted(distinct(seen.x.params_before), seen.x.params_before, side="right") - 1
 
 
 @dataclass(frozen=True, kw_only=True)

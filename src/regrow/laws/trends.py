@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from regrow.laws.law import Law
+from regrow.laws.setting import Setting
 
 #: nats that one more doubling of the tokens must bring to be worth it; the design's default criterion
 MIN_GAIN = 0.01
@@ -34,23 +35,17 @@ class Trend:
     explanation: str
 
 
-def tokens_for_gain(
-    law: Law, *, params_before: Any, pruning_rate: Any, loss_before: Any, min_gain: float
-) -> np.ndarray:
+def tokens_for_gain(law: Law, x: Setting, *, min_gain: float) -> np.ndarray:
     """Smallest D at which doubling the tokens lowers the loss by less than `min_gain` nats, [draws + 1, ...].
 
-    Row 0 is the point estimate. It is the last crossing on a grid of tokens from 1 to 1e18, refined in log gain, which
-    is linear in log tokens for a power law; a shifted curve gains little before it gains much, hence the last. 1 where
-    the gain is never reached, infinity where it is exceeded throughout.
+    The tokens of the setting are not read. Row 0 is the point estimate. It is the last crossing on a grid of tokens
+    from 1 to 1e18, refined in log gain, which is linear in log tokens for a power law; a shifted curve gains little
+    before it gains much, hence the last. 1 where the gain is never reached, infinity where it is exceeded throughout.
     """
-    n, rate, before = np.broadcast_arrays(
-        *(np.asarray(v, dtype=float) for v in (params_before, pruning_rate, loss_before))
-    )
     log_tokens = np.linspace(0, np.log(_MOST_TOKENS), _TOKEN_STEPS)
-    inputs = {"params_before": n.ravel()[:, None], "pruning_rate": rate.ravel()[:, None]}
-    before = before.ravel()[:, None]
-    once = _point_and_draws(law, **inputs, loss_before=before, tokens=np.exp(log_tokens))
-    twice = _point_and_draws(law, **inputs, loss_before=before, tokens=2 * np.exp(log_tokens))
+    where = Setting(**{name: values.ravel()[:, None] for name, values in x.items()})
+    once = _point_and_draws(law, where.at(np.exp(log_tokens)))
+    twice = _point_and_draws(law, where.at(2 * np.exp(log_tokens)))
     log_gain = np.log(np.maximum(once - twice, 1e-300))
     enough = log_gain >= np.log(min_gain)
     last = _TOKEN_STEPS - 1 - np.argmax(enough[..., ::-1], axis=-1)  # the last grid point that still gains
@@ -60,7 +55,7 @@ def tokens_for_gain(
         share = np.clip((here - np.log(min_gain)) / (here - there), 0, 1)
     found = np.exp(log_tokens[last] + share * (log_tokens[1] - log_tokens[0]))
     found = np.where(enough[..., -1], np.inf, np.where(enough.any(axis=-1), found, 1.0))
-    return found.reshape(-1, *n.shape)
+    return found.reshape(-1, *x.shape)
 
 
 def check_trends(law: Law, *, min_gain: float = MIN_GAIN) -> list[Trend]:
@@ -68,10 +63,10 @@ def check_trends(law: Law, *, min_gain: float = MIN_GAIN) -> list[Trend]:
     tokens = _between(law, "tokens", floor=1.0)
     rates = _between(law, "pruning_rate", floor=1e-3)
     sizes = _between(law, "params_before", floor=1.0)
-    before = float(np.mean(law.ranges["loss_before"]))
     uses = law.formula.uses
-    everywhere = {"params_before": sizes[:, None, None], "pruning_rate": rates[None, :, None], "loss_before": before}
-    losses = _point_and_draws(law, **everywhere, tokens=tokens)
+    grid = law.middle.replace(params_before=sizes[:, None], pruning_rate=rates[None, :])
+    everywhere = Setting(**{name: values[:, :, None] for name, values in grid.items()}).at(tokens)
+    losses = _point_and_draws(law, everywhere)
     out = [
         _trend("loss falls with tokens", np.diff(losses, axis=3) <= 0, len(tokens) > 1, "more tokens, lower loss"),
         _trend(
@@ -87,8 +82,7 @@ def check_trends(law: Law, *, min_gain: float = MIN_GAIN) -> list[Trend]:
             "each further token helps less",
         ),
     ]
-    grid = {"params_before": sizes[:, None], "pruning_rate": rates[None, :], "loss_before": before}
-    best = np.log(tokens_for_gain(law, **grid, min_gain=min_gain))
+    best = np.log(tokens_for_gain(law, grid, min_gain=min_gain))
     with np.errstate(invalid="ignore"):
         by_rate, by_size = np.diff(best, axis=2), np.diff(best, axis=1)
     words = f"tokens at which doubling them gains less than {min_gain:g} nats"
@@ -117,8 +111,8 @@ def _between(law: Law, name: str, *, floor: float) -> np.ndarray:
     return np.geomspace(low, high, _GRID) if high > low * 1.02 else np.array([high])
 
 
-def _point_and_draws(law: Law, **inputs: Any) -> np.ndarray:
-    return np.concatenate([law.loss(**inputs)[None], law.loss_draws(**inputs)])
+def _point_and_draws(law: Law, x: Setting) -> np.ndarray:
+    return np.concatenate([law.loss(x)[None], law.loss_draws(x)])
 
 
 def _trend(name: str, holds: Any, judged: bool, words: str) -> Trend:

@@ -10,12 +10,12 @@ import numpy as np
 
 from regrow.errors import InputError, RegrowError, one_of
 from regrow.laws import baselines
-from regrow.laws.fitting import PointFit, fit_group, fit_point, usable
+from regrow.laws.fitting import PointFit, fit_group, fit_point, known, usable
 from regrow.laws.forms import FORMS, Form, find_form
-from regrow.laws.identify import distinct
 from regrow.laws.law import Law
 from regrow.laws.objective import average_slope_difference
 from regrow.laws.observations import Observations, as_records, observe, of_loss
+from regrow.laws.setting import distinct
 from regrow.runs.record import RunRecord
 
 if TYPE_CHECKING:
@@ -111,11 +111,12 @@ def validate(
     formulas = [find_form(name) for name in names]
     records = of_loss(as_records(runs), loss, controls=baseline == "control")
     results, skipped = [], list[str]()
-    measured = observe(records, baseline=baseline, skipped=skipped)
+    columns = [column for formula in formulas for column in formula.columns]
+    measured = observe(records, baseline=baseline, columns=columns, skipped=skipped)
     initial = measured
     if baseline != "initial":
-        known = [(group.family, group.method) for group in measured]
-        initial = [g for g in observe(records, skipped=[]) if (g.family, g.method) in known]
+        groups = [(group.family, group.method) for group in measured]
+        initial = [g for g in observe(records, columns=columns, skipped=[]) if (g.family, g.method) in groups]
     lent: dict[tuple[str, int], PointFit | None] = {}
 
     def others(formula: Form, mine: int) -> list[PointFit]:
@@ -139,7 +140,7 @@ def validate(
         for formula in formulas:
             seen = gapped if "loss_before" in formula.uses else plain
             try:
-                folds = split(seen, hold_out)
+                folds = split(known(formula, seen), hold_out)
                 lenders = others(formula, number)
                 parts = [_predict(formula, a, b, lenders, level, draws, seed) for a, b in folds]
                 if not chinchilla_done:
@@ -159,10 +160,10 @@ def split(seen: Observations, hold_out: str) -> list[tuple[Observations, Observa
     Raises `InputError` where there is one size, one run, one rate of each size, or too few checkpoints to hold any out.
     """
     if hold_out == "size":
-        sizes = distinct(seen.params_before)
+        sizes = distinct(seen.x.params_before)
         if sizes.size < 2:
             raise InputError("one model size", where=seen.where, hint="holding one out takes 2 or more model sizes")
-        held = seen.params_before >= sizes[-1]
+        held = seen.x.params_before >= sizes[-1]
         return [(seen.keep(~held), seen.keep(held))]
     if hold_out == "rate":
         held = _highest_rates(seen)
@@ -173,7 +174,7 @@ def split(seen: Observations, hold_out: str) -> list[tuple[Observations, Observa
         return [(seen.keep(seen.run != r), seen.keep(seen.run == r)) for r in range(len(seen.runs))]
     held = np.zeros(len(seen), dtype=bool)
     for r in range(len(seen.runs)):
-        points = np.flatnonzero((seen.run == r) & (seen.tokens > 0))
+        points = np.flatnonzero((seen.run == r) & (seen.x.tokens > 0))
         if len(points) >= 4:
             held[points[-max(1, round(TOKENS_SHARE * len(points))) :]] = True
     if not held.any():
@@ -189,18 +190,18 @@ def _highest_rates(seen: Observations) -> np.ndarray:
     out whole it would be another question. Raises `InputError` if no size has two rates.
     """
     by_size = [
-        (mine, distinct(seen.pruning_rate[mine]))
-        for mine in (seen.params_before == size for size in np.unique(seen.params_before))
+        (mine, distinct(seen.x.pruning_rate[mine]))
+        for mine in (seen.x.params_before == size for size in np.unique(seen.x.params_before))
     ]
     highest = [rates[-1] for _, rates in by_size if rates.size > 1]
     if not highest:
         raise InputError(
             "no size was pruned at two rates", where=seen.where, hint="holding one out takes 2 or more rates of a size"
         )
-    held = seen.pruning_rate >= min(highest)
+    held = seen.x.pruning_rate >= min(highest)
     for mine, rates in by_size:
         if held[mine].all():
-            held[mine] = (seen.pruning_rate[mine] >= rates[-1]) & (rates.size > 1)
+            held[mine] = (seen.x.pruning_rate[mine] >= rates[-1]) & (rates.size > 1)
     return held
 
 
@@ -221,18 +222,10 @@ def _predict(
     seed: int,
 ) -> _Part:
     law = fit_group(form, fitted, others, draws=draws, seed=seed)
-    inputs: dict[str, Any] = {
-        "params_before": held.params_before,
-        "pruning_rate": held.pruning_rate,
-        "tokens": held.tokens,
-        "loss_before": held.loss_before,
-    }
-    if law.formula.diverges_at_zero:  # never asked for: what a form cannot say is not an error of it
-        usable = held.tokens > 0
-        inputs = {name: values[usable] for name, values in inputs.items()}
-        held = held.keep(usable)
-    low, high = law.interval(**inputs, level=level)
-    return _Part(law=law, predicted=law.loss(**inputs), covered=(held.loss >= low) & (held.loss <= high))
+    if form.diverges_at_zero:  # never asked for: what a form cannot say is not an error of it
+        held = held.keep(held.x.tokens > 0)
+    low, high = law.interval(held.x, level=level)
+    return _Part(law=law, predicted=law.loss(held.x), covered=(held.loss >= low) & (held.loss <= high))
 
 
 def _chinchilla(folds: list[tuple[Observations, Observations]], seed: int) -> float | None:
@@ -240,7 +233,7 @@ def _chinchilla(folds: list[tuple[Observations, Observations]], seed: int) -> fl
         errors = []
         for fitted, held in folds:
             part = _predict(find_form("chinchilla"), fitted, held, (), 0.9, 1, seed)
-            errors.append(np.abs(part.predicted / held.loss[held.tokens > 0] - 1))
+            errors.append(np.abs(part.predicted / held.loss[held.x.tokens > 0] - 1))
         return float(np.mean(np.concatenate(errors)))
     except RegrowError:
         return None
@@ -255,9 +248,10 @@ def _summary(
     level: float,
 ) -> HoldOutResult:
     diverges = find_form(form).diverges_at_zero
-    held = [h.keep(h.tokens > 0) if diverges else h for _, h in folds]
+    held = [h.keep(h.x.tokens > 0) if diverges else h for _, h in folds]
     run = np.concatenate([h.run + 10_000 * i for i, h in enumerate(held)])
-    loss, tokens, before = (np.concatenate([getattr(h, k) for h in held]) for k in ("loss", "tokens", "loss_before"))
+    loss = np.concatenate([h.loss for h in held])
+    tokens, before = (np.concatenate([h.x[name] for h in held]) for name in ("tokens", "loss_before"))
     predicted = np.concatenate([p.predicted for p in parts])
     error = np.abs(predicted / loss - 1)
     gap = loss - before
@@ -265,13 +259,8 @@ def _summary(
     spread = float(np.sum((loss - loss.mean()) ** 2))
     outside: dict[str, float] = {}
     for part, h in zip(parts, held, strict=True):
-        for i in range(len(h)):
-            at = part.law.extrapolates(
-                params_before=h.params_before[i], pruning_rate=h.pruning_rate[i], tokens=h.tokens[i],
-                loss_before=h.loss_before[i],
-            )  # fmt: skip
-            for name, factor in at.items():
-                outside[name] = max(outside.get(name, 1.0), float(factor))
+        for name, factor in part.law.extrapolates(h.x).items():
+            outside[name] = max(outside.get(name, 1.0), float(factor))
     order = ("ok", "bound", "flat", "failed")
     return HoldOutResult(
         family=folds[0][0].family,
@@ -292,6 +281,20 @@ def _summary(
         status=max((p.law.status for p in parts), key=order.index),
         warnings=tuple(dict.fromkeys(text for p in parts for text in p.law.warnings)),
     )
+
+
+def validate_law(law: Law, runs: Sequence[RunRecord] | Any, hold_out: str = "tokens", **options: Any) -> HoldOutResult:
+    """Hold out a part of these runs of the law's own family and method, refit its form, predict the rest.
+
+    Args:
+        options: those of `validate`.
+
+    Raises `InputError` as `validate` does, and where none of the runs is of the law's family and method.
+    """
+    mine = [r for r in as_records(runs) if r.family == law.family and (r.is_control or r.method == law.method)]
+    if not mine:
+        raise InputError(f"no run of {law.family} {law.method}", where="validate", hint="give the law's own runs")
+    return validate(mine, hold_out, law.form, law.baseline, **{"loss": law.loss_kind, **options})[0]
 
 
 def rank_forms(results: Sequence[HoldOutResult]) -> dict[tuple[str, str], list[tuple[str, float]]]:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from regrow.errors import InputError
-from regrow.laws.forms import P2, Form, Inputs, Reference, find_form
+from regrow.laws.forms import Form, find_form
+from regrow.laws.setting import Reference, Setting
 from regrow.methods import is_masked
 from regrow.planning.cost import cost_usd, find_gpu, gpu_hours
 from regrow.planning.information import (
@@ -71,7 +72,7 @@ def design(spec: DesignSpec, law: Law | None = None, runs: Sequence[RunRecord] |
     if law is not None and (law.method != spec.method or law.status == "failed"):
         what = "failed to fit" if law.status == "failed" else f"is of {law.method}, the target of {spec.method}"
         raise InputError(f"the law {what}", where="design", hint="give a fitted law of the target's method")
-    if law is not None and not isinstance(law.formula, P2):
+    if law is not None and not set(PRIOR) <= set(law.formula.names):
         raise InputError(f"a law of the form {law.form}", where="design", hint="fit p2 or one of its kin")
     problem = _Problem(spec, law, None if law is None or runs is None else _seen(law, runs))
     return problem.answer(problem.study() if spec.next is None else problem.next_runs(spec.next))
@@ -93,7 +94,7 @@ class _Problem:
         self.spec, self.law, self.seen = spec, law, seen
         self.form: Form = find_form("p2") if law is None else law.formula
         middle = float(np.exp(np.mean([np.log(c.size) for c in spec.candidates])))
-        self.ref = Reference(params=middle, tokens=middle, rate=0.25)
+        self.ref = Reference(params_before=middle, tokens=middle, pruning_rate=0.25)
         self.rate = spec.rate_of(spec.target, spec.pruning_rate)
         self.warnings: list[str] = []
         theta = prior_vectors(VECTORS) if law is None else law_vectors(law, self.ref, VECTORS)
@@ -130,10 +131,10 @@ class _Problem:
         """Tokens of a run: those asked for, or doublings up to the target's own D*."""
         if self.spec.tokens:
             return tuple(sorted(set(map(float, self.spec.tokens))))
-        least = LEAST_TOKENS_PER_PARAMETER * self.ref.tokens
+        least = LEAST_TOKENS_PER_PARAMETER * self.ref["tokens"]
         if self.seen is not None:  # as short as the runs already made
             ends = np.zeros(len(self.seen.runs))
-            np.maximum.at(ends, self.seen.run, self.seen.tokens)
+            np.maximum.at(ends, self.seen.run, self.seen.x.tokens)
             least = float(ends.min())
         least = float(f"{least:.2g}")
         most = max(float(np.exp(np.median(self.log_tokens))), least)
@@ -151,18 +152,15 @@ class _Problem:
             "point_spread": max(spec.point_spread or point, 1e-6),  # a law fitted to exact curves has none
         }
 
-    def _inputs(self, model: DesignModel, rate: float, tokens: np.ndarray) -> Inputs:
-        full = np.ones_like(tokens)
+    def _inputs(self, model: DesignModel, rate: float, tokens: np.ndarray) -> Setting:
         before = model.loss_before or self._loss_of(model.size)
-        return Inputs(
-            params_before=model.size * full, rate=rate * full, tokens=tokens, loss_before=before * full, ref=self.ref
-        )
+        return Setting(self.ref, params_before=model.size, pruning_rate=rate, tokens=tokens, loss_before=before)
 
     def _loss_of(self, size: float) -> float:
         if self.seen is None:
             return middle_loss(size)
         sizes = self.seen.sizes
-        means = [self.seen.loss_before[self.seen.params_before == n].mean() for n in sizes]
+        means = [self.seen.x.loss_before[self.seen.x.params_before == n].mean() for n in sizes]
         return float(np.interp(np.log(size), np.log(sizes), means))
 
     def _run(self, option: _Option, doubt: Doubt) -> np.ndarray:
@@ -176,10 +174,10 @@ class _Problem:
         if seen is None:
             return known
         return known + sum(
-            self._moments(seen.keep(seen.run == r).inputs(self.ref), doubt) for r in range(len(seen.runs))
+            self._moments(seen.x.keep(seen.run == r).relative_to(self.ref), doubt) for r in range(len(seen.runs))
         )
 
-    def _moments(self, x: Inputs, doubt: Doubt) -> np.ndarray:
+    def _moments(self, x: Setting, doubt: Doubt) -> np.ndarray:
         return run_moments(self.form, self.theta, x, **self._spreads, gap_doubt=doubt.gap)
 
     @cached_property
@@ -212,10 +210,10 @@ class _Problem:
     def _missing(self, chosen: Sequence[int]) -> str | None:
         """What these runs, with those already made, cannot tell apart; None if they can carry the form."""
         picked, seen = [self.options[i] for i in chosen], self.seen
-        sizes = np.array([o.model.size for o in picked] + ([] if seen is None else [*seen.params_before]))
-        rates = np.array([o.rate for o in picked] + ([] if seen is None else [*seen.pruning_rate]))
+        sizes = np.array([o.model.size for o in picked] + ([] if seen is None else [*seen.x.params_before]))
+        rates = np.array([o.rate for o in picked] + ([] if seen is None else [*seen.x.pruning_rate]))
         runs = len(picked) + (0 if seen is None else len(seen.runs))
-        return not_told(self.form, sizes, rates, self.ref, runs=runs, masked=is_masked(self.spec.method))
+        return not_told(self.form, sizes, rates, runs=runs, masked=is_masked(self.spec.method))
 
     def least(self) -> list[int]:
         """The cheapest runs that carry the form with those already made: indices into `options`.
@@ -396,9 +394,9 @@ def _seen(law: Law, runs: Sequence[RunRecord]) -> Observations:
     """The runs of the law's own family and method, as it saw them."""
     from regrow.laws.observations import observe, of_loss
 
-    groups = observe(of_loss(runs, law.loss_kind), baseline=law.baseline)
+    groups = observe(of_loss(runs, law.loss_kind), baseline=law.baseline, columns=law.formula.columns)
     mine = [g for g in groups if (g.family, g.method) == (law.family, law.method)]
     if not mine:
         there = ", ".join(f"{g.family} {g.method}" for g in groups)
         raise InputError(f"no run of {law.family} {law.method}", where="design", hint=f"there are: {there}")
-    return mine[0].keep(mine[0].tokens > 0)
+    return mine[0].keep(mine[0].x.tokens > 0)

@@ -13,12 +13,13 @@ import numpy as np
 
 from regrow.errors import InputError
 from regrow.planning.criteria import Budget, Criterion, Gain
-from regrow.planning.curves import Curves, Setting
+from regrow.planning.curves import Curves
 from regrow.planning.solve import optimal_tokens
 from regrow.units import format_count
 
 if TYPE_CHECKING:
     from regrow.laws.law import Law
+    from regrow.laws.setting import Setting
 
 #: a run's evaluations tell a level, a slope and a bend, however many there are (`regrow.laws.fitting` counts so, too)
 _NUMBERS_OF_A_RUN = 3.0
@@ -97,7 +98,7 @@ def forecast(
     Args:
         tokens, losses: the evaluations in the order of their tokens; nats/token.
         criterion: when it is time to stop; `Gain()` if None.
-        law, setting: a law and what the run is (`regrow.planning.Setting`); without a law the run's own curve is used.
+        law, setting: a law and what the run is (`regrow.laws.Setting`); without a law the run's own curve is used.
 
     Returns a forecast without numbers, and with the reason, where the evaluations are too few or do not fall.
 
@@ -121,11 +122,10 @@ def forecast(
     )
     try:
         if law is None or setting is None:
-            from regrow.laws.own_curve import BASE, fit_curve
+            from regrow.laws.own_curve import ALONE, fit_curve
 
             law = fit_curve(at, read)
-            alone = Setting(params_before=1.0, pruning_rate=0.5, loss_before=BASE)
-            curves: Curves = Curves(law, alone)
+            curves: Curves = Curves(law, ALONE)
             notes = list(law.warnings)
         else:
             if law.status == "failed":

@@ -20,14 +20,15 @@ Shapes: `B` vectors, `p` parameters, `q` = p + 3 with the bends, `n` checkpoints
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from regrow.errors import InputError
-from regrow.laws.forms import Form, Inputs, Reference
+from regrow.laws.forms import Form
+from regrow.laws.setting import Setting, distinct
 
-BENDS = ("tokens", "params_before", "rate")
+BENDS = ("tokens", "params_before", "pruning_rate")
 #: what is known of a parameter before any run, as a standard deviation: next to nothing; and how little it weighs
 _VAGUE, _LIGHT = 10.0, 1e-9
 #: natural logarithms of the tokens between which D* is looked for, and the steps of the search
@@ -49,7 +50,7 @@ class Doubt:
 
     Attributes:
         gap: share by which the whole gap of a run is off.
-        tokens, params_before, rate: share by which the exponent of this input changes per e-fold of it.
+        tokens, params_before, pruning_rate: share by which the exponent of this input changes per e-fold of it.
 
     The defaults are small on purpose: enough to keep a design from runs that are good only if the law is exact, and not
     so much that it gives up narrow intervals where the law holds.
@@ -58,7 +59,7 @@ class Doubt:
     gap: float = 0.002
     tokens: float = 0.002
     params_before: float = 0.01
-    rate: float = 0.03
+    pruning_rate: float = 0.03
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -80,24 +81,23 @@ EXACT = Doubt().times(0)
 BENT = Doubt().times(10)
 
 
-def sensitivities(form: Form, theta: np.ndarray, x: Inputs) -> tuple[np.ndarray, np.ndarray]:
+def sensitivities(form: Form, theta: np.ndarray, x: Setting) -> tuple[np.ndarray, np.ndarray]:
     """Loss [B, n] in nats, and its derivatives [B, q, n] by the parameters `theta` [B, p] (scaled) and the bends."""
     value, jacobian = form.value_and_jacobian(theta, x)
     assert jacobian is not None
-    logs = {"tokens": x.log_tokens, "params_before": x.log_size, "rate": x.log_rate}
-    rows = [0.5 * _by_log(form, theta, x, name) * logs[name] ** 2 for name in BENDS]
+    rows = [0.5 * _by_log(form, theta, x, name) * x.log(name) ** 2 for name in BENDS]
     return value, np.concatenate([jacobian, np.stack(rows, axis=1)], axis=1)
 
 
-def _by_log(form: Form, theta: np.ndarray, x: Inputs, name: str) -> np.ndarray:
+def _by_log(form: Form, theta: np.ndarray, x: Setting, name: str) -> np.ndarray:
     if name == "tokens":
         return form.slope(theta, x)
-    up, down = (replace(x, **{name: getattr(x, name) * np.exp(step)}) for step in (_STEP, -_STEP))
+    up, down = (x.replace(**{name: x[name] * np.exp(step)}) for step in (_STEP, -_STEP))
     return (form.value(theta, up) - form.value(theta, down)) / (2 * _STEP)
 
 
 def run_moments(
-    form: Form, theta: np.ndarray, x: Inputs, *, run_spread: float, point_spread: float, gap_doubt: float = 0.0
+    form: Form, theta: np.ndarray, x: Setting, *, run_spread: float, point_spread: float, gap_doubt: float = 0.0
 ) -> np.ndarray:
     """What one run with checkpoints `x` adds: [B, p, 2 p + 3], spreads in log loss.
 
@@ -134,7 +134,7 @@ def variance(moments: np.ndarray, gradient: np.ndarray, bends: np.ndarray) -> np
     return np.maximum(chance[..., 0, 0] + np.sum((bends * bias) ** 2, axis=-1), 1e-300)
 
 
-def log_optimal_tokens(form: Form, theta: np.ndarray, x: Inputs, *, min_gain: float) -> np.ndarray:
+def log_optimal_tokens(form: Form, theta: np.ndarray, x: Setting, *, min_gain: float) -> np.ndarray:
     """ln D* [B] at the one setting `x` (its tokens are not read): the last D at which doubling gains `min_gain` nats.
 
     Minus infinity where no doubling gains as much, infinity where one still does at 1e18 tokens.
@@ -142,7 +142,7 @@ def log_optimal_tokens(form: Form, theta: np.ndarray, x: Inputs, *, min_gain: fl
 
     def gain(log_tokens: np.ndarray) -> np.ndarray:  # [B] or [n] -> [B, n]
         at = np.exp(log_tokens)
-        return form.value(theta, _at(x, at)) - form.value(theta, _at(x, 2 * at))
+        return form.value(theta, x.at(at)) - form.value(theta, x.at(2 * at))
 
     enough = gain(_LOG_TOKENS) >= min_gain
     last = len(_LOG_TOKENS) - 1 - enough[:, ::-1].argmax(axis=1)
@@ -157,34 +157,23 @@ def log_optimal_tokens(form: Form, theta: np.ndarray, x: Inputs, *, min_gain: fl
     return np.where(enough.any(axis=1), found, -np.inf)
 
 
-def gradient_of_log_tokens(form: Form, theta: np.ndarray, x: Inputs, log_tokens: np.ndarray) -> np.ndarray:
+def gradient_of_log_tokens(form: Form, theta: np.ndarray, x: Setting, log_tokens: np.ndarray) -> np.ndarray:
     """d ln D* / d(parameters and bends), [B, q], at D* = exp(log_tokens) [B], by implicit differentiation.
 
     With g = L(D) - L(2D): d ln D* = -(dg / d unknowns) / (dg / d ln D).
     """
     rows = np.arange(len(theta))
-    once, twice = (_at(x, factor * np.exp(log_tokens)) for factor in (1, 2))
+    once, twice = (x.at(factor * np.exp(log_tokens)) for factor in (1, 2))
     by_unknown = sensitivities(form, theta, once)[1] - sensitivities(form, theta, twice)[1]
     by_tokens = form.slope(theta, once) - form.slope(theta, twice)
     return -by_unknown[rows, :, rows] / by_tokens[rows, rows][:, None]
 
 
-def _at(x: Inputs, tokens: np.ndarray) -> Inputs:
-    """The one setting `x` at these tokens."""
-    size, rate, before = (np.full(tokens.shape, v[0]) for v in (x.params_before, x.rate, x.loss_before))
-    return replace(x, params_before=size, rate=rate, tokens=tokens, loss_before=before)
-
-
-def not_told(
-    form: Form, sizes: np.ndarray, rates: np.ndarray, ref: Reference, *, runs: int, masked: bool
-) -> str | None:
+def not_told(form: Form, sizes: np.ndarray, rates: np.ndarray, *, runs: int, masked: bool) -> str | None:
     """What so many `runs` of these sizes and rates cannot tell, in words; None where they can carry the form.
 
     `masked`: N:M sparsity, whose rate goes with the size, so that its exponent is held anyway.
     """
-    from regrow.laws.identify import design, distinct
-    from regrow.laws.observations import Observations
-
     count, least = distinct(sizes).size, (2 if masked else 3) + _LEAST_DOF
     if count < _LEAST_SIZES:
         return f"{count} model size{'s' * (count != 1)}, and N_C and E take {_LEAST_SIZES} to be told apart"
@@ -192,16 +181,8 @@ def not_told(
         return f"{runs} run{'s' * (runs != 1)}, and it takes {least} to know how much runs differ"
     if masked:
         return None
-    # it is read from sizes and rates alone: the losses are not known, and checkpoints there always are enough
-    each = 8
-    tokens, none = np.arange(1.0, each * len(sizes) + 1), np.ones(each * len(sizes))
-    study = Observations(
-        family="design", method="", baseline="initial", runs=("all",), run=np.zeros(len(none), dtype=int),
-        params_before=np.repeat(sizes, each), pruning_rate=np.repeat(rates, each), tokens=tokens, loss=none,
-        loss_before=none,
-    )  # fmt: skip
-    plan = design(form, study, ref)
-    return "; ".join(plan.notes) if plan.flat else None
+    found = form.identify(Setting(params_before=sizes, pruning_rate=rates), where="design")
+    return "; ".join(found.notes) if found.held else None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

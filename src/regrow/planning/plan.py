@@ -11,6 +11,7 @@ import numpy as np
 
 from regrow.errors import InputError
 from regrow.laws.law import CONTROL_BASELINE
+from regrow.laws.setting import Column, Setting
 from regrow.methods import is_masked
 from regrow.planning.cost import (
     DEFAULT_MFU,
@@ -26,7 +27,7 @@ from regrow.planning.cost import (
     teacher_size,
 )
 from regrow.planning.criteria import Budget, Criterion, Gain
-from regrow.planning.curves import Curves, Setting
+from regrow.planning.curves import Curves
 from regrow.planning.solve import FEWEST, MOST, optimal_tokens
 from regrow.units import format_count, format_factor
 
@@ -34,13 +35,6 @@ if TYPE_CHECKING:
     from regrow.arch import Architecture
     from regrow.laws.law import Law
 
-#: How the inputs of a law are called in sentences.
-_SPOKEN = {
-    "params_before": "model size",
-    "pruning_rate": "pruning rate",
-    "tokens": "number of tokens",
-    "loss_before": "loss before pruning",
-}
 #: A plan may stand this far, as a ratio, outside an input of which the fitted runs show one value only.
 _UNSUPPORTED_BEYOND = 1.1
 #: How far a rate given for N:M sparsity may lie from the one that the pattern makes of a known shape.
@@ -59,6 +53,8 @@ class PlanSpec:
             a study does them: at the rate that whole blocks, or channels in the rule's proportions, reach.
         pruning_rate: fraction of the parameters removed; may be None for N:M sparsity.
         loss_before: held-out loss of the unpruned model, nats/token, on the evaluation data of the law's runs.
+        loss_pruned: held-out loss right after pruning, nats/token; for laws that read it.
+        others: values of other columns that the law's form reads, by name.
         criterion: when to stop.
         gpu: name in the GPU table.
         mfu: share of the GPU's peak that training reaches.
@@ -73,6 +69,8 @@ class PlanSpec:
     params_before: float | None = None
     architecture: Architecture | None = None
     pruning_rate: float | None = None
+    loss_pruned: float | None = None
+    others: Mapping[str, float] = field(default_factory=dict)
     criterion: Criterion | Budget = field(default_factory=Gain)
     gpu: str = "h100"
     mfu: float = DEFAULT_MFU
@@ -91,6 +89,8 @@ class PlanSpec:
             check_rate(self.pruning_rate)
         if not (np.isfinite(self.loss_before) and self.loss_before > 0):
             raise InputError(f"a loss before pruning of {self.loss_before:g}", hint="give nats per token")
+        if self.loss_pruned is not None and not (np.isfinite(self.loss_pruned) and self.loss_pruned > 0):
+            raise InputError(f"a loss right after pruning of {self.loss_pruned:g}", hint="give nats per token")
         if not 0 < self.level < 1:
             raise InputError(f"level {self.level:g}", hint="it is a fraction between 0 and 1")
         if self.context < 1:
@@ -107,6 +107,16 @@ class PlanSpec:
     def size(self) -> float:
         """Parameters before pruning."""
         return float(self.architecture.params if self.architecture is not None else self.params_before or 0.0)
+
+    def setting(self, pruning_rate: float) -> Setting:
+        """Where a law is read, at the rate that pruning reaches; without tokens."""
+        return Setting(
+            params_before=self.size,
+            pruning_rate=pruning_rate,
+            loss_before=self.loss_before,
+            loss_pruned=self.loss_pruned,
+            **self.others,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -202,7 +212,7 @@ def plan(law: Law, spec: PlanSpec) -> Plan:
     warnings += [CONTROL_BASELINE] if law.baseline == "control" else []
     model, said = _model(law, spec)
     warnings += said
-    setting = Setting(params_before=spec.size, pruning_rate=model.pruning_rate, loss_before=spec.loss_before)
+    setting = spec.setting(model.pruning_rate)
     _refuse_unsupported(law, setting)
     curves = Curves(law, setting)
     per_token = model.training_flops(spec.context, spec.teacher)
@@ -221,9 +231,14 @@ def plan(law: Law, spec: PlanSpec) -> Plan:
         warnings += said
     # where no number of tokens will do, only the other inputs can lie outside the data
     reached = law.ranges["tokens"][0] if tokens is None else tokens
-    extrapolates = law.extrapolates(tokens=reached, **vars(setting))
-    inputs = {**vars(setting), "tokens": reached}
-    warnings += [_says_beyond(name, inputs[name], law.ranges[name], factor) for name, factor in extrapolates.items()]
+    extrapolates = law.extrapolates(setting.at(reached))
+    warnings += [
+        _says_beyond(
+            column, float(setting.at(reached)[column.name]), law.ranges[column.name], extrapolates[column.name]
+        )
+        for column in law.formula.columns
+        if column.name in extrapolates
+    ]
     at = _at(law, curves, tokens, spec.level)
     flops = None if tokens is None else tokens * per_token.per_token
     hours = None if flops is None else gpu_hours(flops, gpu=gpu, mfu=spec.mfu)
@@ -290,15 +305,15 @@ def _says_other_family(law: Law, spec: PlanSpec) -> list[str]:
 
 def _refuse_unsupported(law: Law, setting: Setting) -> None:
     """Raise `InputError` where the setting leaves the one value of an input that the law's runs show."""
-    beyond = law.extrapolates(tokens=law.ranges["tokens"][0], **vars(setting))
-    for name, why in law.unsupported.items():
-        if beyond.get(name, 1.0) > _UNSUPPORTED_BEYOND:
-            value, seen = getattr(setting, name), law.ranges[name][1]
-            wanted, fitted = (format_count(v) if name == "params_before" else f"{v:.3g}" for v in (value, seen))
+    beyond = law.extrapolates(setting)
+    for column in law.formula.columns:
+        name = column.name
+        if name in law.unsupported and beyond.get(name, 1.0) > _UNSUPPORTED_BEYOND:
+            wanted, fitted = column.say(float(setting[name])), column.say(law.ranges[name][1])
             raise InputError(
-                f"the law can't say what happens at a {_SPOKEN[name]} of {wanted}: {why}",
+                f"the law can't say what happens at a {column.spoken} of {wanted}: {law.unsupported[name]}",
                 where=f"{law.family}, {law.method}",
-                hint=f"a run at another {_SPOKEN[name]} than {fitted}, best between it and {wanted}, would support it",
+                hint=f"a run at another {column.spoken} than {fitted}, best between it and {wanted}, would support it",
             )
 
 
@@ -335,8 +350,7 @@ def _at(law: Law, curves: Curves, tokens: float | None, level: float) -> dict[st
     once, twice = curves.point().loss(np.array([tokens, 2 * tokens]))[0]
     low = high = np.nan
     if len(law.draws):
-        prediction = law.predict(tokens=tokens, level=level, **vars(curves.setting))
-        low, high = prediction.low, prediction.high
+        low, high = map(float, law.interval(curves.setting.at(tokens), level=level))
     return {
         "loss": float(once),
         "loss_low": _known(low),
@@ -345,8 +359,7 @@ def _at(law: Law, curves: Curves, tokens: float | None, level: float) -> dict[st
     }
 
 
-def _says_beyond(name: str, value: float, fitted: tuple[float, float], factor: float) -> str:
+def _says_beyond(column: Column, value: float, fitted: tuple[float, float], factor: float) -> str:
     low, high = fitted
     side, edge = ("above the largest", high) if value > high else ("below the smallest", low)
-    what, times = _SPOKEN.get(name, name), format_factor(factor)
-    return f"extrapolates: the {what} is {times} times {side} fitted, {format_count(edge)}"
+    return f"extrapolates: the {column.spoken} is {format_factor(factor)} times {side} fitted, {format_count(edge)}"

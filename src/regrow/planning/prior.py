@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from regrow.laws.forms import Reference
+from regrow.laws.setting import Reference
 from regrow.methods import is_masked
 
 if TYPE_CHECKING:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from regrow.errors import InputError
 from regrow.laws.law import Law
 from regrow.laws.objective import average_slope_difference
 from regrow.laws.observations import Observations, observe, of_loss
+from regrow.laws.setting import BASIC, Setting
 from regrow.runs.record import RunRecord
 
 #: Coverage of the bands and intervals on the page.
@@ -25,7 +25,7 @@ _DRAWN, _DRAWN_PER_RUN, _LEAST_PER_RUN = 4000, 40, 8
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RunFit:
-    """One run against its law: measured and predicted losses (nats/token) at its tokens, each [n].
+    """One run against its law: measured and predicted losses (nats/token) at its checkpoints `x`, each [n].
 
     `held_out` is true for a run that the law was not fitted on. `kept` [at most n] are the indices of the checkpoints
     to draw: all, or of a long run an even choice. `share_inside` is the share of those inside the law's interval of
@@ -34,12 +34,16 @@ class RunFit:
 
     run: RunRecord
     held_out: bool
-    tokens: np.ndarray
+    x: Setting
     loss: np.ndarray
-    loss_before: np.ndarray
     predicted: np.ndarray
     kept: np.ndarray
     share_inside: float | None
+
+    @property
+    def tokens(self) -> np.ndarray:
+        """Tokens of the checkpoints."""
+        return self.x.tokens
 
     @property
     def drawn(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -85,7 +89,8 @@ def fits_of(law: Law, runs: Sequence[RunRecord], held_out: Sequence[RunRecord]) 
     fits, notes = [], []
     for run in sorted(seen.values(), key=lambda r: (r.params_before, r.pruning_rate, r.run)):
         try:
-            observed = observe(of_loss([run, *controls], law.loss_kind), baseline=law.baseline)[0]
+            records = of_loss([run, *controls], law.loss_kind)
+            observed = observe(records, baseline=law.baseline, columns=law.formula.columns)[0]
             notes += [f"{run.run}: {note}" for note in observed.notes]
             fit = _fit(law, run, observed, most, held_out=run.run in kept_out or _outside(law, run))
         except InputError as error:
@@ -100,27 +105,21 @@ def fits_of(law: Law, runs: Sequence[RunRecord], held_out: Sequence[RunRecord]) 
 
 def _fit(law: Law, run: RunRecord, observed: Observations, most: int, *, held_out: bool) -> RunFit | None:
     # at zero tokens several forms are infinite; the loss right after pruning stands in the table of runs
-    observed = observed.keep(observed.tokens > 0)
+    known = ~np.any([np.isnan(observed.x[name]) for name in law.formula.uses], axis=0)
+    observed = observed.keep(known & (observed.x.tokens > 0))
     if not len(observed):
         return None
-    inputs: dict[str, Any] = {
-        "params_before": observed.params_before,
-        "pruning_rate": observed.pruning_rate,
-        "tokens": observed.tokens,
-        "loss_before": observed.loss_before,
-    }
-    kept = _evenly(observed.tokens, most)
+    kept = _evenly(observed.x.tokens, most)
     inside = None
     if len(law.draws):
-        low, high = law.interval(**{name: values[kept] for name, values in inputs.items()}, level=LEVEL)
+        low, high = law.interval(observed.x.keep(kept), level=LEVEL)
         inside = float(np.mean((observed.loss[kept] >= low) & (observed.loss[kept] <= high)))
     return RunFit(
         run=run,
         held_out=held_out,
-        tokens=observed.tokens,
+        x=observed.x,
         loss=observed.loss,
-        loss_before=observed.loss_before,
-        predicted=law.loss(**inputs),
+        predicted=law.loss(observed.x),
         kept=kept,
         share_inside=inside,
     )
@@ -135,24 +134,22 @@ def _evenly(tokens: np.ndarray, most: int) -> np.ndarray:
 
 
 def _outside(law: Law, run: RunRecord) -> bool:
-    """Whether a run's size or rate lies beyond every run that the law was fitted on."""
-    for name, value in (("params_before", run.params_before), ("pruning_rate", run.pruning_rate)):
-        low, high = law.ranges[name]
-        if not low * (1 - 1e-6) <= value <= high * (1 + 1e-6):
-            return True
+    """Whether a run's size or rate, or what else a study sets, lies beyond every run that the law was fitted on."""
+    for column in {column.name: column for column in (*BASIC, *law.formula.columns)}.values():
+        if column.designed and run.curve:
+            low, high = law.ranges[column.name]
+            if not low * (1 - 1e-6) <= column.read(run)[0] <= high * (1 + 1e-6):
+                return True
     return False
 
 
 def drawn_curve(law: Law, fit: RunFit) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None]:
     """Tokens [n], predicted loss [n] and its band (None without draws) along a run, for drawing."""
     tokens = np.geomspace(fit.tokens.min(), fit.tokens.max(), _CURVE_POINTS)
-    inputs: dict[str, Any] = {
-        "params_before": float(fit.run.params_before),
-        "pruning_rate": fit.run.pruning_rate,
-        "tokens": tokens,
-        "loss_before": np.interp(np.log(tokens), np.log(fit.tokens), fit.loss_before),
-    }
+    # all else is the run's own, and the control's loss moves with the tokens
+    rest = {name: np.interp(np.log(tokens), np.log(fit.tokens), values) for name, values in fit.x.items()}
+    x = Setting(**rest).at(tokens)
     low = high = None
     if len(law.draws):
-        low, high = law.interval(**inputs, level=LEVEL)
-    return tokens, law.loss(**inputs), low, high
+        low, high = law.interval(x, level=LEVEL)
+    return tokens, law.loss(x), low, high

@@ -29,7 +29,7 @@ def render_page(content: Content, laws: Sequence[Law], plans: Sequence[Plan]) ->
         css=Markup(read("style.css") + read("chart.css")),
         planner=data is not None,
         planner_json=planner.as_script(data),
-        planner_js=Markup("\n".join(read(name) for name in _SCRIPTS)),
+        planner_js=Markup("\n".join([planner.forms_script(), *(read(name) for name in _SCRIPTS)])),
     )
 
 

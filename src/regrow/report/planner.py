@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from regrow.arch import Architecture, catalog
 from regrow.errors import InputError
+from regrow.laws.forms import FORMS
 from regrow.laws.law import MOST_LUCK, Law
 from regrow.methods import is_masked
 from regrow.planning.cost import DEFAULT_MFU, GPUS
@@ -21,8 +22,6 @@ from regrow.planning.plan import Plan
 from regrow.report.curves import LEVEL
 from regrow.shapes import prune_shape
 
-#: Forms that planner.js evaluates: all there are.
-EVALUATED = ("p2", "p2_odds", "p2_shifted", "p2_counts", "chinchilla", "compression", "sparse")
 #: Bootstrap draws that travel with the page, all laws together: with its noise each weighs about 300 bytes.
 _DRAWS = 4000
 #: A law keeps at least this many of its draws.
@@ -35,7 +34,26 @@ _WIDTH_RATES = (0.05, 0.5, 0.01)
 
 def can_evaluate(law: Law) -> bool:
     """Whether the page can work with a law by itself."""
-    return law.form in EVALUATED and law.status != "failed" and all(math.isfinite(v) for v in law.params.values())
+    return not _why_not(law)
+
+
+def _why_not(law: Law) -> str:
+    """Why the page can't work with a law by itself; empty if it can."""
+    if law.status == "failed":
+        why = "; ".join(law.warnings) or "no reason given"
+        return f"This law failed to fit ({why}). Add runs or choose another form before planning with it."
+    if not law.formula.javascript:
+        return f"This page can't evaluate the form {law.form}: plan with it by regrow plan."
+    unknown = [c.name for c in law.formula.columns if c.name not in law.ranges]
+    if unknown or not all(math.isfinite(v) for v in law.params.values()):
+        return "This law's file lacks numbers that the page needs: fit it again."
+    return ""
+
+
+def forms_script() -> str:
+    """The forms for the page's code, each as it gives itself (`Form.javascript`)."""
+    forms = ",\n".join(f"  {json.dumps(form.name)}: {form.javascript}" for form in FORMS.values() if form.javascript)
+    return f"const FORMS = {{\n{forms}\n}};\n"
 
 
 def payload(laws: Sequence[Law], plans: Sequence[Plan]) -> dict[str, Any] | None:
@@ -70,14 +88,20 @@ def _name(law: Law) -> str:
     return f"{law.family}, {law.method} ({law.form})"
 
 
+def _columns(law: Law) -> list[dict[str, Any]]:
+    """What the law's form reads, as far as the page has to know."""
+    return [
+        {"name": c.name, "spoken": c.spoken, "designed": c.designed, "count": c.is_count} for c in law.formula.columns
+    ]
+
+
 def _refused(law: Law) -> dict[str, Any]:
-    why = "; ".join(law.warnings) or "no reason given"
     return {
-        "name": f"{_name(law)}, failed",
+        "name": f"{_name(law)}, failed" if law.status == "failed" else _name(law),
         "method": law.method,
-        "uses": list(law.formula.uses),
+        "columns": _columns(law),
         "ranges": {},
-        "refused": f"This law failed to fit ({why}). Add runs or choose another form before planning with it.",
+        "refused": _why_not(law),
     }
 
 
@@ -98,7 +122,7 @@ def _law(law: Law, most: int) -> dict[str, Any]:
         "sizeSpread": law.size_spread,
         "mostLuck": MOST_LUCK,
         "ranges": {name: list(ends) for name, ends in law.ranges.items()},
-        "uses": list(law.formula.uses),
+        "columns": _columns(law),
         "unsupported": law.unsupported,
     }
 

@@ -15,7 +15,7 @@ from regrow.planning.frontier import Candidate, Comparison
 from regrow.planning.plan import Plan
 from regrow.report.curves import RunFit
 from regrow.report.figures import ParameterRow
-from regrow.report.trends import Trends
+from regrow.report.trends import Cell, Trends
 from regrow.runs.record import RunRecord
 from regrow.units import format_count
 
@@ -214,11 +214,15 @@ def check_table(checks: Sequence[Trend], label: str) -> Table:
 
 def trend_table(trends: Trends, label: str) -> Table:
     """D* by size and rate."""
-    rows = tuple(
-        Row(cells=(count(size), *(f"{count(c.tokens)}{'' if c.measured else ' *'}" for c in cells)))
-        for size, cells in trends.rows
-    )
-    starred = any(not cell.measured for _, cells in trends.rows for cell in cells)
+
+    def says(cell: Cell) -> str:
+        if not cell.known:
+            return MISSING
+        tokens = "no number is enough" if cell.tokens is None else count(cell.tokens)
+        return tokens if cell.measured else f"{tokens} *"
+
+    rows = tuple(Row(cells=(count(size), *map(says, cells))) for size, cells in trends.rows)
+    starred = any(cell.known and not cell.measured for _, cells in trends.rows for cell in cells)
     return Table(
         caption=f"D*, the tokens from which on {trends.criterion}, by size and rate."
         + (" A star marks a size and rate without a run of its own." if starred else ""),

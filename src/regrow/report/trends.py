@@ -8,8 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from regrow.laws.law import Law
-from regrow.laws.trends import MIN_GAIN, Trend, check_trends, tokens_for_gain
+from regrow.laws.setting import BASIC_NAMES, Setting
+from regrow.laws.trends import MIN_GAIN, Trend, check_trends
 from regrow.planning.criteria import Gain
+from regrow.planning.curves import Curves
+from regrow.planning.solve import optimal_tokens
 from regrow.report.curves import RunFit
 
 #: Rates closer than this share a column: sizes rarely allow exactly the same rate.
@@ -18,10 +21,15 @@ _SAME_RATE = 0.02
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """D* by the gain criterion at one size and rate; None where no number of tokens is enough."""
+    """D* by the gain criterion at one size and rate; None where no number of tokens is enough.
+
+    `measured`: whether runs are of this size and rate. `known`: whether D* can be asked at all; a law that reads more
+    than size, rate and loss before pruning is only asked where there are runs.
+    """
 
     tokens: float | None
     measured: bool
+    known: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,23 +49,15 @@ def trends_of(law: Law, fits: Sequence[RunFit], *, min_gain: float = MIN_GAIN) -
     before = {fit.run.params_before: fit.run.loss_before for fit in fits}
     sizes = sorted(before)
     rates = _distinct([fit.run.pruning_rate for fit in fits])
-    measured = {(fit.run.params_before, _nearest(rates, fit.run.pruning_rate)) for fit in fits}
-    best = tokens_for_gain(
-        law,
-        params_before=np.array(sizes, dtype=float)[:, None],
-        pruning_rate=np.array(rates)[None, :],
-        loss_before=np.array([before[size] for size in sizes])[:, None],
-        min_gain=min_gain,
-    )[0]
+    seen: dict[tuple[float, float], list[RunFit]] = {}
+    for fit in fits:
+        seen.setdefault((fit.run.params_before, _nearest(rates, fit.run.pruning_rate)), []).append(fit)
     rows = tuple(
         (
             float(size),
-            tuple(
-                Cell(tokens=float(d) if np.isfinite(d) else None, measured=(size, rate) in measured)
-                for rate, d in zip(rates, best[i], strict=True)
-            ),
+            tuple(_cell(law, size, rate, before[size], seen.get((size, rate), []), min_gain) for rate in rates),
         )
-        for i, size in enumerate(sizes)
+        for size in sizes
     )
     return Trends(
         criterion=Gain(min_gain=min_gain).describe(),
@@ -65,6 +65,17 @@ def trends_of(law: Law, fits: Sequence[RunFit], *, min_gain: float = MIN_GAIN) -
         rates=tuple(rates),
         rows=rows,
     )
+
+
+def _cell(law: Law, size: float, rate: float, before: float, fits: Sequence[RunFit], min_gain: float) -> Cell:
+    """D* at a size and a rate; what else the law's form reads is that of the runs here."""
+    others = [name for name in law.formula.uses if name not in BASIC_NAMES]
+    if others and not fits:
+        return Cell(tokens=None, measured=False, known=False)
+    x = Setting(params_before=size, pruning_rate=rate, loss_before=before)
+    x = x.replace(**{name: np.mean([fit.x[name][0] for fit in fits]) for name in others})
+    tokens = float(optimal_tokens(Gain(min_gain=min_gain), Curves(law, x, draws=False))[0])
+    return Cell(tokens=tokens if np.isfinite(tokens) else None, measured=bool(fits))
 
 
 def _distinct(rates: Sequence[float]) -> list[float]:

@@ -18,10 +18,9 @@ from typing import Any
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from regrow.errors import InputError, one_of
-from regrow.laws import Law, load_laws, select_law
+from regrow.laws import Law, Setting, load_laws, select_law
 from regrow.laws.observations import LOSSES
 from regrow.planning.criteria import CRITERIA, Budget, Criterion, Gain, criterion_from
-from regrow.planning.curves import Setting
 from regrow.planning.forecast import Forecast, forecast
 from regrow.runs import CurvePoint, RunRecord
 from regrow.training.spec import TrainSpec

@@ -1,7 +1,8 @@
 "use strict";
 /* Laws, criteria and the search for D* in the page. The steps are those of regrow.laws and regrow.planning (forms, law,
    curves, criteria, solve, plan), so that both give the same numbers; tests hold them together to one part in a
-   million. No document here: planner_ui.js binds it to the form. */
+   million. No document here: planner_ui.js binds it to the
+   form. FORMS, the curves by the name of the form, comes from the forms themselves (Form.javascript). */
 
 const FEWEST = 1, MOST = 1e16, COARSE = 8, BISECTIONS = 50, TINY = 2.2250738585072014e-308;
 const GRID = Array.from({ length: 16 * 16 + 1 }, (_, i) => Math.pow(10, i / 16));
@@ -36,38 +37,18 @@ function p2Curve(p, s, rate, before, shift) {
   return falling(before, scale * (p.N_C * Math.exp(-p.alpha * n) + p.E), scale * p.D_C, p.beta, shift);
 }
 
-const FORMS = {
-  p2: (p, s) => p2Curve(p, s, s.pruning_rate, s.loss_before, 0),
-  p2_odds: (p, s) => p2Curve(p, s, s.pruning_rate / (1 - s.pruning_rate), s.loss_before, 0),
-  p2_shifted: (p, s) => p2Curve(p, s, s.pruning_rate, s.loss_before, p.D_s),
-  p2_counts: (p, s) => p2Curve(p, s, s.pruning_rate, p.E0 + p.A * Math.pow(s.params_before, -p.a), 0),
-  chinchilla: (p, s) => {
-    const after = s.params_before * (1 - s.pruning_rate);
-    return falling(0, p.E + p.A * Math.pow(after, -p.alpha), p.B, p.beta, 0);
-  },
-  sparse: (p, s) => {
-    const after = s.params_before * (1 - s.pruning_rate);
-    const bySize = (p.a_S * Math.pow(1 - s.pruning_rate, p.b_S) + p.c_S) * Math.pow(after, -p.b_N);
-    return falling(0, p.c + bySize, Math.pow(p.a_D, p.b_D), p.b_D, 0);
-  },
-  compression: (p, s) => {
-    const fixed = p.alpha * Math.log(s.loss_before) + p.beta * Math.log1p(s.pruning_rate);
-    return { base: 0, loss: tokens => Math.exp(fixed + p.gamma * Math.log1p(1 / (tokens + 1))) };
-  },
-};
-
 /* How far outside the fitted range, in widths of it, on a log scale. */
 function outside(law, name, value) {
   const [low, high] = law.ranges[name];
-  if (!law.uses.includes(name) || !(low > 0)) return 0;
+  if (!(low > 0)) return 0;
   const ratio = Math.max(value / high, low / value);
   return ratio > INSIDE ? Math.log(Math.max(ratio, 1)) / Math.log(Math.max(high / low, LEAST_RANGE)) : 0;
 }
 
 /* The fitted curve, and the curve of every draw with its luck of the size, which reaches further where the setting
-   leaves the fitted sizes and rates (Law.widening). */
+   leaves what the studies were designed at, fitted sizes and rates among it (Law.widening). */
 function curvesOf(law, s) {
-  const far = Math.hypot(1, outside(law, "params_before", s.params_before), outside(law, "pruning_rate", s.pruning_rate));
+  const far = Math.hypot(1, ...law.columns.filter(c => c.designed).map(c => outside(law, c.name, s[c.name])));
   const drawn = law.draws.map((p, k) => {
     const curve = FORMS[law.form](p, s);
     if (law.sizeSpread === 0) return curve;
@@ -216,9 +197,9 @@ function lossInterval(law, curves, tokens, level, every) {
 /* Inputs outside the fitted data, by what factor. */
 function extrapolates(law, s, tokens) {
   const out = {};
-  for (const [name, [low, high]] of Object.entries(law.ranges)) {
-    const value = name === "tokens" ? tokens : s[name];
-    if (!law.uses.includes(name) || !Number.isFinite(value)) continue;
+  for (const { name } of law.columns) {
+    const [low, high] = law.ranges[name], value = name === "tokens" ? tokens : s[name];
+    if (!Number.isFinite(value)) continue;
     if (value > high * INSIDE) out[name] = high > 0 ? value / high : Infinity;
     else if (value * INSIDE < low) out[name] = low / value;
   }

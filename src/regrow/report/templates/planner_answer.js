@@ -2,8 +2,6 @@
 /* One setting in, the answer out: what regrow.planning.plan says, or why it refuses; and how numbers are written. */
 
 const UNSUPPORTED_BEYOND = 1.1;
-const SPOKEN = { params_before: "model size", pruning_rate: "pruning rate", tokens: "number of tokens",
-  loss_before: "loss before pruning" };
 
 /* The shape that pruning leaves of a named model: its rate and FLOPs. A shape is [rate asked for, rate reached, FLOPs of
    a training token without attention, the same per token of context]; null where no model is named. */
@@ -76,11 +74,11 @@ function planFor(data, asked) {
 /* Why the law cannot speak of a setting at all: its runs show one value of an input, and the setting leaves it. */
 function unsupported(law, s) {
   const beyond = extrapolates(law, s, law.ranges.tokens[0]);
-  for (const [name, why] of Object.entries(law.unsupported)) {
-    if (!(beyond[name] > UNSUPPORTED_BEYOND)) continue;
-    const [wanted, fitted] = [s[name], law.ranges[name][1]].map(name === "params_before" ? short : general);
-    return `The law can't say what happens at a ${SPOKEN[name]} of ${wanted}: ${why}. A run at another ${SPOKEN[name]} ` +
-      `than ${fitted}, best between it and ${wanted}, would support it.`;
+  for (const { name, spoken, count } of law.columns) {
+    if (!(name in law.unsupported && beyond[name] > UNSUPPORTED_BEYOND)) continue;
+    const [wanted, fitted] = [s[name], law.ranges[name][1]].map(count ? short : general);
+    return `The law can't say what happens at a ${spoken} of ${wanted}: ${law.unsupported[name]}. A run at another ` +
+      `${spoken} than ${fitted}, best between it and ${wanted}, would support it.`;
   }
   return "";
 }

@@ -64,7 +64,7 @@
 
   /* Only what this law and this criterion read is asked for. */
   function asked(name, s) {
-    if (name === "loss_before") return data.laws[s.law].uses.includes(name);
+    if (name === "loss_before") return data.laws[s.law].columns.some(c => c.name === name);
     return !(name in options) || options[name] === s.criterion;
   }
 
@@ -123,7 +123,7 @@
     say("trial_gain", nats(r.trial_gain, 4), r.trial_gain);
     out("flops").title = r.flops_how;
     say("flops_how", r.flops_how, null);
-    const far = Object.entries(r.extrapolates).map(([n, f]) => `${SPOKEN[n]} by ${Number(f.toPrecision(3)).toLocaleString("en")}x`);
+    const far = Object.entries(r.extrapolates).map(([n, f]) => `${law.columns.find(c => c.name === n).spoken} by ${Number(f.toPrecision(3)).toLocaleString("en")}x`);
     const beyond = [];
     if (s.model && r.pruning_rate !== s.pruning_rate) beyond.push(`Nearest shape of ${s.model}: rate ${Number(r.pruning_rate.toPrecision(4))}.`);
     if (far.length) beyond.push(`Beyond the fitted data: ${far.join(", ")}.`);
