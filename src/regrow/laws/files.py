@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from regrow.disk import write_text
 from regrow.errors import InputError
 from regrow.laws.forms import find_form
 from regrow.laws.law import Law
-from regrow.disk import write_text
 
 FORMAT = 1
 _SCALARS = (
