@@ -65,11 +65,15 @@ def show_run(path: Path_, as_json: AsJson = False) -> None:
     if as_json:
         print_json({**_summary(run), "spec": run.spec, "details": run.details, "curve": curve})
         return
-    for key, value in {**_summary(run), **run.details}.items():
+    summary = {**_summary(run), **run.details}
+    scores = {key: summary.pop(key) for key in ("scores_before", "scores")}
+    summary |= {key: _shown(found) for key, found in scores.items() if found}
+    for key, value in summary.items():
         typer.echo(f"{key:22} {value}")
+    scored = sorted({name for point in run.curve for name in point.scores})
     print_table(
         "",
-        ["tokens", "loss", "gap", "train loss", "lr"],
+        ["tokens", "loss", "gap", "train loss", "lr", *scored],
         [
             [
                 f"{p.tokens:,}",
@@ -77,6 +81,7 @@ def show_run(path: Path_, as_json: AsJson = False) -> None:
                 number(p.loss - run.loss_before, ".4f"),
                 number(p.train_loss, ".4f"),
                 number(p.lr, ".2e"),
+                *(number(p.scores[name].value if name in p.scores else None, ".4f") for name in scored),
             ]
             for p in run.curve
         ],
@@ -215,6 +220,8 @@ def _write_csv(path: Path, header: list[str], rows: list[list[object]]) -> None:
 
 
 def _summary(run: Any) -> dict[str, Any]:
+    from regrow.runs.scores import plain_scores
+
     first, last = (run.curve[0], run.curve[-1]) if run.curve else (None, None)
     return {
         "run": run.run,
@@ -227,5 +234,15 @@ def _summary(run: Any) -> dict[str, Any]:
         "loss_before": run.loss_before,
         "first_loss": first.loss if first else None,
         "loss": last.loss if last else None,
+        "scores_before": plain_scores(run.scores_before),
+        "scores": plain_scores(last.scores) if last else {},
         "status": run.status,
     }
+
+
+def _shown(scores: dict[str, dict[str, float]]) -> str:
+    """Scores on one line, each with its standard error where it is known."""
+    return ", ".join(
+        f"{name} {score['value']:.4f}" + (f" +- {score['stderr']:.4f}" if "stderr" in score else "")
+        for name, score in scores.items()
+    )

@@ -2,6 +2,7 @@
 
 from regrow.runs.archive import read_archive, write_archive
 from regrow.runs.record import CONTROL, CurvePoint, RunRecord, spec_hash
+from regrow.runs.scores import Score
 from regrow.runs.store import RunWriter, read_finished, read_run, read_runs
 from regrow.runs.table import from_table, to_table
 
@@ -10,6 +11,7 @@ __all__ = [
     "CurvePoint",
     "RunRecord",
     "RunWriter",
+    "Score",
     "from_table",
     "read_archive",
     "read_finished",

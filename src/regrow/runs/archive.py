@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +43,7 @@ def read_archive(path: str | Path) -> list[RunRecord]:
 
 
 def _to_dict(run: RunRecord) -> dict[str, Any]:
-    content = {f.name: getattr(run, f.name) for f in fields(run)}
-    content["curve"] = [point.to_dict() for point in run.curve]
-    return {"format": FORMAT, "hash": run.hash, **content}
+    return {"format": FORMAT, "hash": run.hash, **run.to_dict(), "curve": [point.to_dict() for point in run.curve]}
 
 
 def _from_line(line: str, where: str) -> RunRecord:

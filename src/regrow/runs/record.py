@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Self
 
 from regrow.errors import InputError
+from regrow.runs.scores import Score, plain_scores, read_scores
 from regrow.units import format_count
 
 #: The method of an unpruned control: trained on the same tokens, so that the baseline's own drift is known.
@@ -41,6 +42,7 @@ class CurvePoint:
         seconds: spent training, evaluations left out.
         loss_averaged: held-out loss of averaged weights, where the run keeps them.
         loss_cooled: held-out loss of a run of so many tokens that ends annealed, where a branch measured it.
+        scores: benchmark scores by name, of the weights as they are; plain data is taken as well.
     """
 
     tokens: int
@@ -50,14 +52,17 @@ class CurvePoint:
     seconds: float | None = None
     loss_averaged: float | None = None
     loss_cooled: float | None = None
+    scores: Mapping[str, Score] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.tokens < 0:
             raise InputError(f"{self.tokens} tokens", where="curve", hint="tokens trained on cannot be negative")
+        object.__setattr__(self, "scores", read_scores(self.scores))
 
-    def to_dict(self) -> dict[str, int | float]:
+    def to_dict(self) -> dict[str, Any]:
         """What is known of it, as plain data."""
-        return {name: value for name, value in vars(self).items() if value is not None}
+        known = {name: value for name, value in vars(self).items() if value is not None and name != "scores"}
+        return known | ({"scores": plain_scores(self.scores)} if self.scores else {})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +83,9 @@ class RunRecord:
         seed: the run's own data seed.
         objective: `cross-entropy`, or what a distillation used.
         schedule: learning-rate schedule, e.g. `constant`.
-        details: data and tokenizer fingerprints, versions, hardware, throughput; kept, not used by laws.
+        details: data and tokenizer fingerprints, versions, hardware, throughput; kept, not used by laws. `tasks` says
+            how the scores of each benchmark were measured.
+        scores_before: benchmark scores of the unpruned model, by name; plain data is taken as well.
     """
 
     run: str
@@ -95,8 +102,10 @@ class RunRecord:
     objective: str | None = None
     schedule: str | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
+    scores_before: Mapping[str, Score] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "scores_before", read_scores(self.scores_before))
         if not 0 < self.params_after <= self.params_before:
             raise InputError(
                 f"{self.params_after} parameters after pruning and {self.params_before} before",
@@ -116,6 +125,11 @@ class RunRecord:
         """
         known = {f.name for f in fields(cls)} - {"curve"}
         return cls(**{name: value for name, value in content.items() if name in known}, curve=tuple(curve))
+
+    def to_dict(self) -> dict[str, Any]:
+        """All but the curve, as plain data that `from_dict` reads."""
+        plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("curve", "scores_before")}
+        return plain | ({"scores_before": plain_scores(self.scores_before)} if self.scores_before else {})
 
     def __str__(self) -> str:
         """One line: what it is, how far it came, where it stands."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Iterator
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +79,8 @@ class RunWriter:
     def update(self, **changes: Any) -> None:
         """Change fields of `run.json`, atomically."""
         self._record = replace(self._record, **changes)
-        content = {f.name: getattr(self._record, f.name) for f in fields(self._record) if f.name != "curve"}
-        self._guard(lambda: write_json(self.folder / RUN_FILE, {"format": 1, **content, "hash": self._record.hash}))
+        content = {"format": 1, **self._record.to_dict(), "hash": self._record.hash}
+        self._guard(lambda: write_json(self.folder / RUN_FILE, content))
 
     def append(self, point: CurvePoint) -> None:
         """Add one evaluation; it is on the disk when this returns."""

@@ -2,7 +2,8 @@
 
 The columns are the contract: `run, family, method, params_before, params_after, tokens, loss, loss_before`, and the
 optional `pruning_rate, seed, objective, schedule`, and a checkpoint's other losses, `loss_averaged` and `loss_cooled`,
-where some run has them; any other column is kept in a run's details and not used.
+where some run has them, and benchmark scores (`regrow.runs.score_columns`); any other column is kept in a run's details
+and not used.
 """
 
 from __future__ import annotations
@@ -14,6 +15,14 @@ import numpy as np
 
 from regrow.errors import InputError
 from regrow.runs.record import CurvePoint, RunRecord
+from regrow.runs.score_columns import (
+    check_score_columns,
+    is_score_column,
+    score_cells,
+    score_columns,
+    scores_before,
+    scores_of_row,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,6 +43,7 @@ def to_table(runs: Iterable[RunRecord]) -> pd.DataFrame:
 
     runs = list(runs)
     others = [c for c in OTHER_LOSSES if any(getattr(p, c) is not None for run in runs for p in run.curve)]
+    scores = score_columns(runs)
     rows = [
         {
             "run": run.run,
@@ -49,19 +59,20 @@ def to_table(runs: Iterable[RunRecord]) -> pd.DataFrame:
             "objective": run.objective,
             "schedule": run.schedule,
             **{column: getattr(point, column) for column in others},
+            **score_cells(run, point, scores),
         }
         for run in runs
         for point in run.curve
     ]
-    return pd.DataFrame(rows, columns=[*REQUIRED[:5], "pruning_rate", *REQUIRED[5:], *OPTIONAL[1:], *others])
+    return pd.DataFrame(rows, columns=[*REQUIRED[:5], "pruning_rate", *REQUIRED[5:], *OPTIONAL[1:], *others, *scores])
 
 
 def from_table(table: pd.DataFrame, *, where: str = "table") -> list[RunRecord]:
     """Check a table and read its runs, each sorted by tokens.
 
     Raises `InputError` naming the column, run and row for: no rows, a missing column, a value that is not a finite
-    number, a loss that cannot be nats/token, two checkpoints of one run at the same tokens, or a run whose family,
-    method, sizes or loss before pruning change on the way.
+    number, a loss that cannot be nats/token, a score that is no fraction, two checkpoints of one run at the same
+    tokens, or a run whose family, method, sizes or loss before pruning change on the way.
     """
     missing = [column for column in REQUIRED if column not in table.columns]
     if missing:
@@ -93,6 +104,7 @@ def from_table(table: pd.DataFrame, *, where: str = "table") -> list[RunRecord]:
                 where=where,
                 hint="losses are in nats per token: take the logarithm of a perplexity, multiply bits by 0.6931",
             )
+    table = check_score_columns(table, where)
     return [_run(str(name), rows, where) for name, rows in table.groupby("run", sort=False)]
 
 
@@ -136,7 +148,8 @@ def _run(name: str, rows: pd.DataFrame, where: str) -> RunRecord:
     rate = 1 - first["params_after"] / first["params_before"]
     if "pruning_rate" in rows.columns:
         rate = float(first["pruning_rate"])
-    extra = [c for c in rows.columns if c not in (*REQUIRED, *OPTIONAL, *OTHER_LOSSES)]
+    extra = [c for c in rows.columns if c not in (*REQUIRED, *OPTIONAL, *OTHER_LOSSES) and not is_score_column(c)]
+    named = f"{where}, run {name}"
     return RunRecord(
         run=name,
         family=first["family"],
@@ -146,16 +159,27 @@ def _run(name: str, rows: pd.DataFrame, where: str) -> RunRecord:
         pruning_rate=rate,
         loss_before=float(first["loss_before"]),
         curve=tuple(
-            CurvePoint(tokens=round(t), loss=float(loss), loss_averaged=averaged, loss_cooled=cooled)
-            for t, loss, averaged, cooled in zip(
-                tokens, rows["loss"], *(_known(rows, column) for column in OTHER_LOSSES), strict=True
+            CurvePoint(
+                tokens=round(t),
+                loss=float(loss),
+                loss_averaged=averaged,
+                loss_cooled=cooled,
+                scores=scores_of_row(row, f"{named}, {t:.0f} tokens"),
+            )
+            for t, loss, averaged, cooled, row in zip(
+                tokens,
+                rows["loss"],
+                *(_known(rows, column) for column in OTHER_LOSSES),
+                rows.to_dict("records"),
+                strict=True,
             )
         ),
         status="imported",
-        seed=_seed(first, f"{where}, run {name}"),
+        seed=_seed(first, named),
         objective=_optional(first, "objective", str),
         schedule=_optional(first, "schedule", str),
         details={column: first[column] for column in extra},
+        scores_before=scores_before(rows),
     )
 
 
