@@ -46,7 +46,8 @@ def by_hand(file: Path, out: Path) -> None:
     from regrow.pruning.prune import prune_model
     from regrow.runs import RunRecord
     from regrow.study import StudySpec
-    from regrow.training.run import train_model
+    from regrow.training.inputs import RunInputs
+    from regrow.training.run import RunOptions, train_model
 
     first: list[float] = []
     cells = StudySpec.from_yaml(file).cells()
@@ -76,17 +77,15 @@ def by_hand(file: Path, out: Path) -> None:
             loss_before=loss_before,
             spec=cell.spec,
         )
-        train_model(
-            model,
-            spec=cell.train,
-            record=record,
+        inputs = RunInputs(
+            model=model,
             train=train,
             held_out=held_out,
-            out=out / cell.name,
             masks=zero_masks(model) if is_masked(cell.method) else {},
             tokenizer=tokenizer,
-            on_progress=lambda progress: None if first else first.append(time.time()),
         )
+        options = RunOptions(on_progress=lambda progress: None if first else first.append(time.time()))
+        train_model(inputs, spec=cell.train, record=record, out=out / cell.name, options=options)
     print(json.dumps({"first": first[0], "end": time.time()}))
 
 

@@ -24,8 +24,8 @@ from regrow.report.picture import flat_style
 from regrow.report.svg import Chart, Line, Marks, draw
 from regrow.runs import RunRecord
 from regrow.training import TrainSpec
+from regrow.training.counts import training_flops_per_token
 from regrow.training.post_train import post_train
-from regrow.training.run import training_flops_per_token
 from regrow.training.spec import parse_eval_at
 from regrow.units import parse_count
 

@@ -33,8 +33,10 @@ from regrow.models.load import load_model, quiet
 from regrow.planning.cost import find_gpu
 from regrow.runs import CONTROL, RunRecord
 from regrow.training import TrainSpec
+from regrow.training.counts import training_flops_per_token
+from regrow.training.inputs import RunInputs
 from regrow.training.precision import resolve_precision
-from regrow.training.run import train_model, training_flops_per_token
+from regrow.training.run import train_model
 
 
 def bare_loop(model: Any, blocks: Blocks, spec: TrainSpec, device: torch.device) -> float:
@@ -78,7 +80,8 @@ def regrow_run(model: Any, blocks: Blocks, held_out: Blocks, spec: TrainSpec) ->
         spec=spec.to_dict(),
     )
     with tempfile.TemporaryDirectory() as out:
-        run = train_model(model, spec=spec, record=record, train=blocks, held_out=held_out, out=Path(out) / "r")
+        inputs = RunInputs(model=model, train=blocks, held_out=held_out)
+        run = train_model(inputs, spec=spec, record=record, out=Path(out) / "r")
     return float(run.details["tokens_per_second"])
 
 

@@ -25,7 +25,8 @@ from regrow.models.load import load_model, load_tokenizer
 from regrow.models.masks import check_pattern, violations, zero_masks
 from regrow.runs import RunRecord
 from regrow.training import TrainSpec
-from regrow.training.run import train_model
+from regrow.training.inputs import RunInputs
+from regrow.training.run import RunOptions, train_model
 from regrow.training.signals import RunStopped, StopRequest
 
 
@@ -61,18 +62,14 @@ def train(pruned: str, out: Path, options: argparse.Namespace, **how: Any) -> Ru
         spec=spec.to_dict(),
     )
     tokenizer = load_tokenizer(pruned)
-    return train_model(
-        model,
-        spec=spec,
-        record=record,
+    held_out = read_blocks(find_corpus("ladder", "held_out"), tokenizer, sequence_length=spec.sequence_length)
+    inputs = RunInputs(
+        model=model,
         train=ladder_blocks(pruned, "held_out", spec.sequence_length),  # small, and quick to tokenise
-        held_out=read_blocks(find_corpus("ladder", "held_out"), tokenizer, sequence_length=spec.sequence_length).sample(
-            2, seed=0
-        ),
-        out=out,
+        held_out=held_out.sample(2, seed=0),
         masks=masks,
-        **how,
     )
+    return train_model(inputs, spec=spec, record=record, out=out, options=RunOptions(**how))
 
 
 def count(folder: str | Path, masks: dict[str, torch.Tensor]) -> list[str]:

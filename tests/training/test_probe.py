@@ -11,6 +11,7 @@ from regrow.errors import InputError
 from regrow.models.load import load_model, load_tokenizer
 from regrow.runs import read_run
 from regrow.training import TrainSpec
+from regrow.training.inputs import RunInputs
 from regrow.training.post_train import post_train
 from regrow.training.probe import best_rate, probe_learning_rate
 
@@ -29,7 +30,8 @@ def test_a_probe_goes_on_past_an_end_and_leaves_the_model_as_it_was(tiny_model, 
     model = load_model(tiny_model, dtype=torch.float32)
     blocks = read_blocks(str(text), load_tokenizer(tiny_model), sequence_length=64, cache=False)
     before = [p.detach().clone() for p in model.parameters()]
-    probe = probe_learning_rate(model, spec=SPEC, tokens=1500, train=blocks, held_out=blocks.sample(4, seed=0))
+    inputs = RunInputs(model=model, train=blocks, held_out=blocks.sample(4, seed=0))
+    probe = probe_learning_rate(inputs, spec=SPEC, tokens=1500)
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
     assert probe.tokens == 1536
     assert len(probe.losses) > 7

@@ -36,7 +36,9 @@ from regrow.study.inputs import fingerprint_model
 from regrow.study.progress import PROGRESS_FILE, ProgressFile
 from regrow.study.shared import LOSSES, PRUNED, SCORES, load_number, load_whole, save_number, share
 from regrow.training.checkpoints import checkpoints
-from regrow.training.run import CHECKPOINTS, START, train_model
+from regrow.training.inputs import RunInputs
+from regrow.training.processes import processes
+from regrow.training.run import CHECKPOINTS, START, RunOptions, train_model
 from regrow.training.signals import StopRequest
 from regrow.training.teacher import load_teacher
 
@@ -103,7 +105,7 @@ class _Shop:
             self.shared,
             LOSSES,
             {**self.source, "held_out": held_out.fingerprint, **({"isolated": True} if isolated else {})},
-            make=lambda: evaluate(model, held_out, isolated=isolated).loss,
+            make=lambda: _evaluate(model, held_out, isolated),
             save=save_number,
             load=load_number,
         )
@@ -157,7 +159,14 @@ def _run(cell: Cell, out: Path, shop: _Shop, stop: StopRequest | None) -> RunRec
         model, plan = _start(out, partial(shop.pruned, model, cell.prune, train), tokenizer)
         after, rate = plan.params_after, plan.pruning_rate
         masks = zero_masks(model) if is_masked(cell.method) else {}
-    teacher = None if cell.teacher is None else load_teacher(find_model(cell.teacher), tokenizer)
+    inputs = RunInputs(
+        model=model,
+        train=train,
+        held_out=held_out,
+        masks=masks,
+        teacher=None if cell.teacher is None else load_teacher(find_model(cell.teacher), tokenizer),
+        tokenizer=tokenizer,
+    )
     record = RunRecord(
         run=cell.name,
         family=cell.family,
@@ -173,30 +182,21 @@ def _run(cell: Cell, out: Path, shop: _Shop, stop: StopRequest | None) -> RunRec
         details={"model": cell.model, "setup_seconds": round(time.perf_counter() - began, 3)},
     )
     with ProgressFile(out) as progress:
-        return train_model(
-            model,
-            spec=cell.train,
-            record=record,
-            train=train,
-            held_out=held_out,
-            out=out,
-            masks=masks,
-            teacher=teacher,
-            tokenizer=tokenizer,
-            resume=True,
-            stop=stop,
-            on_progress=progress.tell,
-        )
+        options = RunOptions(resume=True, stop=stop, on_progress=progress.tell)
+        return train_model(inputs, spec=cell.train, record=record, out=out, options=options)
 
 
-def _evaluate(model: PreTrainedModel, held_out: Blocks) -> float:
-    """A model's loss, read on the GPU where there is one; the model stays where it was, for pruning to take apart."""
-    was = model.device
-    model.to(torch.device("cuda" if torch.cuda.is_available() else was))  # type: ignore[arg-type]
+def _evaluate(model: PreTrainedModel, held_out: Blocks, isolated: bool) -> float:
+    """A model's held-out loss (nats/token), read on the device that the curve is read on.
+
+    The model is back on its own device afterwards, where pruning takes it apart.
+    """
+    home = model.device
+    model.to(processes().device)  # type: ignore[arg-type]
     try:
-        return evaluate(model, held_out).loss
+        return evaluate(model, held_out, isolated=isolated).loss
     finally:
-        model.to(was)  # type: ignore[arg-type]
+        model.to(home)  # type: ignore[arg-type]
 
 
 def _save_pruned(

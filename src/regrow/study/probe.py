@@ -12,7 +12,7 @@ from regrow.ladder import find_model
 from regrow.models.load import quiet
 from regrow.models.memory import free_memory
 from regrow.study.cells import Cell
-from regrow.training.objective import next_token_loss
+from regrow.training.optimizer import make_optimizer, train_step
 from regrow.training.precision import resolve_precision
 
 #: Seconds that the timed steps take at least, and a model's size in bytes a parameter while it trains: weights,
@@ -25,7 +25,7 @@ def training_speed(cell: Cell) -> float | None:
     """Training FLOP/s on a cell's unpruned shape with its batches and precision; None where it does not fit in half of
     the memory.
 
-    Steps are those of `regrow train`: forward, backward, AdamW; the weights are random, the speed does not know.
+    The steps are those of `regrow train`. The weights are random, which does not change the speed.
     """
     folder = find_model(cell.model)
     shape = Architecture.from_pretrained(folder)
@@ -38,16 +38,12 @@ def training_speed(cell: Cell) -> float | None:
     with quiet():
         model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder), dtype=torch.float32).to(device)
     model.train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=train.learning_rate)
+    optimizer = make_optimizer(model, train)
     ids = torch.randint(0, shape.vocab, (blocks, train.sequence_length), device=device)
     bf16 = resolve_precision(train.precision, device) == "bf16"
 
     def step() -> None:
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
-            logits = model(input_ids=ids, use_cache=False).logits
-        next_token_loss(logits, ids).backward()
-        optimizer.step()
-        optimizer.zero_grad()
+        train_step(model, optimizer, [{"input_ids": ids}], spec=train, bf16=bf16)
         if device.type == "cuda":
             torch.cuda.synchronize()
 

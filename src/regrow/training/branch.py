@@ -13,19 +13,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from regrow.errors import InputError
 from regrow.methods import is_masked
-from regrow.models.load import load_model, load_tokenizer
-from regrow.models.masks import zero_masks
 from regrow.runs import RunRecord, read_run
 from regrow.runs.store import RUN_FILE, is_done
 from regrow.training.callbacks import OnProgress
 from regrow.training.checkpoints import KEPT, checkpoints, read_state, step_of
-from regrow.training.post_train import read_text, saved_dtype
-from regrow.training.processes import processes
-from regrow.training.run import CHECKPOINTS, MODEL, START, train_model
+from regrow.training.inputs import TextSpec, load_inputs
+from regrow.training.run import CHECKPOINTS, MODEL, START, RunOptions, train_model
 from regrow.training.signals import StopRequest
 from regrow.training.spec import TrainSpec
 from regrow.training.teacher import load_teacher
@@ -58,7 +53,7 @@ def cool_down(
         save_every_tokens: between checkpoints; None for a tenth of `tokens`.
         find: where a thing that the record names lies, given the name and what it is (`model`, `teacher`, `data`,
             `held_out`); by default under its name.
-        resume, shard, keep, stop: see `regrow.training.run.train_model`.
+        resume, shard, keep, stop: see `regrow.training.run.RunOptions`.
 
     Raises `InputError` for a folder without a run of regrow or without that checkpoint, a rate that falls there
     already, data that have changed since, or an `out` that holds another run; and what `train_model` raises.
@@ -90,34 +85,22 @@ def cool_down(
         name = parent.spec.get(kind)
         return name if name is None or find is None else find(name, kind)
 
-    base = _base(folder, parent, recipe, located)
-    tokenizer = load_tokenizer(base)
-    train, held_out = read_text(
-        tokenizer, located("data"), located("held_out"), parent.spec.get("held_out_share"), spec, cache
+    text = TextSpec(
+        data=located("data"),
+        held_out=located("held_out"),
+        held_out_share=parent.spec.get("held_out_share"),
+        cache=cache,
     )
-    for blocks, kind, what in ((train, "train", "training"), (held_out, "held_out", "held-out")):
+    base = _base(folder, parent, recipe, located)
+    inputs = load_inputs(base, text, spec, masked=is_masked(parent.method), shard=shard)
+    for blocks, kind, what in ((inputs.train, "train", "training"), (inputs.held_out, "held_out", "held-out")):
         if blocks.fingerprint != parent.details.get(f"{kind}_fingerprint"):
             raise InputError(f"the {what} text is not what the run saw", where=str(folder), hint="restore the data")
-    network = load_model(base, dtype=torch.float32, device="cpu" if shard else processes().device)
     teacher = located("teacher")
-    return train_model(
-        network,
-        spec=spec,
-        record=record,
-        train=train,
-        held_out=held_out,
-        out=target,
-        masks=zero_masks(network) if is_masked(parent.method) else None,
-        teacher=load_teacher(teacher, tokenizer) if teacher else None,
-        tokenizer=tokenizer,
-        save_dtype=saved_dtype(Path(base)),
-        resume=resume,
-        shard=shard,
-        stop=stop,
-        on_progress=on_progress,
-        keep=keep,
-        branch=checkpoint,
-    )
+    if teacher:
+        inputs = replace(inputs, teacher=load_teacher(teacher, inputs.tokenizer))
+    options = RunOptions(resume=resume, shard=shard, keep=keep, stop=stop, on_progress=on_progress)
+    return train_model(inputs, spec=spec, record=record, out=target, options=options, branch=checkpoint)
 
 
 def _begun_at(out: Path, folder: Path, parent: RunRecord, at: int | None) -> Path | None:

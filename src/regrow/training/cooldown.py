@@ -15,6 +15,7 @@ import torch
 
 from regrow.models.masks import local
 from regrow.training.objective import LossMeter
+from regrow.training.optimizer import set_rate, take_step
 from regrow.training.schedules import decay
 from regrow.training.trainer import PostTrainer
 
@@ -32,9 +33,7 @@ def cooled_loss(
     """
     with _put_back(trainer):
         for done in range(steps):
-            rate = trainer.spec.rate_at(step + done) * decay(done, steps)
-            for group in trainer.optimizer.param_groups:
-                group["lr"] = rate
+            set_rate(trainer.optimizer, trainer.spec.rate_at(step + done) * decay(done, steps))
             _step(trainer, step + done)
             after_step()
         return read()
@@ -45,15 +44,17 @@ def _step(trainer: PostTrainer, step: int) -> None:
     model, accelerator, args = trainer.model_wrapped, trainer.accelerator, trainer.args
     batches = [trainer.micro_batch(step, i) for i in range(args.gradient_accumulation_steps)]
     trainer.current_gradient_accumulation_steps = len(batches)
-    for i, batch in enumerate(batches):
-        last = i == len(batches) - 1
+
+    def backward(batch: dict[str, torch.Tensor], last: bool) -> None:
         accelerator.gradient_state._set_sync_gradients(last)
         with contextlib.nullcontext() if last else trainer.without_sync(model):
             trainer.training_step(model, batch)
-    if args.max_grad_norm > 0:
-        trainer._clip_grad_norm(model)
-    trainer.optimizer.step()
-    model.zero_grad()
+
+    def clip() -> None:
+        if args.max_grad_norm > 0:
+            trainer._clip_grad_norm(model)
+
+    take_step(model, trainer.optimizer, batches, backward=backward, clip=clip)
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,20 +11,20 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from regrow.data import Blocks, read_blocks, read_split
+from regrow.data import Blocks
 from regrow.errors import InputError
 from regrow.evaluation import evaluate
 from regrow.methods import is_masked
-from regrow.models.load import count_nonzero, count_params, load_model, load_tokenizer
-from regrow.models.masks import zero_masks
+from regrow.models.load import count_nonzero, count_params, load_model
 from regrow.models.save import PRUNE_RECORD
 from regrow.runs import CONTROL, RunRecord, read_run
 from regrow.runs.store import RUN_FILE
 from regrow.training.callbacks import OnProgress
 from regrow.training.checkpoints import KEPT
+from regrow.training.inputs import RunInputs, TextSpec, load_inputs
 from regrow.training.probe import probe_learning_rate
 from regrow.training.processes import processes
-from regrow.training.run import check_fit, train_model
+from regrow.training.run import RunOptions, train_model
 from regrow.training.signals import StopRequest
 from regrow.training.spec import TrainSpec
 from regrow.training.teacher import load_teacher
@@ -88,7 +88,7 @@ def post_train(
         teacher: a model to distil from.
         cache: keep the tokenised text for the next run (`regrow.data`).
         lr_probe: first try rates around the spec's on so many tokens each, and train with the one that does best.
-        resume, shard, stop, keep: see `train_model`.
+        resume, shard, stop, keep, on_progress: see `regrow.training.run.RunOptions`.
         forecast: forecast the run at every milestone: from its own curve (`run`), or by a law file.
         stop_when: end the run once that says so, as in `gain:0.01` (`regrow.training.forecast.parse_stop`).
         on_forecast: is given each forecast in one line.
@@ -100,54 +100,31 @@ def post_train(
         from regrow.training.forecast import watch_for
 
         watcher = watch_for(forecast, stop_when, on_forecast)
-    folder = Path(model)
-    origin = read_origin(folder)
-    device = processes().device
-    # a model that is to be shared out may be too large for one device
-    network = load_model(model, dtype=torch.float32, device="cpu" if shard else device)
-    tokenizer = load_tokenizer(model)
-    train, held = read_text(tokenizer, data, held_out, held_out_share, spec, cache)
+    origin = read_origin(Path(model))
     original = original or (origin.model if origin and Path(origin.model).is_dir() else None)
-    is_control = origin is None and original is None
-    if loss_before is None and origin is not None and original is None:
-        raise InputError(
-            f"the unpruned model {origin.model!r} is not here",
-            where=str(folder),
-            hint="give its folder with --original, or its held-out loss with --loss-before",
-        )
-    isolated = spec.packing == "isolated"
-    before = origin.params_before if origin else count_params(network)
-    # the original is asked for its size as well, where no record of `regrow prune` holds it
-    if original is not None and (loss_before is None or origin is None):
-        size, loss = _measure(original, held, device, isolated)
-        before = origin.params_before if origin else size
-        loss_before = loss if loss_before is None else loss_before
-    elif loss_before is None:
-        loss_before = _measure(model, held, device, isolated)[1] if shard else _loss(network, held, isolated)
-    method = origin.method if origin else (CONTROL if is_control else "other")
-    sparse = is_masked(method)
-    after = count_nonzero(network) if sparse else count_params(network)
-    masks = zero_masks(network) if sparse else None
-    taught_by = load_teacher(teacher, tokenizer) if teacher else None
-    found = None
-    if lr_probe:
-        found = _recorded_probe(Path(out)) if resume else None
-        if found is None:
-            found = _probe(network, spec, lr_probe, train, held, masks, taught_by)
-        spec = replace(spec, learning_rate=found["learning_rate"])
+    method = origin.method if origin else (CONTROL if original is None else "other")
+    text = TextSpec(data=data, held_out=held_out, held_out_share=None if held_out else held_out_share, cache=cache)
+    inputs = load_inputs(model, text, spec, masked=is_masked(method), shard=shard)
+    before, loss_before = _before(model, inputs, spec, origin, original, loss_before, shard)
+    if teacher:
+        inputs = replace(inputs, teacher=load_teacher(teacher, inputs.tokenizer))
+    probed = _probed(inputs, spec, lr_probe, Path(out) if resume else None) if lr_probe else None
+    if probed is not None:
+        spec = replace(spec, learning_rate=probed["learning_rate"])
     asked: dict[str, Any] = {
         "model": model,
         "data": data,
         "held_out": held_out,
-        "held_out_share": None if held_out else held_out_share,
+        "held_out_share": text.held_out_share,
         "teacher": teacher,
         "train": spec.to_dict(),
     }
     if stop_when is not None:  # part of what names the run: it decides where it ends
         asked |= {"forecast": None if forecast is None else str(forecast), "stop_when": stop_when}
+    after = count_nonzero(inputs.model) if inputs.masks else count_params(inputs.model)
     record = RunRecord(
         run=Path(out).name,
-        family=family or str(network.config.model_type),
+        family=family or str(inputs.model.config.model_type),
         method=method,
         params_before=before,
         params_after=after,
@@ -157,80 +134,67 @@ def post_train(
         seed=spec.seed,
         objective=str(spec.objective(distils=teacher is not None)),
         schedule=spec.schedule,
-        details={"model": model, **({"lr_probe": found} if found else {})},
+        details={"model": model, **({"lr_probe": probed} if probed else {})},
     )
-    return train_model(
-        network,
-        spec=spec,
-        record=record,
-        train=train,
-        held_out=held,
-        out=Path(out),
-        masks=masks,
-        teacher=taught_by,
-        tokenizer=tokenizer,
-        save_dtype=saved_dtype(folder),
-        resume=resume,
-        shard=shard,
-        stop=stop,
-        watch=None if watcher is None else watcher(record, spec),
-        on_progress=on_progress,
-        keep=keep,
-    )
+    watch = None if watcher is None else watcher(record, spec)
+    options = RunOptions(resume=resume, shard=shard, keep=keep, stop=stop, watch=watch, on_progress=on_progress)
+    return train_model(inputs, spec=spec, record=record, out=Path(out), options=options)
 
 
-def _loss(model: PreTrainedModel, held: Blocks, isolated: bool) -> float:
-    state = processes()
-    return evaluate(model, held, share=(state.process_index, state.num_processes), isolated=isolated).loss
-
-
-def _measure(model: str, held: Blocks, device: torch.device, isolated: bool) -> tuple[int, float]:
-    """Parameters and held-out loss of a model that is needed for nothing else, and so not kept."""
-    reference = load_model(model, dtype=torch.float32, device=device)
-    return count_params(reference), _loss(reference, held, isolated)
-
-
-def _recorded_probe(out: Path) -> dict[str, Any] | None:
-    """What the probe of an unfinished run found: a second one could find another rate on an accelerator."""
-    return read_run(out).details.get("lr_probe") if (out / RUN_FILE).exists() else None
-
-
-def _probe(
-    network: PreTrainedModel,
+def _before(
+    model: str,
+    inputs: RunInputs,
     spec: TrainSpec,
-    tokens: int,
-    train: Blocks,
-    held: Blocks,
-    masks: Mapping[str, torch.Tensor] | None,
-    teacher: PreTrainedModel | None,
-) -> dict[str, Any]:
+    origin: Origin | None,
+    original: str | None,
+    loss: float | None,
+    shard: bool,
+) -> tuple[int, float]:
+    """Parameters and held-out loss (nats/token) of the unpruned model; `loss` is the loss if the user knows it."""
+    if loss is None and origin is not None and original is None:
+        raise InputError(
+            f"the unpruned model {origin.model!r} is not here",
+            where=model,
+            hint="give its folder with --original, or its held-out loss with --loss-before",
+        )
+    size = origin.params_before if origin else count_params(inputs.model)
+    # the original is asked for its size as well, where no record of `regrow prune` holds it
+    if original is not None and (loss is None or origin is None):
+        measured_size, measured = _measure(original, inputs.held_out, spec)
+        return size if origin else measured_size, measured if loss is None else loss
+    if loss is None:
+        own = _measure(model, inputs.held_out, spec)[1] if shard else _loss(inputs.model, inputs.held_out, spec)
+        return size, own
+    return size, loss
+
+
+def _loss(model: PreTrainedModel, held_out: Blocks, spec: TrainSpec) -> float:
+    state = processes()
+    share = (state.process_index, state.num_processes)
+    return evaluate(model, held_out, share=share, isolated=spec.packing == "isolated").loss
+
+
+def _measure(model: str, held_out: Blocks, spec: TrainSpec) -> tuple[int, float]:
+    """Parameters and held-out loss of a model that is needed for nothing else, and so not kept."""
+    reference = load_model(model, dtype=torch.float32, device=processes().device)
+    return count_params(reference), _loss(reference, held_out, spec)
+
+
+def _probed(inputs: RunInputs, spec: TrainSpec, tokens: int, begun: Path | None) -> dict[str, Any]:
+    """What a probe of the learning rate finds, as plain data.
+
+    An unfinished run in the folder `begun` has it in its record: a second probe could find another rate on an
+    accelerator.
+    """
+    if begun is not None and (begun / RUN_FILE).exists():
+        found = read_run(begun).details.get("lr_probe")
+        if found is not None:
+            return found
     if spec.lora_rank or processes().num_processes > 1:
         raise InputError(
             "a rate is probed in one process and for all parameters",
             where="--lr-probe",
             hint="probe so first, then give the rate with --lr",
         )
-    check_fit(network, teacher, spec, train, held)
-    return probe_learning_rate(
-        network, spec=spec, tokens=tokens, train=train, held_out=held, masks=masks, teacher=teacher
-    ).to_dict()
-
-
-def saved_dtype(folder: Path) -> torch.dtype:
-    """The dtype a checkpoint says it is in; fp32 where it does not say."""
-    config = json.loads((folder / "config.json").read_text())
-    return getattr(torch, str(config.get("dtype") or config.get("torch_dtype") or "float32"), torch.float32)
-
-
-def read_text(
-    tokenizer: Any, data: str, held_out: str | None, share: float | None, spec: TrainSpec, cache: bool
-) -> tuple[Blocks, Blocks]:
-    """A run's training blocks and its sample of held-out ones; without `held_out`, `share` of the documents of `data`
-    are held out."""
-    length = spec.sequence_length
-    if held_out is None:
-        train, held = read_split(data, tokenizer, sequence_length=length, held_out_share=share or 0.0, cache=cache)
-    else:
-        train = read_blocks(data, tokenizer, sequence_length=length, cache=cache)
-        held = read_blocks(held_out, tokenizer, sequence_length=length, cache=cache)
-    return train, held.sample(spec.held_out_blocks, seed=0)
+    inputs.check_fit(spec)
+    return probe_learning_rate(inputs, spec=spec, tokens=tokens).to_dict()

@@ -13,13 +13,13 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
 
-from regrow.data import BlockOrder, Blocks
+from regrow.data import BlockOrder
 from regrow.evaluation import evaluate
 from regrow.models.masks import MaskKeeper
+from regrow.training.inputs import RunInputs
 from regrow.training.learning_rate import PROBE_RATIO, probe_grid
-from regrow.training.objective import losses_of
+from regrow.training.optimizer import make_optimizer, set_rate, train_step
 from regrow.training.precision import resolve_precision
 from regrow.training.spec import TrainSpec
 from regrow.training.trainer import OrderedBlocks, collate
@@ -52,20 +52,12 @@ class RateProbe:
         return {**asdict(self), "losses": [[rate, loss] for rate, loss in self.losses.items()]}
 
 
-def probe_learning_rate(
-    model: PreTrainedModel,
-    *,
-    spec: TrainSpec,
-    tokens: int,
-    train: Blocks,
-    held_out: Blocks,
-    masks: Mapping[str, torch.Tensor] | None = None,
-    teacher: PreTrainedModel | None = None,
-) -> RateProbe:
+def probe_learning_rate(inputs: RunInputs, *, spec: TrainSpec, tokens: int) -> RateProbe:
     """Probe around `spec.learning_rate` on the first `tokens` (whole batches) that the run would see.
 
     The model is left as it was, to the bit. One process.
     """
+    model, held_out = inputs.model, inputs.held_out
     steps = max(1, math.ceil(tokens / spec.batch_tokens))
     start = [p.detach().clone() for p in model.parameters()]
     isolated = spec.packing == "isolated"
@@ -73,7 +65,7 @@ def probe_learning_rate(
 
     def loss_at(rate: float) -> float | None:
         try:
-            _train(model, replace(spec, learning_rate=rate), steps, train, masks or {}, teacher)
+            _train(inputs, replace(spec, learning_rate=rate), steps)
             loss = evaluate(model, held_out, isolated=isolated).loss
         finally:
             with torch.no_grad():
@@ -102,34 +94,20 @@ def best_rate(losses: Mapping[float, float | None]) -> float:
     return min(losses, key=lambda rate: (math.inf if losses[rate] is None else losses[rate], rate))
 
 
-def _train(
-    model: PreTrainedModel,
-    spec: TrainSpec,
-    steps: int,
-    train: Blocks,
-    masks: Mapping[str, torch.Tensor],
-    teacher: PreTrainedModel | None,
-) -> None:
+def _train(inputs: RunInputs, spec: TrainSpec, steps: int) -> None:
     """The run's first steps at a constant rate after its warm-up."""
+    model, train = inputs.model, inputs.train
     model.train()
     device = model.device
     bf16 = resolve_precision(spec.precision, device) == "bf16"
-    order, keeper = BlockOrder(blocks=len(train), seed=spec.seed), MaskKeeper(model, masks)
+    order, keeper = BlockOrder(blocks=len(train), seed=spec.seed), MaskKeeper(model, inputs.masks)
     data = OrderedBlocks(train, order, steps * spec.batch_blocks, isolated=spec.packing == "isolated")
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=spec.learning_rate, betas=spec.betas, weight_decay=spec.weight_decay, fused=True
-    )
+    optimizer = make_optimizer(model, spec)
     micro = spec.micro_batch_blocks or spec.batch_blocks
     for step in range(steps):
-        for group in optimizer.param_groups:
-            group["lr"] = spec.rate_at(step) if step < spec.steps else spec.learning_rate
-        for first in range(0, spec.batch_blocks, micro):
-            start = step * spec.batch_blocks + first
-            batch = collate([data[i] for i in range(start, start + micro)])
-            on_device = {name: values.to(device) for name, values in batch.items()}
-            loss, _, _ = losses_of(model, on_device, spec=spec, bf16=bf16, teacher=teacher)
-            (loss * micro / spec.batch_blocks).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), spec.max_grad_norm or math.inf)
-        optimizer.step()
+        set_rate(optimizer, spec.rate_at(step) if step < spec.steps else spec.learning_rate)
+        starts = range(step * spec.batch_blocks, (step + 1) * spec.batch_blocks, micro)
+        batches = [collate([data[i] for i in range(start, start + micro)]) for start in starts]
+        on_device = [{name: values.to(device) for name, values in batch.items()} for batch in batches]
+        train_step(model, optimizer, on_device, spec=spec, bf16=bf16, teacher=inputs.teacher)
         keeper.apply()
-        optimizer.zero_grad()

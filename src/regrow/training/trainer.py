@@ -19,6 +19,7 @@ from regrow.training import sharding
 from regrow.training.checkpoints import KEPT, STAGE, clear_stage, open_stage, publish, write_state
 from regrow.training.lora import load_adapters, save_adapters
 from regrow.training.objective import LossMeter, losses_of
+from regrow.training.optimizer import make_optimizer
 from regrow.training.processes import on_main
 from regrow.training.spec import TrainSpec
 
@@ -61,6 +62,8 @@ class PostTrainer(Trainer):
         sharded: whether `sharding.shard` has wrapped the model.
         keep: checkpoints to keep; None for all.
     """
+
+    optimizer: Any  # AdamW, which accelerate wraps when training begins
 
     def __init__(
         self,
@@ -122,6 +125,11 @@ class PostTrainer(Trainer):
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         # counted exactly from the architecture at the end; Trainer would walk over all parameters at every step
         return 0
+
+    def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
+        if self.optimizer is None:
+            self.optimizer = make_optimizer(self.model if model is None else model, self.spec)
+        return self.optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         if self.lr_scheduler is None:
