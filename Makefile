@@ -46,7 +46,7 @@ ladder: $(VENV)/.installed
 STUDIES := ladder-llama ladder-qwen2 ladder-llama-distilled smollm2
 studies: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt gguf
-	$(BIN)/python benchmarks/smollm2.py --cache build/smollm2
+	$(BIN)/python -m benchmarks.models.smollm2 --cache build/smollm2
 	for study in $(STUDIES); do \
 	  $(BIN)/regrow study studies/$$study.yaml --out build/studies/$$study && \
 	  $(BIN)/regrow runs export build/studies/$$study --out studies/$$study.jsonl || exit 1; done

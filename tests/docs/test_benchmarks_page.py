@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "benchmarks" / "README.md"
-_COMMAND = re.compile(r"`([^`]*\bbenchmarks/[\w./]+[^`]*)`")
+_COMMAND = re.compile(r"`([^`]*\bbenchmarks[./]\w+[./][\w./]+[^`]*)`")
 _LINK = re.compile(r"\]\(([^)#]+\.md)(?:#[^)]*)?\)")
 _NUMBER = re.compile(r"(?<![\w.])\d[\d,]*(?:\.\d+)?(?![\w.]*\w)")
 
@@ -29,29 +29,42 @@ def commands() -> list[list[str]]:
     return [line[next(i for i, word in enumerate(line) if word in ("python", "regrow")) :] for line in words]
 
 
+def script_of(words: list[str]) -> Path:
+    """The script that `python -m benchmarks.ROOM.NAME ...` runs."""
+    assert words[:2] == ["python", "-m"]
+    return ROOT / f"{words[2].replace('.', '/')}.py"
+
+
 def rows() -> list[list[str]]:
     """The cells of every row of the tables that ends in what a command printed."""
-    lines = (line for line in PAGE.read_text().splitlines() if line.startswith("| ") and "benchmarks/" in line)
+    lines = (
+        line for line in PAGE.read_text().splitlines() if line.startswith("| ") and re.search(r"benchmarks[./]", line)
+    )
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
 
 
 def test_every_script_is_on_the_page():
-    run = {Path(words[1]).name for words in commands() if words[0] == "python"}
-    named = set(re.findall(r"`(\w+\.py)`", PAGE.read_text()))
-    assert run | named >= {path.name for path in ROOT.glob("benchmarks/*.py")}
+    run = {script_of(words) for words in commands() if words[0] == "python"}
+    named = {PAGE.parent / name for name in re.findall(r"`(\w+/\w+\.py)`", PAGE.read_text())}
+    assert run | named >= set(ROOT.glob("benchmarks/**/*.py"))
+
+
+def test_every_folder_is_named_after_a_room():
+    folders = {path.parent.name for path in ROOT.glob("benchmarks/**/*.py")}
+    assert folders <= {path.name for path in (ROOT / "src" / "regrow").iterdir()}
 
 
 @pytest.mark.parametrize("words", commands(), ids=" ".join)
 def test_a_command_names_a_script_and_options_that_exist(words):
     if words[0] == "regrow":  # what regrow takes is asked of regrow, in test_docs_pages
         return
-    script = ROOT / words[1]
+    script = script_of(words)
     assert script.is_file()
-    assert {word for word in words[2:] if word.startswith("--")} <= options_of(script)
+    assert {word for word in words[3:] if word.startswith("--")} <= options_of(script)
 
 
 def test_options_are_read_from_the_script():
-    assert options_of(ROOT / "benchmarks" / "startup.py") == {"--runs"}
+    assert options_of(ROOT / "benchmarks" / "cli" / "startup.py") == {"--runs"}
 
 
 @pytest.mark.parametrize("cells", rows(), ids=lambda cells: cells[0])

@@ -46,7 +46,7 @@ NOT_HERE = {
     r"make ladder": "hours, and packages of Debian: tests/ladder runs its parts",
     r"make results": "minutes of fits: tests/docs/test_results.py makes a part of the page anew",
     r"python3 -m venv|(\.venv/bin/)?pip install|\. \.venv/bin/activate": "a package index: the gate installs a clone",
-    r"python benchmarks/training_throughput": "needs an H100: test_benchmarks_page checks scripts and options",
+    r"python -m benchmarks.training.throughput": "needs an H100: test_benchmarks_page checks scripts and options",
     r"regrow study examples/six_runs.yaml": "6 runs of 98,304 tokens: its file is checked",
     r"regrow study hidden.yaml|regrow validate hidden": "16 runs of 98,304 tokens: its file is checked",
     r"regrow study .*--engine ray": "a cluster of several machines: tests/study runs a local one",

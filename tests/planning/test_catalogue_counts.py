@@ -18,7 +18,7 @@ RATES = (0.15, 0.25, 0.35)
 
 @pytest.fixture(scope="module")
 def counts() -> ModuleType:
-    path = Path(__file__).parents[2] / "benchmarks" / "catalogue_counts.py"
+    path = Path(__file__).parents[2] / "benchmarks" / "models" / "catalogue_counts.py"
     spec = importlib.util.spec_from_file_location("catalogue_counts", path)
     assert spec is not None
     assert spec.loader is not None

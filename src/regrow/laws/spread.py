@@ -25,7 +25,7 @@ from regrow.laws.solver import Problem
 FEW_DOF = 3
 #: a size's luck is taken to be this share of a run's, relative to the gap, until the runs say otherwise; the guess
 #: counts as much as this many degrees of freedom. Both were chosen by simulation, so that intervals of three sizes
-#: cover about as they should with luck and without (benchmarks/laws_recovery.py)
+#: cover about as they should with luck and without (benchmarks/laws/recovery.py)
 _PRIOR_SHARE, _PRIOR_DOF = 0.3, 0.25
 #: fewer degrees of freedom than this say nothing
 _LEAST_DOF = 0.5

@@ -7,7 +7,7 @@ H^-1 (H^-1 = U^T U), row i of U over U[i, i] says how much of column i's error e
 
 The paper goes from left to right. Here the groups with the largest inputs come first, when most columns are left to
 make up for them, as the code of GPTQ offers for columns (Frantar et al. 2023, arXiv 2210.17323, `act-order`): SmolLM2
-lost less that way with every draw of calibration text, at no cost (`benchmarks/sparsity_order.py`).
+lost less that way with every draw of calibration text, at no cost (`benchmarks/pruning/sparsity_order.py`).
 
 Here as everywhere N:M means N kept of every M neighbours.
 """

@@ -3,7 +3,7 @@
 This module walks the blocks; a scorer's kernel decides which weights stay. A kernel may measure the inputs of a block's
 layers while the block is whole; the pruned block then makes the inputs of the next (Wanda, as in its paper). Or it may
 prune layer by layer within the block (`walk_parts`), which saves nearly one pass (SparseGPT). Wanda lost more that way:
-`benchmarks/sparsity_order.py` compares the orders.
+`benchmarks/pruning/sparsity_order.py` compares the orders.
 """
 
 from __future__ import annotations
