@@ -29,11 +29,11 @@ from benchmarks.training.common import machine
 from transformers import LlamaConfig
 
 from regrow.arch import Architecture, catalog
+from regrow.models.config_file import skeleton_of
 from regrow.models.shards import ShardWriter
 from regrow.pruning.estimate import estimate_for
 from regrow.pruning.scorers import scorers_of
 from regrow.pruning.spec import PruneSpec
-from regrow.pruning.stream import skeleton_of
 
 #: Shapes in the proportions of public models of about these sizes (SmolLM2-135M and -360M, Llama-3.2-1B and -3B),
 #: with a vocabulary of 32768; Llama-3.1-8B's as it is.

@@ -40,7 +40,8 @@ def by_hand(file: Path, out: Path) -> None:
     from regrow.evaluation import evaluate
     from regrow.ladder import find_corpus, find_model
     from regrow.methods import is_masked
-    from regrow.models.load import count_params, load_model, load_tokenizer
+    from regrow.models.beside import beside
+    from regrow.models.load import count_params, load_model, load_tokenizer, local_checkpoint
     from regrow.models.masks import zero_masks
     from regrow.pruning.calibration import choose_blocks
     from regrow.pruning.prune import prune_model
@@ -52,6 +53,7 @@ def by_hand(file: Path, out: Path) -> None:
     first: list[float] = []
     cells = StudySpec.from_yaml(file).cells()
     folder = find_model(cells[0].model)
+    around = beside(local_checkpoint(folder))
     tokenizer, length = load_tokenizer(folder), cells[0].train.sequence_length
     train = read_blocks(find_corpus("ladder", "post_train"), tokenizer, sequence_length=length)
     held_out = read_blocks(find_corpus("ladder", "held_out"), tokenizer, sequence_length=length)
@@ -82,7 +84,7 @@ def by_hand(file: Path, out: Path) -> None:
             train=train,
             held_out=held_out,
             masks=zero_masks(model) if is_masked(cell.method) else {},
-            tokenizer=tokenizer,
+            beside=around,
         )
         options = RunOptions(on_progress=lambda progress: None if first else first.append(time.time()))
         train_model(inputs, spec=cell.train, record=record, out=out / cell.name, options=options)

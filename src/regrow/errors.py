@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+#: characters of a library's message that are shown whole
+_WHOLE_REASON = 300
+
 
 class RegrowError(Exception):
     """Base of every error that regrow raises on purpose.
@@ -39,6 +42,17 @@ class InputError(RegrowError):
 
 class RunFailed(RegrowError):
     """Work that started could not be finished (non-finite loss, full disk, a broken mask). Exit code 1."""
+
+
+def reason_of(error: BaseException) -> str:
+    """Why a library raised this, on one line, or the name of its type where it does not say.
+
+    Libraries put the reason last: a validator names itself in the first line and the value that it refused in the
+    next. A short message is given whole, of a long one the last line.
+    """
+    lines = [" ".join(line.split()) for line in str(error).splitlines() if line.strip()]
+    whole = " ".join(lines)
+    return (whole if len(whole) <= _WHOLE_REASON else lines[-1]) if lines else type(error).__name__
 
 
 def one_of(value: str, choices: Iterable[str], *, what: str, where: str | None = None) -> str:

@@ -151,7 +151,7 @@ def test_corrupt_safetensors_is_one_line(checkpoint, damage):
         weights.unlink()
     with pytest.raises(InputError) as error:
         load_model(checkpoint)
-    assert ("no such weights file" if damage == "absent" else "cannot load the weights") in _one_line(error)
+    assert ("no such weights file" if damage == "absent" else "cannot read the weights") in _one_line(error)
 
 
 def test_sharded_checkpoints_load(checkpoint, tmp_path):
@@ -177,7 +177,7 @@ def test_a_checkpoint_that_lacks_tensors_is_refused(checkpoint):
     weights = load_file(checkpoint / "model.safetensors")
     del weights["model.layers.1.mlp.up_proj.weight"]
     save_file(weights, checkpoint / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(InputError, match=r"the files hold \d+ parameters where") as error:
+    with pytest.raises(InputError, match=r"lacks 1 tensors, first 'model.layers.1.mlp.up_proj.weight'") as error:
         load_model(checkpoint)
     _one_line(error)
 

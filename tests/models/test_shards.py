@@ -83,8 +83,7 @@ def test_what_cannot_be_read_is_one_line(tmp_path):
     with pytest.raises(InputError, match="no such weights file"):
         ShardReader(tmp_path)
     save_file({"a": torch.ones(2, dtype=torch.int8)}, str(tmp_path / "model.safetensors"))
-    with pytest.raises(InputError, match="stored as I8"):
-        ShardReader(tmp_path)
+    assert ShardReader(tmp_path).strange == {"a": "I8"}
     (tmp_path / "model.safetensors").write_bytes(b"nonsense")
     with pytest.raises(InputError, match="cannot read the weights"):
         ShardReader(tmp_path)

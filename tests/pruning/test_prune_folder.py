@@ -16,8 +16,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from regrow.data import Blocks
 from regrow.errors import InputError
 from regrow.models import architecture_of, check_pattern, load_model, save_checkpoint
+from regrow.models.beside import PRUNE_RECORD
 from regrow.models.layout import block_weights
-from regrow.models.save import PRUNE_RECORD
 from regrow.pruning import PrunePlan, PruneSpec, choose_blocks, outline
 from regrow.pruning.plan import spec_of
 from regrow.pruning.prune import prune, prune_model

@@ -132,7 +132,7 @@ def test_broken_checkpoints_are_one_line(tmp_path):
 
     with pytest.raises(InputError, match=r"lacks 1 tensors, first 'model\.norm\.weight'"):
         open_stream(folder("lacks", lambda state: state.pop("model.norm.weight")))
-    with pytest.raises(InputError, match="'adapter' is not one of"):
+    with pytest.raises(InputError, match="'adapter' belongs to an adapter"):
         open_stream(folder("foreign", lambda state: state.update(adapter=torch.ones(1))))
     with pytest.raises(InputError, match=r"shape \(3,\) where config\.json makes \(32,\)"):
         open_stream(folder("shape", lambda state: state.update({"model.norm.weight": torch.ones(3)})))

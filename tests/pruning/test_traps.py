@@ -21,8 +21,8 @@ from transformers import (
 from regrow.data import Blocks
 from regrow.errors import InputError
 from regrow.models import architecture_of, count_params, save_checkpoint
+from regrow.models.beside import PRUNE_RECORD
 from regrow.models.layout import is_tied
-from regrow.models.save import PRUNE_RECORD
 from regrow.pruning import PruneSpec
 from regrow.pruning.prune import prune
 

@@ -13,11 +13,11 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from regrow.errors import InputError, RunFailed
-from regrow.models.load import quiet
-
-#: The file beside a pruned checkpoint's weights that says what was done: pruning writes it, training reads it.
-PRUNE_RECORD = "regrow_prune.json"
+from regrow.errors import InputError, RunFailed, reason_of
+from regrow.models.beside import Beside
+from regrow.models.config_file import read_content, with_old_rope, write_content
+from regrow.models.library import quiet
+from regrow.models.shards import ShardWriter
 
 
 def save_checkpoint(
@@ -25,6 +25,7 @@ def save_checkpoint(
     tokenizer: PreTrainedTokenizerBase | None,
     out: str | Path,
     *,
+    beside: Beside | None = None,
     extra: Mapping[str, Mapping[str, Any] | str] | None = None,
     overwrite: bool = False,
 ) -> Path:
@@ -35,7 +36,9 @@ def save_checkpoint(
 
     Args:
         model: the model; tied embeddings are written once.
-        tokenizer: saved with it, if given.
+        tokenizer: saved with it by transformers, if given; for a model that comes from no folder.
+        beside: what the checkpoint takes over from the folder that the model comes from: config.json with all its
+            fields, and the tokenizer's and other files byte for byte. Without it transformers writes the config.
         out: folder to make; its parents are made too.
         extra: files to add, by file name: data as JSON, text as it is.
         overwrite: replace a folder that holds something.
@@ -44,8 +47,13 @@ def save_checkpoint(
     """
     with staged_folder(out, overwrite=overwrite) as stage:
         try:
-            with quiet():
-                model.save_pretrained(stage)
+            if beside is None:
+                with quiet():
+                    model.save_pretrained(stage)
+                write_content(stage, with_old_rope(read_content(stage)))
+            else:
+                _write_weights(model, stage)
+                beside.write(stage, dtype=model.dtype)
             if tokenizer is not None:
                 tokenizer.save_pretrained(stage)
             for name, content in (extra or {}).items():
@@ -54,9 +62,17 @@ def save_checkpoint(
         # safetensors reports a full disk as its own error, a subclass of neither OSError nor RuntimeError
         except Exception as error:
             raise RunFailed(
-                f"could not write the checkpoint: {error}", where=str(out), hint="is the disk full?"
+                f"could not write the checkpoint: {reason_of(error)}", where=str(out), hint="is the disk full?"
             ) from error
     return Path(out)
+
+
+def _write_weights(model: PreTrainedModel, stage: Path) -> None:
+    """Every parameter by its name, a tied one once."""
+    parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    with ShardWriter(stage, {name: tensor.to("meta") for name, tensor in parameters.items()}) as writer:
+        for name, tensor in parameters.items():
+            writer.write(name, tensor)
 
 
 def check_output(out: str | Path, *, overwrite: bool = False) -> None:

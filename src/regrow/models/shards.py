@@ -16,8 +16,8 @@ from typing import IO
 import torch
 from safetensors import safe_open
 
-from regrow.errors import InputError, RunFailed
-from regrow.models.load import weight_files
+from regrow.errors import InputError, RunFailed, reason_of
+from regrow.models.config_file import check_no_pointer, read_json
 
 #: Bytes of tensors in one file of a checkpoint, at most, unless one tensor alone is larger.
 MAX_SHARD_BYTES = 5 * 10**9
@@ -32,17 +32,39 @@ _NAMES = {dtype: name for name, dtype in _TYPES.items()}
 _IGNORED = ("rotary_emb.inv_freq",)
 
 
+def weight_files(folder: str | Path) -> list[Path]:
+    """The safetensors files of a local checkpoint: the shards its index lists, or the one file.
+
+    Raises `InputError` if there is none, one that is listed is missing, or the index is broken.
+    """
+    index, single = Path(folder) / "model.safetensors.index.json", Path(folder) / "model.safetensors"
+    files = [single]
+    if index.is_file() and not single.is_file():
+        hint = "fetch or save the checkpoint again"
+        content = read_json(index, missing="no such index", hint=hint)
+        listed = content.get("weight_map") if isinstance(content, dict) else None
+        if not isinstance(listed, dict) or not listed or not all(isinstance(name, str) for name in listed.values()):
+            raise InputError("it lists no files (weight_map)", where=str(index), hint=hint)
+        files = [Path(folder) / name for name in sorted(set(listed.values()))]
+    for file in files:
+        if not file.is_file():
+            raise InputError("no such weights file", where=str(file), hint="regrow reads safetensors only")
+    return files
+
+
 class ShardReader:
     """The tensors of a checkpoint folder by name; only headers are read until a tensor is asked for.
 
     Attributes:
-        layout: every tensor as one on the meta device: its shape and type without its numbers.
+        layout: every tensor of floating point numbers as one on the meta device: its shape and type.
+        strange: every other tensor by name, and the type it is stored in (`BOOL`, `I8`, `F8_E4M3`, ...).
 
-    Raises `InputError` if a file is missing, is no safetensors file, or holds numbers that are not floating point.
+    Raises `InputError` if a file is missing or is no safetensors file.
     """
 
     def __init__(self, folder: str | Path) -> None:
         self.layout: dict[str, torch.Tensor] = {}
+        self.strange: dict[str, str] = {}
         self._files: dict[str, Path] = {}
         for file in weight_files(folder):
             with _open(file) as tensors:
@@ -51,14 +73,11 @@ class ShardReader:
                         continue
                     about = tensors.get_slice(name)
                     kind = about.get_dtype()
-                    if kind not in _TYPES:
-                        raise InputError(
-                            f"{name!r} is stored as {kind}",
-                            where=str(file),
-                            hint=f"give a checkpoint that is not quantised ({', '.join(_TYPES)})",
-                        )
-                    self.layout[name] = torch.empty(about.get_shape(), dtype=_TYPES[kind], device="meta")
-                    self._files[name] = file
+                    if kind in _TYPES:
+                        self.layout[name] = torch.empty(about.get_shape(), dtype=_TYPES[kind], device="meta")
+                        self._files[name] = file
+                    else:
+                        self.strange[name] = kind
 
     def read(self, names: Iterable[str]) -> dict[str, torch.Tensor]:
         """These tensors as stored, on the CPU. They are views of the file: read only, and loaded where touched."""
@@ -73,12 +92,14 @@ class ShardReader:
 
 
 def _open(file: Path) -> safe_open:
+    with file.open("rb") as stream:
+        check_no_pointer(stream.read(100), file)
     try:
         return safe_open(str(file), framework="pt")
     # OSError and safetensors' own error, a subclass of Exception alone
     except Exception as error:
         raise InputError(
-            f"cannot read the weights: {error}", where=str(file), hint="fetch the checkpoint again"
+            f"cannot read the weights: {reason_of(error)}", where=str(file), hint="fetch the checkpoint again"
         ) from error
 
 

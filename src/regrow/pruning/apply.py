@@ -10,6 +10,8 @@ from transformers import PretrainedConfig
 
 from regrow.errors import RegrowError
 from regrow.methods import DEPTH, WIDTH
+from regrow.models.beside import Beside
+from regrow.models.config_file import agree, skeleton_of
 from regrow.models.layout import axes_of, is_block_weight, split_block_name
 from regrow.models.masks import check_pattern
 from regrow.models.shards import row_chunks
@@ -17,7 +19,7 @@ from regrow.pruning.depth import drop_blocks, drop_config_blocks
 from regrow.pruning.kernel import Notes, kernel_of
 from regrow.pruning.plan import PrunePlan
 from regrow.pruning.scores import Scores
-from regrow.pruning.stream import BlockStream, Source, skeleton_of
+from regrow.pruning.stream import BlockStream, Source
 from regrow.pruning.width import Kept, narrow_config, slice_state
 
 
@@ -33,15 +35,7 @@ class PlannedModel:
 
     def __init__(self, source: Source, plan: PrunePlan) -> None:
         self.plan, self._source = plan, source
-        content = source.config.to_dict()
-        # the code it names does not come along, and transformers would ask everybody to trust it
-        content.pop("auto_map", None)
-        if plan.method == DEPTH:
-            assert plan.dropped_layers is not None, "an outline; decide it first"
-            content = drop_config_blocks(content, plan.dropped_layers)
-        elif plan.method == WIDTH:
-            content = narrow_config(content, plan.after)
-        self.config: PretrainedConfig = type(source.config).from_dict(content)
+        self.config: PretrainedConfig = type(source.config).from_dict(planned_fields(source.config.to_dict(), plan))
         self.config._attn_implementation = source.config._attn_implementation
         self.layout: Mapping[str, torch.Tensor] = self._cut(source.layout)
         self._check()
@@ -108,6 +102,21 @@ class PlannedModel:
             for name, weight in weights.items():
                 if is_block_weight(name) and not check_pattern(weight, *self.plan.pattern):
                     raise _bug(f"{name} is not {self.plan.method} sparse")
+
+
+def planned_fields(content: Mapping[str, Any], plan: PrunePlan) -> dict[str, Any]:
+    """The fields of a config as the plan leaves them: those that say something of what goes are changed, no other."""
+    # the code that auto_map names does not come along, and transformers would ask everybody to trust it
+    content = {name: value for name, value in content.items() if name != "auto_map"}
+    if plan.method == DEPTH:
+        assert plan.dropped_layers is not None, "an outline; decide it first"
+        return drop_config_blocks(content, plan.dropped_layers)
+    return narrow_config(content, plan.after) if plan.method == WIDTH else content
+
+
+def planned_beside(beside: Beside, plan: PrunePlan, config: PretrainedConfig) -> Beside:
+    """What lies beside the pruned model's weights, given its config as transformers is to read it."""
+    return beside.with_content(agree(planned_fields(beside.content, plan), config))
 
 
 def _bug(what: str) -> RegrowError:

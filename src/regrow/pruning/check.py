@@ -10,9 +10,9 @@ import torch
 
 from regrow.errors import InputError
 from regrow.methods import parse_pattern
+from regrow.models.beside import PRUNE_RECORD
 from regrow.models.layout import is_block_weight
 from regrow.models.load import local_checkpoint
-from regrow.models.save import PRUNE_RECORD
 from regrow.models.shards import row_chunks
 from regrow.pruning.stream import FolderSource
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -17,12 +16,13 @@ from transformers import PreTrainedModel
 from regrow.arch import Architecture
 from regrow.data import Blocks, read_blocks
 from regrow.errors import InputError, RegrowError
+from regrow.models.beside import PRUNE_RECORD, beside
 from regrow.models.layout import block_weights, is_tied
-from regrow.models.load import architecture_of, has_tokenizer, load_tokenizer, local_checkpoint, quiet
+from regrow.models.load import architecture_of, load_tokenizer, local_checkpoint, quiet
 from regrow.models.masks import check_pattern
-from regrow.models.save import PRUNE_RECORD, check_output, staged_folder
+from regrow.models.save import check_output, staged_folder
 from regrow.models.shards import ShardWriter
-from regrow.pruning.apply import PlannedModel
+from regrow.pruning.apply import PlannedModel, planned_beside
 from regrow.pruning.calibration import calibrate, choose_blocks, weights_fingerprint
 from regrow.pruning.card import CARD, model_card
 from regrow.pruning.estimate import check_memory, estimate_for
@@ -32,11 +32,9 @@ from regrow.pruning.scores import AnyScores, Scores
 from regrow.pruning.scoring import check_saveable, check_scores, decide, measure
 from regrow.pruning.search import search
 from regrow.pruning.spec import PruneSpec
-from regrow.pruning.stream import EMBEDDING, BlockStream, open_stream
+from regrow.pruning.stream import EMBEDDING, BlockStream, FolderSource, open_stream
 
 Progress = Callable[[str], None]
-
-_GENERATION = "generation_config.json"
 
 
 def prune(
@@ -88,7 +86,8 @@ def prune(
     say(f"loading {path}")
     folder = local_checkpoint(path)
     stream = open_stream(folder, device=device)
-    tokenizer = load_tokenizer(folder) if has_tokenizer(folder) else None
+    assert isinstance(stream.source, FolderSource)
+    checkpoint = stream.source.checkpoint
     tokens = None
     if not (spec.needs_calibration and _reads_text(spec, scores)):
         calibration = None
@@ -121,13 +120,9 @@ def prune(
         # what was done, whatever the default is where this is read
         spec = replace(spec, search=spec.shapes_tried if tokens is not None else 1)
         record = _record(path, spec, plan, tokens, calibration, text_name, notes)
+        record["corrected"] = list(checkpoint.notes)
         card = model_card(str(path), spec, plan, record["calibration"], record["versions"])
-        with quiet():
-            planned.config.save_pretrained(stage)
-            if tokenizer is not None:
-                tokenizer.save_pretrained(stage)
-        if (folder / _GENERATION).is_file():
-            shutil.copyfile(folder / _GENERATION, stage / _GENERATION)
+        planned_beside(beside(checkpoint), plan, planned.config).write(stage)
         (stage / PRUNE_RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         (stage / CARD).write_text(card, encoding="utf-8")
     return plan

@@ -17,13 +17,14 @@ from typing import Any, Protocol
 
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from regrow.arch import Architecture
-from regrow.errors import InputError, RunFailed
+from regrow.errors import InputError, RunFailed, reason_of
+from regrow.models.config_file import skeleton_of
+from regrow.models.folder import EMBEDDING, OUTPUT, open_checkpoint
 from regrow.models.layout import split_block_name
-from regrow.models.load import architecture_of, quiet, read_config
-from regrow.models.shards import ShardReader
+from regrow.models.load import architecture_of, local_checkpoint
 
 #: Tokens per forward pass: bounds the activations inside a block, whatever the model's context.
 BATCH_TOKENS = 4096
@@ -31,7 +32,7 @@ BATCH_TOKENS = 4096
 #: Entries of the vocabulary whose logits are computed at a time.
 VOCABULARY_CHUNK = 16384
 
-EMBEDDING, FINAL_NORM, OUTPUT = "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"
+FINAL_NORM = "model.norm.weight"
 
 
 class Source(Protocol):
@@ -55,42 +56,11 @@ class FolderSource:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self.config, self.arch = read_config(folder)
-        self._reader = ShardReader(folder)
-        stored = self._reader.layout
-        if EMBEDDING not in stored and EMBEDDING.removeprefix("model.") in stored:
-            raise InputError(
-                "the checkpoint holds a base model without its output layer",
-                where=str(folder),
-                hint="save it as a causal language model first",
-            )
-        expected = {name: tensor.shape for name, tensor in skeleton_of(self.config).named_parameters()}
-        self.layout: Mapping[str, torch.Tensor] = {name: stored[name] for name in expected if name in stored}
-        absent = [name for name in expected if name not in stored]
-        if absent:
-            raise InputError(
-                f"the checkpoint lacks {len(absent)} tensors, first {absent[0]!r}",
-                where=str(folder),
-                hint="it is incomplete; fetch or save it again",
-            )
-        # a tied output layer that is stored all the same is the embedding once more
-        foreign = sorted(set(stored) - set(expected) - ({OUTPUT} if self.arch.tied else set()))
-        if foreign:
-            raise InputError(
-                f"parameter {foreign[0]!r} is not one of the Llama/Qwen kind",
-                where=str(folder),
-                hint="merge adapters into the model, or give a plain checkpoint",
-            )
-        for name, shape in expected.items():
-            if stored[name].shape != shape:
-                raise InputError(
-                    f"{name!r} has the shape {tuple(stored[name].shape)} where config.json makes {tuple(shape)}",
-                    where=str(folder),
-                    hint="its config is another model's",
-                )
+        self.checkpoint = open_checkpoint(local_checkpoint(folder))
+        self.config, self.arch, self.layout = self.checkpoint.config, self.checkpoint.arch, self.checkpoint.layout
 
     def read(self, names: Iterable[str]) -> dict[str, torch.Tensor]:
-        return self._reader.read(names)
+        return self.checkpoint.reader.read(names)
 
 
 class ModelSource:
@@ -103,12 +73,6 @@ class ModelSource:
 
     def read(self, names: Iterable[str]) -> dict[str, torch.Tensor]:
         return {name: self._parameters[name] for name in names}
-
-
-def skeleton_of(config: PretrainedConfig) -> PreTrainedModel:
-    """The causal language model that a config makes, without any numbers (all on the meta device)."""
-    with quiet(), torch.device("meta"):
-        return AutoModelForCausalLM.from_config(config, attn_implementation=config._attn_implementation)
 
 
 class BlockStream:
@@ -255,7 +219,7 @@ def _usable(device: str | torch.device) -> torch.device:
     # RuntimeError, AssertionError (no such build) and NotImplementedError (meta), by device
     except Exception as error:
         raise InputError(
-            f"device {str(device)!r} cannot be used ({str(error).splitlines()[0]})",
+            f"device {str(device)!r} cannot be used ({reason_of(error)})",
             where="device",
             hint="cpu always works",
         ) from None

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from regrow.data import Blocks, read_blocks
 from regrow.errors import InputError
@@ -20,9 +20,11 @@ from regrow.evaluation import evaluate
 from regrow.ladder import find_corpus, find_model
 from regrow.locks import LOCK_FILE, hold
 from regrow.methods import is_masked
-from regrow.models.load import architecture_of, count_params, load_model, load_tokenizer
+from regrow.models.beside import PRUNE_RECORD, Beside, beside
+from regrow.models.load import architecture_of, count_params, load_model, load_tokenizer, local_checkpoint
 from regrow.models.masks import zero_masks
-from regrow.models.save import PRUNE_RECORD, save_checkpoint
+from regrow.models.save import save_checkpoint
+from regrow.pruning.apply import planned_beside
 from regrow.pruning.calibration import choose_blocks
 from regrow.pruning.plan import PrunePlan, outline
 from regrow.pruning.prune import prune_model
@@ -98,6 +100,10 @@ class _Shop:
     def unpruned(self) -> PreTrainedModel:
         return load_model(self.folder, dtype=torch.float32)
 
+    def beside(self) -> Beside:
+        """What lies beside the weights of the unpruned model."""
+        return beside(local_checkpoint(self.folder))
+
     def loss_before(self, model: PreTrainedModel, held_out: Blocks) -> float:
         """L0: one number for all cells of a model on the same held-out blocks."""
         isolated = self.cell.train.packing == "isolated"
@@ -120,7 +126,7 @@ class _Shop:
             PRUNED,
             {**self.source, "prune": spec.to_dict(), "data": None if tokens is None else train.fingerprint},
             make=lambda: prune_model(model, spec, tokens, scores=self._scores(model, spec, tokens, train)),
-            save=lambda made, path: _save_pruned(*made, path),
+            save=lambda made, path: _save_pruned(*made, path, self.beside()),
             load=_load_pruned,
         )
 
@@ -153,10 +159,12 @@ def _run(cell: Cell, out: Path, shop: _Shop, stop: StopRequest | None) -> RunRec
     before, loss_before = count_params(model), shop.loss_before(model, held_out)
     after, rate, masks = before, 0.0, {}
     tokenizer = load_tokenizer(shop.folder)
+    around = shop.beside()
     if cell.prune is not None:
         # pruned anew, with other threads or on another machine, a run that goes on might not keep the zeros it trained
         # with, nor adapters the weights they lie on
-        model, plan = _start(out, partial(shop.pruned, model, cell.prune, train), tokenizer)
+        model, plan = _start(out, partial(shop.pruned, model, cell.prune, train), around)
+        around = beside(out / START)
         after, rate = plan.params_after, plan.pruning_rate
         masks = zero_masks(model) if is_masked(cell.method) else {}
     inputs = RunInputs(
@@ -166,6 +174,7 @@ def _run(cell: Cell, out: Path, shop: _Shop, stop: StopRequest | None) -> RunRec
         masks=masks,
         teacher=None if cell.teacher is None else load_teacher(find_model(cell.teacher), tokenizer),
         tokenizer=tokenizer,
+        beside=around,
     )
     record = RunRecord(
         run=cell.name,
@@ -199,14 +208,13 @@ def _evaluate(model: PreTrainedModel, held_out: Blocks, isolated: bool) -> float
         model.to(home)  # type: ignore[arg-type]
 
 
-def _save_pruned(
-    model: PreTrainedModel, plan: PrunePlan, path: Path, tokenizer: PreTrainedTokenizerBase | None = None
-) -> None:
-    save_checkpoint(model, tokenizer, path, extra={PRUNE_RECORD: {"plan": plan.to_dict()}})
+def _save_pruned(model: PreTrainedModel, plan: PrunePlan, path: Path, original: Beside) -> None:
+    around = planned_beside(original, plan, model.config)
+    save_checkpoint(model, None, path, beside=around, extra={PRUNE_RECORD: {"plan": plan.to_dict()}})
 
 
 def _start(
-    out: Path, prune: Callable[[], tuple[PreTrainedModel, PrunePlan]], tokenizer: PreTrainedTokenizerBase
+    out: Path, prune: Callable[[], tuple[PreTrainedModel, PrunePlan]], original: Beside
 ) -> tuple[PreTrainedModel, PrunePlan]:
     """The pruned model that the run in `out` begins from, or has begun from."""
     start = out / START
@@ -220,7 +228,7 @@ def _start(
             )
         shutil.rmtree(start)
     made = prune()
-    _save_pruned(*made, start, tokenizer)
+    _save_pruned(*made, start, original)
     return made
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +12,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from regrow.data import Blocks, read_blocks, read_split
 from regrow.errors import InputError
 from regrow.evaluation import check_vocabulary
-from regrow.models.load import load_model, load_tokenizer
+from regrow.models.beside import Beside, beside
+from regrow.models.load import load_model, load_tokenizer, local_checkpoint
 from regrow.models.masks import zero_masks
 from regrow.training.processes import processes
 from regrow.training.spec import TrainSpec
@@ -30,7 +29,8 @@ class RunInputs:
         train, held_out: packed blocks of the spec's sequence length.
         masks: weights kept at zero, by parameter name; checked at every evaluation.
         teacher: a model of the same vocabulary to distil from.
-        tokenizer: saved beside the final model.
+        tokenizer: of the model; a teacher must have the same entries.
+        beside: what the final model takes over from the folder that the model comes from; see `save_checkpoint`.
         save_dtype: dtype of the final model on disk.
     """
 
@@ -40,6 +40,7 @@ class RunInputs:
     masks: Mapping[str, torch.Tensor] = field(default_factory=dict)
     teacher: PreTrainedModel | None = None
     tokenizer: PreTrainedTokenizerBase | None = None
+    beside: Beside | None = None
     save_dtype: torch.dtype = torch.float32
 
     def check_fit(self, spec: TrainSpec) -> None:
@@ -97,6 +98,7 @@ def load_inputs(folder: str, text: TextSpec, spec: TrainSpec, *, masked: bool, s
 
     Raises `InputError` for what can't be loaded.
     """
+    around = beside(local_checkpoint(folder))
     model = load_model(folder, dtype=torch.float32, device="cpu" if shard else processes().device)
     tokenizer = load_tokenizer(folder)
     train, held_out = text.read(tokenizer, spec)
@@ -106,11 +108,6 @@ def load_inputs(folder: str, text: TextSpec, spec: TrainSpec, *, masked: bool, s
         held_out=held_out,
         masks=zero_masks(model) if masked else {},
         tokenizer=tokenizer,
-        save_dtype=saved_dtype(Path(folder)),
+        beside=around,
+        save_dtype=around.dtype,
     )
-
-
-def saved_dtype(folder: Path) -> torch.dtype:
-    """The dtype a checkpoint says it is in; fp32 where it does not say."""
-    config = json.loads((folder / "config.json").read_text())
-    return getattr(torch, str(config.get("dtype") or config.get("torch_dtype") or "float32"), torch.float32)

@@ -15,8 +15,8 @@ from regrow.data import Blocks
 from regrow.errors import InputError
 from regrow.evaluation import evaluate
 from regrow.methods import is_masked
+from regrow.models.beside import PRUNE_RECORD
 from regrow.models.load import count_nonzero, count_params, load_model
-from regrow.models.save import PRUNE_RECORD
 from regrow.runs import CONTROL, RunRecord, read_run
 from regrow.runs.store import RUN_FILE
 from regrow.training.callbacks import OnProgress

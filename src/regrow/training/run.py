@@ -299,7 +299,7 @@ def _finish(
         raise RunFailed(
             f"pruned weights of {next(iter(broken))} are not zero in the final model", where=str(out), hint=ZEROS_LOST
         )
-    save_checkpoint(model, inputs.tokenizer, out / MODEL, overwrite=True)
+    save_checkpoint(model, None, out / MODEL, beside=inputs.beside, overwrite=True)
     return writer.finish(details=details)
 
 
