@@ -1,9 +1,20 @@
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from regrow.errors import InputError
-from regrow.units import format_count, format_factor, parse_count
+from regrow.units import (
+    check_context,
+    check_level,
+    check_loss,
+    check_price,
+    check_rate,
+    format_count,
+    format_factor,
+    parse_count,
+)
 
 
 @pytest.mark.parametrize(
@@ -30,3 +41,20 @@ def test_formatting_keeps_three_digits(value):
 )
 def test_factors_never_look_like_one(value, text):
     assert format_factor(value) == text
+
+
+@pytest.mark.parametrize(
+    ("check", "good", "bad"),
+    [
+        (check_level, 0.9, (0.0, 1.0, -1.0, math.nan)),
+        (check_rate, 0.25, (0.0, 1.0, 1.2, math.nan)),
+        (check_price, 0.0, (-1.0, math.inf, math.nan)),
+        (check_context, 1, (0, -4)),
+        (check_loss, 2.1, (0.0, -1.0, math.inf, math.nan)),
+    ],
+)
+def test_an_option_is_checked_and_the_message_says_where(check, good, bad):
+    assert check(good) == good
+    for value in bad:
+        with pytest.raises(InputError, match=r"^--here: .*; "):
+            check(value, where="--here")

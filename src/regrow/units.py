@@ -11,6 +11,41 @@ _SUFFIXES = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12}
 _COUNT = re.compile(r"([0-9][0-9_]*\.?[0-9]*(?:e[+-]?[0-9]+)?|\.[0-9]+)\s*([kmbgt]?)", re.IGNORECASE)
 
 
+def check_rate(rate: float, *, where: str | None = None) -> float:
+    """`rate` if it is a fraction in (0, 1), else `InputError`."""
+    if not 0 < rate < 1:
+        raise InputError(f"pruning rate {rate:g}", where=where, hint="it is a fraction between 0 and 1, both excluded")
+    return rate
+
+
+def check_level(level: float, *, where: str = "--level") -> float:
+    """The probability of an interval. Raises `InputError` outside (0, 1)."""
+    if not 0 < level < 1:
+        raise InputError(f"level {level:g}", where=where, hint="give a fraction between 0 and 1, such as 0.9")
+    return level
+
+
+def check_price(usd: float | None, *, where: str = "--price") -> float | None:
+    """The price of a GPU-hour in USD, or None. Raises `InputError` if it is negative or not finite."""
+    if usd is not None and not (math.isfinite(usd) and usd >= 0):
+        raise InputError(f"price {usd:g} USD per GPU-hour", where=where, hint="a price is not negative")
+    return usd
+
+
+def check_context(tokens: int, *, where: str = "--context") -> int:
+    """Tokens of context. Raises `InputError` below 1."""
+    if tokens < 1:
+        raise InputError(f"a context of {tokens} tokens", where=where, hint="give at least 1")
+    return tokens
+
+
+def check_loss(loss: float, *, where: str = "--loss-before") -> float:
+    """A loss in nats/token. Raises `InputError` if it is not positive and finite."""
+    if not (math.isfinite(loss) and loss > 0):
+        raise InputError(f"a loss of {loss:g}", where=where, hint="give nats per token, e.g. 2.1")
+    return loss
+
+
 def parse_count(text: str | float, *, what: str = "count") -> int:
     """A positive whole number from `8B`, `350M`, `1e9`, `300_000` or a number.
 

@@ -7,7 +7,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from regrow.cli.options import AsJson, Family, number, parse_rates, print_json, print_table
+from regrow.cli.options import (
+    AsJson,
+    Context,
+    Family,
+    Gpu,
+    Level,
+    Mfu,
+    Price,
+    Rate,
+    number,
+    parse_rates,
+    print_json,
+    print_table,
+)
 
 if TYPE_CHECKING:
     from regrow.planning.study_design import DesignModel, StudyDesign
@@ -19,7 +32,7 @@ def design(
     ] = None,
     target: Annotated[str | None, typer.Option(help="The large model: a catalogue name or a config.json.")] = None,
     params_before: Annotated[str | None, typer.Option(help="Its parameters, where no model is named.")] = None,
-    rate: Annotated[float | None, typer.Option(help="Its pruning rate; not asked for N:M of a named model.")] = None,
+    rate: Rate = None,
     method: Annotated[str | None, typer.Option(help="Pruning method. [the law's, or depth]")] = None,
     family: Family = None,
     candidate: Annotated[
@@ -44,11 +57,11 @@ def design(
     doubt: Annotated[
         float, typer.Option(help="How far the law may be from the truth; 0: it holds to the letter.")
     ] = 1.0,
-    gpu: Annotated[str, typer.Option(help="Which GPU the hours are of.")] = "h100",
-    price: Annotated[float | None, typer.Option(help="USD per GPU-hour; without it there is no cost.")] = None,
-    mfu: Annotated[float | None, typer.Option(help="Share of the GPU's peak that training reaches. [0.4]")] = None,
-    context: Annotated[int, typer.Option(help="Tokens in a training sequence, for the cost of attention.")] = 4096,
-    level: Annotated[float, typer.Option(help="Of the intervals.")] = 0.9,
+    gpu: Gpu = "h100",
+    price: Price = None,
+    mfu: Mfu = None,
+    context: Context = 4096,
+    level: Level = 0.9,
     out: Annotated[Path | None, typer.Option("--out", help="Write study files, to be run with `regrow study`.")] = None,
     as_json: AsJson = False,
 ) -> None:

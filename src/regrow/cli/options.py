@@ -10,8 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from regrow.units import check_context, check_level, check_loss, check_price, check_rate
+
 if TYPE_CHECKING:
     from rich.console import Console
+
+
+def _rate(value: float | None) -> float | None:
+    return None if value is None else check_rate(value, where="--rate")
+
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout; progress goes to stderr.")]
 Runs = Annotated[
@@ -29,6 +36,27 @@ Loss = Annotated[
 ]
 NoCache = Annotated[
     bool, typer.Option("--no-cache", help="Tokenise the text anew, and keep nothing ($REGROW_CACHE, ~/.cache/regrow).")
+]
+#: Options about a model to be pruned and the GPUs it is trained on; each is checked when it is read.
+Rate = Annotated[
+    float | None,
+    typer.Option("--rate", help="Pruning rate: the share of the parameters to remove. N:M needs none.", callback=_rate),
+]
+LossBefore = Annotated[
+    float, typer.Option("--loss-before", help="Held-out loss before pruning, nats/token.", callback=check_loss)
+]
+Level = Annotated[float, typer.Option("--level", help="Probability of the intervals.", callback=check_level)]
+Gpu = Annotated[str, typer.Option("--gpu", help="The GPU whose hours are counted.")]
+Price = Annotated[
+    float | None,
+    typer.Option("--price", help="USD per GPU-hour. Without it no cost is computed.", callback=check_price),
+]
+Mfu = Annotated[float | None, typer.Option("--mfu", help="Share of the GPU's peak FLOP/s that training reaches. [0.4]")]
+Context = Annotated[
+    int,
+    typer.Option(
+        "--context", help="Tokens in a training sequence: they set the cost of attention.", callback=check_context
+    ),
 ]
 Out = Annotated[Path, typer.Option("--out", help="Where the result is written.")]
 
@@ -77,11 +105,6 @@ def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
 def number(value: float | None, spec: str = ".3f") -> str:
     """A number for a table; a dash where it is missing."""
     return "-" if value is None or value != value else format(value, spec)
-
-
-def percent(value: float | None) -> str:
-    """A fraction as a percentage for people; a dash where it is missing."""
-    return "-" if value is None or value != value else f"{100 * value:.2f}%"
 
 
 def parse_rates(text: str) -> tuple[float, ...]:

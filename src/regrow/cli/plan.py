@@ -6,7 +6,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from regrow.cli.options import AsJson, Family, LawFile, Method, number, parse_rates, print_json, print_table
+from regrow.cli.options import (
+    AsJson,
+    Context,
+    Family,
+    Gpu,
+    LawFile,
+    Level,
+    LossBefore,
+    Method,
+    Mfu,
+    Price,
+    Rate,
+    number,
+    parse_rates,
+    print_json,
+    print_table,
+)
 
 if TYPE_CHECKING:
     from regrow.arch import Architecture
@@ -15,12 +31,12 @@ if TYPE_CHECKING:
 
 def plan(
     law: LawFile,
-    loss_before: Annotated[float, typer.Option(help="Held-out loss before pruning, nats/token.")],
+    loss_before: LossBefore,
     model: Annotated[str | None, typer.Option(help="A catalogue name such as Llama-3.1-8B, or a config.json.")] = None,
     params_before: Annotated[
         str | None, typer.Option(help="Parameters before pruning, where no model is named.")
     ] = None,
-    rate: Annotated[float | None, typer.Option(help="Pruning rate; not asked for N:M.")] = None,
+    rate: Rate = None,
     family: Family = None,
     method: Method = None,
     criterion: Annotated[
@@ -33,17 +49,17 @@ def plan(
     target: Annotated[float | None, typer.Option(help="target: the loss to reach, nats/token.")] = None,
     budget_hours: Annotated[float | None, typer.Option(help="budget: GPU-hours.")] = None,
     budget_usd: Annotated[float | None, typer.Option(help="budget: money, with --price.")] = None,
-    gpu: Annotated[str, typer.Option(help="Which GPU the hours are of.")] = "h100",
-    price: Annotated[float | None, typer.Option(help="USD per GPU-hour; without it there is no cost.")] = None,
-    mfu: Annotated[float | None, typer.Option(help="Share of the GPU's peak that training reaches. [0.4]")] = None,
+    gpu: Gpu = "h100",
+    price: Price = None,
+    mfu: Mfu = None,
     mfu_from: Annotated[
         str | None, typer.Option(metavar="RUNS", help="Measure the MFU on these run folders, which ran on --gpu.")
     ] = None,
     teacher: Annotated[
         str | None, typer.Option(help="Distil: a model or its parameters, whose forward pass is counted.")
     ] = None,
-    context: Annotated[int, typer.Option(help="Tokens in a training sequence, for the cost of attention.")] = 4096,
-    level: Annotated[float, typer.Option(help="Of the intervals.")] = 0.9,
+    context: Context = 4096,
+    level: Level = 0.9,
     compare: Annotated[
         bool, typer.Option("--compare", help="Rank every method of the law file, and --rates, by one size or budget.")
     ] = False,

@@ -6,18 +6,18 @@ from typing import Annotated
 
 import typer
 
-from regrow.cli.options import AsJson, Family, LawFile, Method, print_json
+from regrow.cli.options import AsJson, Family, LawFile, Level, LossBefore, Method, Rate, print_json
 
 
 def predict(
     law: LawFile,
     params_before: Annotated[str, typer.Option(help="Parameters before pruning, e.g. 8B.")],
     tokens: Annotated[str, typer.Option(help="Post-training tokens, e.g. 2B.")],
-    loss_before: Annotated[float, typer.Option(help="Held-out loss before pruning, nats/token.")],
-    rate: Annotated[float | None, typer.Option(help="Pruning rate; not asked for N:M.")] = None,
+    loss_before: LossBefore,
+    rate: Rate = None,
     family: Family = None,
     method: Method = None,
-    level: Annotated[float, typer.Option(help="Of the interval.")] = 0.9,
+    level: Level = 0.9,
     as_json: AsJson = False,
 ) -> None:
     """The predicted held-out loss of a new run, with its interval.
@@ -26,7 +26,7 @@ def predict(
     """
     from dataclasses import asdict
 
-    from regrow.cli.asking import check_level, check_loss, pruning_rate
+    from regrow.cli.asking import pruning_rate
     from regrow.laws.files import load_laws
     from regrow.laws.law import CONTROL_BASELINE, select_law
     from regrow.units import format_factor, parse_count
@@ -36,8 +36,8 @@ def predict(
         params_before=parse_count(params_before, what="--params-before"),
         pruning_rate=pruning_rate(rate, found),
         tokens=parse_count(tokens, what="--tokens"),
-        loss_before=check_loss(loss_before),
-        level=check_level(level),
+        loss_before=loss_before,
+        level=level,
     )
     if as_json:
         print_json(asdict(prediction))

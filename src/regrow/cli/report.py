@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from regrow.cli.options import AsJson, Baseline, Out, print_json
+from regrow.cli.options import AsJson, Baseline, Gpu, Mfu, Out, Price, print_json
 
 if TYPE_CHECKING:
     from regrow.laws import Law
@@ -42,9 +42,9 @@ def report(
     loss_before: Annotated[
         float | None, typer.Option(help="Its loss before pruning, nats/token. [from its runs]", show_default=False)
     ] = None,
-    gpu: Annotated[str, typer.Option(help="Which GPU the hours are of.")] = "h100",
-    mfu: Annotated[float | None, typer.Option(help="Share of the GPU's peak that training reaches. [0.4]")] = None,
-    price: Annotated[float | None, typer.Option(help="USD per GPU-hour; without it there is no cost.")] = None,
+    gpu: Gpu = "h100",
+    mfu: Mfu = None,
+    price: Price = None,
     served_tokens: Annotated[str | None, typer.Option(help="Tokens to be served, e.g. 1T; adds their cost.")] = None,
     validate: Annotated[
         bool | None,

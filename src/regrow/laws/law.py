@@ -13,7 +13,7 @@ import numpy as np
 from regrow.errors import InputError, one_of
 from regrow.laws.forms import FORMS, Form, find_form
 from regrow.laws.setting import Column, Reference, Setting
-from regrow.units import format_factor
+from regrow.units import check_level, format_factor
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -231,8 +231,7 @@ class Law:
         noise, with Student's t tails because both spreads are estimated from few runs.
         """
         one_of(of, ("run", "mean"), what="interval", where="predict")
-        if not 0 < level < 1:
-            raise InputError(f"level {level}", where="predict", hint="give a probability between 0 and 1, like 0.9")
+        check_level(level, where="predict")
         log_loss = np.log(np.maximum(self.loss_draws(x), 1e-12))
         if of == "run":
             noise = self.noise_numbers

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from regrow.errors import InputError, one_of
 from regrow.methods import is_masked
-from regrow.units import format_count
+from regrow.units import check_price, format_count
 
 if TYPE_CHECKING:
     from regrow.arch import Architecture
@@ -80,13 +80,6 @@ def check_mfu(mfu: float) -> float:
     return mfu
 
 
-def check_rate(rate: float, *, where: str | None = None) -> float:
-    """`rate` if it is a fraction in (0, 1), else `InputError`."""
-    if not 0 < rate < 1:
-        raise InputError(f"pruning rate {rate:g}", where=where, hint="it is a fraction between 0 and 1, both excluded")
-    return rate
-
-
 def gpu_hours(flops: float, *, gpu: Gpu, mfu: float = DEFAULT_MFU) -> float:
     """GPU-hours (of one GPU) that `flops` floating-point operations take at this utilisation of the peak."""
     return flops / (gpu.peak_flops * check_mfu(mfu)) / 3600.0
@@ -94,8 +87,7 @@ def gpu_hours(flops: float, *, gpu: Gpu, mfu: float = DEFAULT_MFU) -> float:
 
 def cost_usd(hours: float | None, *, price_usd_per_hour: float | None) -> float | None:
     """Money in USD, or None where the hours or the price of a GPU-hour are not known."""
-    if price_usd_per_hour is not None and not (math.isfinite(price_usd_per_hour) and price_usd_per_hour >= 0):
-        raise InputError(f"price {price_usd_per_hour:g} USD per GPU-hour", hint="a price is not negative")
+    check_price(price_usd_per_hour, where="cost")
     return None if hours is None or price_usd_per_hour is None else hours * price_usd_per_hour
 
 

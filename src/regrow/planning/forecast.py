@@ -15,7 +15,7 @@ from regrow.errors import InputError
 from regrow.planning.criteria import Budget, Criterion, Gain
 from regrow.planning.curves import Curves
 from regrow.planning.solve import optimal_tokens
-from regrow.units import format_count
+from regrow.units import check_level, format_count
 
 if TYPE_CHECKING:
     from regrow.laws.law import Law
@@ -107,8 +107,7 @@ def forecast(
     criterion = criterion or Gain()
     if isinstance(criterion, Budget):
         raise InputError("a budget is spent, not forecast", where="criterion", hint="use gain, slope, recovery, target")
-    if not 0 < level < 1:
-        raise InputError(f"level {level:g}", hint="it is a fraction between 0 and 1")
+    check_level(level, where="forecast")
     if law is not None and setting is None:
         raise InputError("a law needs the run's size, rate and loss before pruning", where="forecast")
     at, read = np.asarray(tokens, dtype=float), np.asarray(losses, dtype=float)

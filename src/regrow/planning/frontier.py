@@ -18,7 +18,6 @@ from regrow.errors import InputError
 from regrow.methods import is_masked, parse_pattern
 from regrow.planning.cost import (
     check_mfu,
-    check_rate,
     cost_usd,
     find_gpu,
     gpu_hours,
@@ -27,7 +26,7 @@ from regrow.planning.cost import (
     say_usd,
 )
 from regrow.planning.plan import Plan, PlanSpec, plan
-from regrow.units import format_count
+from regrow.units import check_rate, format_count
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,7 +17,6 @@ from regrow.planning.cost import (
     DEFAULT_MFU,
     PrunedModel,
     check_mfu,
-    check_rate,
     cost_usd,
     find_gpu,
     gpu_hours,
@@ -29,7 +28,7 @@ from regrow.planning.cost import (
 from regrow.planning.criteria import Budget, Criterion, Gain
 from regrow.planning.curves import Curves
 from regrow.planning.solve import FEWEST, MOST, optimal_tokens
-from regrow.units import format_count, format_factor
+from regrow.units import check_context, check_level, check_rate, format_count, format_factor
 
 if TYPE_CHECKING:
     from regrow.arch import Architecture
@@ -91,10 +90,8 @@ class PlanSpec:
             raise InputError(f"a loss before pruning of {self.loss_before:g}", hint="give nats per token")
         if self.loss_pruned is not None and not (np.isfinite(self.loss_pruned) and self.loss_pruned > 0):
             raise InputError(f"a loss right after pruning of {self.loss_pruned:g}", hint="give nats per token")
-        if not 0 < self.level < 1:
-            raise InputError(f"level {self.level:g}", hint="it is a fraction between 0 and 1")
-        if self.context < 1:
-            raise InputError(f"a context of {self.context} tokens", hint="give at least 1")
+        check_level(self.level, where="plan")
+        check_context(self.context, where="plan")
         if self.teacher is not None:
             teacher_size(self.teacher)
         check_mfu(self.mfu)

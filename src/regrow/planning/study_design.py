@@ -21,7 +21,7 @@ from regrow.planning.cost import (
     say_usd,
 )
 from regrow.planning.information import Doubt
-from regrow.units import format_count
+from regrow.units import check_context, check_level, format_count
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -134,12 +134,11 @@ class DesignSpec:
             ("seeds", self.seeds, 1),
             ("checkpoints", self.checkpoints, 3),
             ("next runs", 1 if self.next is None else self.next, 1),
-            ("tokens of context", self.context, 1),
         ):
             if count < least:
                 raise InputError(f"{count} {what}", where="design", hint=f"give at least {least}")
-        if not 0 < self.level < 1:
-            raise InputError(f"level {self.level:g}", where="design", hint="it is a fraction between 0 and 1")
+        check_level(self.level, where="design")
+        check_context(self.context, where="design")
         check_mfu(self.mfu)
         find_gpu(self.gpu)
         cost_usd(None, price_usd_per_hour=self.price_usd_per_hour)

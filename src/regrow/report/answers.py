@@ -11,11 +11,11 @@ from regrow.arch import Architecture
 from regrow.errors import InputError, RegrowError
 from regrow.laws.law import Law
 from regrow.methods import is_masked
-from regrow.planning.cost import DEFAULT_MFU, check_mfu, check_rate, cost_usd, find_gpu
+from regrow.planning.cost import DEFAULT_MFU, check_mfu, cost_usd, find_gpu
 from regrow.planning.frontier import CompareSpec, Comparison, compare
 from regrow.planning.plan import Plan, PlanSpec, plan
 from regrow.runs.record import RunRecord
-from regrow.units import format_count
+from regrow.units import check_rate, format_count
 
 #: Sizes this near, as a ratio, are the same model: counts are rounded when people write them.
 _SAME_SIZE = 1.01
