@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 from regrow.data.blocks import Blocks, tokenize
 from regrow.ladder.assets import ASSETS, file_sha256
@@ -32,59 +33,17 @@ def pretrain(rung: Rung, out: Path, *, assets: Path = ASSETS, recipe: Pretrainin
     """
     import torch
     import transformers
-    from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config, Trainer, TrainingArguments
+    from transformers import AutoModelForCausalLM, Trainer
     from transformers.trainer_utils import get_last_checkpoint
-
-    from regrow.training.precision import has_fast_bf16
 
     recipe = recipe or PRETRAINING[rung.family]
     train, held_out = (split_blocks(split, assets, family=rung.family) for split in ("train", "held_out"))
     torch.manual_seed(recipe.seed)
-    config = {LLAMA: LlamaConfig, QWEN2: Qwen2Config}[rung.family](
-        vocab_size=VOCAB_SIZE,
-        hidden_size=rung.hidden,
-        num_hidden_layers=rung.layers,
-        num_attention_heads=rung.heads,
-        num_key_value_heads=rung.kv_heads,
-        head_dim=rung.head_dim,
-        intermediate_size=rung.intermediate,
-        max_position_embeddings=SEQUENCE_LENGTH,
-        tie_word_embeddings=True,
-        bos_token_id=0,
-        eos_token_id=0,
-        pad_token_id=0,
-    )
-    model = AutoModelForCausalLM.from_config(config)
+    model = AutoModelForCausalLM.from_config(_config(rung))
     work = out.with_name(out.name + ".work")
-    arguments = TrainingArguments(
-        output_dir=str(work),
-        max_steps=recipe.steps,
-        per_device_train_batch_size=min(recipe.batch_blocks, 16),
-        gradient_accumulation_steps=max(1, recipe.batch_blocks // 16),
-        per_device_eval_batch_size=16,
-        learning_rate=rung.peak_lr,
-        lr_scheduler_type="cosine",
-        warmup_steps=round(recipe.warmup_share * recipe.steps),
-        weight_decay=recipe.weight_decay,
-        adam_beta1=recipe.betas[0],
-        adam_beta2=recipe.betas[1],
-        max_grad_norm=recipe.max_grad_norm,
-        bf16=has_fast_bf16("cuda" if torch.cuda.is_available() else "cpu"),
-        use_cpu=not torch.cuda.is_available(),
-        torch_compile=True,
-        eval_strategy="steps",
-        eval_steps=max(1, recipe.steps // 10),
-        save_steps=max(1, recipe.steps // 20),
-        save_total_limit=1,
-        logging_steps=max(1, recipe.steps // 40),
-        seed=recipe.seed,
-        data_seed=recipe.seed,
-        report_to=[],
-        disable_tqdm=True,
-    )
     trainer = Trainer(
         model=model,
-        args=arguments,
+        args=_arguments(rung, recipe, work),
         train_dataset=_as_dataset(train),  # type: ignore[arg-type]
         eval_dataset=_as_dataset(held_out, limit=256),  # type: ignore[arg-type]
     )
@@ -110,6 +69,61 @@ def pretrain(rung: Rung, out: Path, *, assets: Path = ASSETS, recipe: Pretrainin
     }
     (out / "training.json").write_text(json.dumps(record, indent=1) + "\n")
     return record
+
+
+def _config(rung: Rung) -> Any:
+    """The transformers config of a rung."""
+    from transformers import LlamaConfig, Qwen2Config
+
+    return {LLAMA: LlamaConfig, QWEN2: Qwen2Config}[rung.family](
+        vocab_size=VOCAB_SIZE,
+        hidden_size=rung.hidden,
+        num_hidden_layers=rung.layers,
+        num_attention_heads=rung.heads,
+        num_key_value_heads=rung.kv_heads,
+        head_dim=rung.head_dim,
+        intermediate_size=rung.intermediate,
+        max_position_embeddings=SEQUENCE_LENGTH,
+        tie_word_embeddings=True,
+        bos_token_id=0,
+        eos_token_id=0,
+        pad_token_id=0,
+    )
+
+
+def _arguments(rung: Rung, recipe: Pretraining, work: Path) -> Any:
+    """How Trainer trains a rung by a recipe, with its checkpoints in the folder `work`."""
+    import torch
+    from transformers import TrainingArguments
+
+    from regrow.training.precision import has_fast_bf16
+
+    return TrainingArguments(
+        output_dir=str(work),
+        max_steps=recipe.steps,
+        per_device_train_batch_size=min(recipe.batch_blocks, 16),
+        gradient_accumulation_steps=max(1, recipe.batch_blocks // 16),
+        per_device_eval_batch_size=16,
+        learning_rate=rung.peak_lr,
+        lr_scheduler_type="cosine",
+        warmup_steps=round(recipe.warmup_share * recipe.steps),
+        weight_decay=recipe.weight_decay,
+        adam_beta1=recipe.betas[0],
+        adam_beta2=recipe.betas[1],
+        max_grad_norm=recipe.max_grad_norm,
+        bf16=has_fast_bf16("cuda" if torch.cuda.is_available() else "cpu"),
+        use_cpu=not torch.cuda.is_available(),
+        torch_compile=True,
+        eval_strategy="steps",
+        eval_steps=max(1, recipe.steps // 10),
+        save_steps=max(1, recipe.steps // 20),
+        save_total_limit=1,
+        logging_steps=max(1, recipe.steps // 40),
+        seed=recipe.seed,
+        data_seed=recipe.seed,
+        report_to=[],
+        disable_tqdm=True,
+    )
 
 
 def _as_dataset(blocks: Blocks, limit: int | None = None) -> list[dict[str, list[int]]]:

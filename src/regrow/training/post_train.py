@@ -111,14 +111,7 @@ def post_train(
     probed = _probed(inputs, spec, lr_probe, Path(out) if resume else None) if lr_probe else None
     if probed is not None:
         spec = replace(spec, learning_rate=probed["learning_rate"])
-    asked: dict[str, Any] = {
-        "model": model,
-        "data": data,
-        "held_out": held_out,
-        "held_out_share": text.held_out_share,
-        "teacher": teacher,
-        "train": spec.to_dict(),
-    }
+    asked = _asked(model, text, teacher, spec)
     if stop_when is not None:  # part of what names the run: it decides where it ends
         asked |= {"forecast": None if forecast is None else str(forecast), "stop_when": stop_when}
     after = count_nonzero(inputs.model) if inputs.masks else count_params(inputs.model)
@@ -139,6 +132,18 @@ def post_train(
     watch = None if watcher is None else watcher(record, spec)
     options = RunOptions(resume=resume, shard=shard, keep=keep, stop=stop, watch=watch, on_progress=on_progress)
     return train_model(inputs, spec=spec, record=record, out=Path(out), options=options)
+
+
+def _asked(model: str, text: TextSpec, teacher: str | None, spec: TrainSpec) -> dict[str, Any]:
+    """What names the run, as plain data."""
+    return {
+        "model": model,
+        "data": text.data,
+        "held_out": text.held_out,
+        "held_out_share": text.held_out_share,
+        "teacher": teacher,
+        "train": spec.to_dict(),
+    }
 
 
 def _before(
