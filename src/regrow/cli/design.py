@@ -31,13 +31,17 @@ def design(
         str | None, typer.Argument(metavar="[law.json]", help="A pilot law; without one a stated prior stands in.")
     ] = None,
     target: Annotated[str | None, typer.Option(help="The large model: a catalogue name or a config.json.")] = None,
-    params_before: Annotated[str | None, typer.Option(help="Its parameters, where no model is named.")] = None,
+    params_before: Annotated[
+        str | None, typer.Option(help="Parameters of the large model, if no model is named.")
+    ] = None,
     rate: Rate = None,
     method: Annotated[str | None, typer.Option(help="Pruning method. [the law's, or depth]")] = None,
     family: Family = None,
     candidate: Annotated[
         list[str] | None,
-        typer.Option(help="Models or sizes to prune in the study; several with commas. `1B@2.4` gives the loss, too."),
+        typer.Option(
+            help="Models or sizes that the study may prune, separated by commas. `1B@2.4` also gives the loss."
+        ),
     ] = None,
     rates: Annotated[str, typer.Option(help="Pruning rates to choose from.")] = "0.15,0.25,0.35",
     tokens: Annotated[
@@ -45,27 +49,35 @@ def design(
     ] = None,
     seeds: Annotated[int, typer.Option(help="Runs of one size and rate, at most.")] = 2,
     budget_hours: Annotated[float | None, typer.Option(help="GPU-hours of the study, its controls included.")] = None,
-    budget_flops: Annotated[float | None, typer.Option(help="Or FLOPs.")] = None,
+    budget_flops: Annotated[
+        float | None, typer.Option(help="Budget of the study in FLOPs, instead of GPU-hours.")
+    ] = None,
     controls: Annotated[bool, typer.Option(help="Count an unpruned control of each size.")] = True,
     runs: Annotated[
-        list[str] | None, typer.Option(help="Runs already made, those of the law: what they tell is counted.")
+        list[str] | None,
+        typer.Option(help="Runs that are already made and that the law was fitted to; their information is counted."),
     ] = None,
     next_runs: Annotated[
-        int | None, typer.Option("--next", help="Only the next so many runs, in the order in which to make them.")
+        int | None, typer.Option("--next", help="Propose only this many next runs, in the order in which to make them.")
     ] = None,
-    min_gain: Annotated[float, typer.Option(help="D* is where doubling the tokens buys less, nats.")] = 0.01,
+    min_gain: Annotated[
+        float, typer.Option(help="D* is where doubling the tokens lowers the loss by less than this, nats.")
+    ] = 0.01,
     doubt: Annotated[
-        float, typer.Option(help="How far the law may be from the truth; 0: it holds to the letter.")
+        float,
+        typer.Option(
+            help="Scale of the model discrepancy: how far the true curve may be from the law. 0: the law is exact."
+        ),
     ] = 1.0,
     gpu: Gpu = "h100",
     price: Price = None,
     mfu: Mfu = None,
     context: Context = 4096,
     level: Level = 0.9,
-    out: Annotated[Path | None, typer.Option("--out", help="Write study files, to be run with `regrow study`.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Write study files for `regrow study`.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """The study that makes the interval of D* at a large model narrowest, and what it costs.
+    """Design the study that gives the narrowest interval of D* for a large model, and show its cost.
 
     Example: `regrow design --target Qwen2.5-7B --rate 0.25 --candidate Qwen2.5-0.5B,Qwen2.5-1.5B,Qwen2.5-3B
     --budget-hours 200`

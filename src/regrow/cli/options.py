@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,8 +16,13 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-def _rate(value: float | None) -> float | None:
-    return None if value is None else check_rate(value, where="--rate")
+def _checked(check: Callable[..., Any], **options: Any) -> Callable[[Any], Any]:
+    """A callback of an option that is not checked where it is left out."""
+
+    def callback(value: Any) -> Any:
+        return None if value is None else check(value, **options)
+
+    return callback
 
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout; progress goes to stderr.")]
@@ -25,37 +30,51 @@ Runs = Annotated[
     list[str], typer.Argument(help="Study folders, run folders or tables (CSV, Parquet).", show_default=False)
 ]
 LawFile = Annotated[str, typer.Argument(metavar="law.json", help="A law file, as `regrow fit --out` writes it.")]
-Family = Annotated[str | None, typer.Option(help="Family of the law, where the file holds several.")]
-Method = Annotated[str | None, typer.Option(help="Pruning method of the law, where the file holds several.")]
+Family = Annotated[str | None, typer.Option(help="Family of the law, if the file holds several.")]
+Method = Annotated[str | None, typer.Option(help="Pruning method of the law, if the file holds several.")]
 Baseline = Annotated[
-    str, typer.Option(help="Measure gaps from the `initial` loss or from the `control` at the same tokens.")
+    str,
+    typer.Option(
+        help="Measure gaps from the `initial` loss of the unpruned model, or from its `control` run at the same tokens."
+    ),
 ]
 Loss = Annotated[
     str,
     typer.Option("--loss", help="Which losses of the curves: `raw`, `averaged`, or `cooled` (of runs that end there)."),
 ]
 NoCache = Annotated[
-    bool, typer.Option("--no-cache", help="Tokenise the text anew, and keep nothing ($REGROW_CACHE, ~/.cache/regrow).")
+    bool,
+    typer.Option(
+        "--no-cache",
+        help="Tokenise the text again and do not cache it (the cache is $REGROW_CACHE or ~/.cache/regrow).",
+    ),
 ]
 #: Options about a model to be pruned and the GPUs it is trained on; each is checked when it is read.
 Rate = Annotated[
     float | None,
-    typer.Option("--rate", help="Pruning rate: the share of the parameters to remove. N:M needs none.", callback=_rate),
+    typer.Option(
+        "--rate",
+        help="Pruning rate: the share of the parameters to remove. N:M needs none.",
+        callback=_checked(check_rate, where="--rate"),
+    ),
 ]
 LossBefore = Annotated[
-    float, typer.Option("--loss-before", help="Held-out loss before pruning, nats/token.", callback=check_loss)
+    float,
+    typer.Option("--loss-before", help="Held-out loss before pruning, nats/token.", callback=_checked(check_loss)),
 ]
-Level = Annotated[float, typer.Option("--level", help="Probability of the intervals.", callback=check_level)]
+Level = Annotated[float, typer.Option("--level", help="Probability of the intervals.", callback=_checked(check_level))]
 Gpu = Annotated[str, typer.Option("--gpu", help="The GPU whose hours are counted.")]
 Price = Annotated[
     float | None,
-    typer.Option("--price", help="USD per GPU-hour. Without it no cost is computed.", callback=check_price),
+    typer.Option("--price", help="USD per GPU-hour. Without it no cost is computed.", callback=_checked(check_price)),
 ]
 Mfu = Annotated[float | None, typer.Option("--mfu", help="Share of the GPU's peak FLOP/s that training reaches. [0.4]")]
 Context = Annotated[
     int,
     typer.Option(
-        "--context", help="Tokens in a training sequence: they set the cost of attention.", callback=check_context
+        "--context",
+        help="Tokens in a training sequence: they set the cost of attention.",
+        callback=_checked(check_context),
     ),
 ]
 Out = Annotated[Path, typer.Option("--out", help="Where the result is written.")]

@@ -14,25 +14,29 @@ if TYPE_CHECKING:
 
 
 def study(
-    file: Annotated[str, typer.Argument(metavar="STUDY.yaml", help="What to run; docs/study.md has every key.")],
-    out: Annotated[Path | None, typer.Option("--out", help="The study's folder; by default the file's name.")] = None,
+    file: Annotated[
+        str, typer.Argument(metavar="STUDY.yaml", help="The study file; docs/study.md explains every key.")
+    ],
+    out: Annotated[Path | None, typer.Option("--out", help="The study's folder. [the name of the file]")] = None,
     engine: Annotated[
         str, typer.Option(help="`local`: processes on this machine; `ray`: a Ray cluster, or a local one.")
     ] = "local",
     workers: Annotated[
         int | None,
-        typer.Option(help="Cells that run at once; by default one per GPU, else one per CPU and at most four."),
+        typer.Option(help="Cells that run at once. [one per GPU, else one per CPU and at most four]"),
     ] = None,
     address: Annotated[
-        str | None, typer.Option(help="Of a running Ray cluster: `auto`, or its head's `host:port`.")
+        str | None, typer.Option(help="Address of a running Ray cluster: `auto`, or `host:port` of its head.")
     ] = None,
-    cpus: Annotated[float | None, typer.Option(help="CPUs that a cell takes of a Ray cluster.")] = None,
-    gpus: Annotated[float | None, typer.Option(help="GPUs that a cell takes of a Ray cluster.")] = None,
-    retries: Annotated[int, typer.Option(help="How often a cell whose process died is given to another one.")] = 1,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, cell by cell, and run nothing.")] = False,
+    cpus: Annotated[float | None, typer.Option(help="CPUs of a Ray cluster that each cell takes.")] = None,
+    gpus: Annotated[float | None, typer.Option(help="GPUs of a Ray cluster that each cell takes.")] = None,
+    retries: Annotated[int, typer.Option(help="How often a cell is tried again after its process died.")] = 1,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan of every cell, and run nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run every cell of a study that is missing, and resume what broke; shows first what it will do and cost.
+    """Run the cells of a study that are not finished; an interrupted cell continues from its last checkpoint.
+
+    The plan and its cost are shown first.
 
     Example: `regrow study study.yaml --out study`
     """

@@ -30,70 +30,93 @@ def train(
         str | None, typer.Option(help="Held-out text; by default 5% of the documents of --data.")
     ] = None,
     teacher: Annotated[str | None, typer.Option(help="Distil from this model (forward KL on its logits).")] = None,
-    original: Annotated[str | None, typer.Option(help="The unpruned model, if it is not where it was.")] = None,
-    loss_before: Annotated[float | None, typer.Option(help="Its held-out loss, if it is not at hand (nats).")] = None,
-    family: Annotated[str | None, typer.Option(help="Runs of one family are fitted together.")] = None,
+    original: Annotated[
+        str | None, typer.Option(help="The unpruned model, if `regrow prune` recorded another place for it.")
+    ] = None,
+    loss_before: Annotated[
+        float | None, typer.Option(help="Held-out loss of the unpruned model, nats/token, if that model is not here.")
+    ] = None,
+    family: Annotated[str | None, typer.Option(help="Family name: a law is fitted to the runs of one family.")] = None,
     lr: Annotated[
-        str, typer.Option("--lr", help="Learning rate after warm-up; `auto` takes the rule for the model's size.")
+        str, typer.Option("--lr", help="Learning rate after warm-up; `auto` takes it from the model's size.")
     ] = "auto",
     lr_probe: Annotated[
-        str | None, typer.Option(help="First try rates around it on so many tokens each, and take the best.")
+        str | None,
+        typer.Option(help="First train this many tokens at each of several rates around --lr, and take the best rate."),
     ] = None,
     schedule: Annotated[
         str,
         typer.Option(
-            help="`constant` (all checkpoints are fair points), `cosine`, or `wsd` (constant, then annealed)."
+            help="`constant` (all checkpoints can be compared), `cosine`, or `wsd` (constant, then annealed)."
         ),
     ] = "constant",
-    decay_tokens: Annotated[str | None, typer.Option(help="Of `wsd`; by default a fifth of --tokens.")] = None,
+    decay_tokens: Annotated[
+        str | None, typer.Option(help="Length of the annealing of `wsd`. [a fifth of --tokens]")
+    ] = None,
     cooldown: Annotated[
-        str | None, typer.Option(help="Also read each milestone's loss annealed, on a branch of so many tokens.")
+        str | None, typer.Option(help="Also read an annealed loss at each milestone, on a branch of this many tokens.")
     ] = None,
-    cooldown_at: Annotated[str | None, typer.Option(help="Milestones that get one, such as 100k,1M.")] = None,
+    cooldown_at: Annotated[
+        str | None, typer.Option(help="Only the milestones at these tokens get a cool-down, e.g. 100k,1M.")
+    ] = None,
     average: Annotated[
-        str | None, typer.Option(help="Also read averaged weights: `ema:0.99`, or `last:5` milestones.")
+        str | None, typer.Option(help="Also read the loss of averaged weights: `ema:0.99`, or `last:5` (milestones).")
     ] = None,
-    warmup_tokens: Annotated[str, typer.Option(help="Linear warm-up.")] = "0",
+    warmup_tokens: Annotated[str, typer.Option(help="Tokens of linear warm-up.")] = "0",
     batch_tokens: Annotated[str, typer.Option(help="Tokens in one optimizer step.")] = "2048",
     sequence_length: Annotated[int, typer.Option(help="Tokens in a block.")] = 256,
     lora: Annotated[int, typer.Option(help="Train adapters of this rank and merge them; 0 trains everything.")] = 0,
-    lora_alpha: Annotated[float | None, typer.Option(help="Their scale; by default twice the rank.")] = None,
+    lora_alpha: Annotated[float | None, typer.Option(help="Scale of the adapters. [twice the rank]")] = None,
     gradient_checkpointing: Annotated[
         bool, typer.Option("--gradient-checkpointing", help="Recompute activations: less memory, a third more work.")
     ] = False,
     packing: Annotated[
-        str, typer.Option(help="Attention over the ends of documents in a block: `cross`, or `isolated` to each.")
+        str,
+        typer.Option(
+            help="`cross`: attention reaches earlier documents of a block. `isolated`: it stays inside each document."
+        ),
     ] = "cross",
     attention: Annotated[str, typer.Option(help="`sdpa`, `flash` or `eager`.")] = "sdpa",
     compiled: Annotated[bool, typer.Option("--compile", help="torch.compile the model.")] = False,
     liger: Annotated[bool, typer.Option("--liger", help="Liger's kernels, on NVIDIA GPUs.")] = False,
     shard: Annotated[
-        bool, typer.Option("--shard", help="Under torchrun: share the parameters out (FSDP2) instead of copying them.")
+        bool,
+        typer.Option(
+            "--shard", help="Under torchrun: shard the parameters over the processes (FSDP2) instead of copying them."
+        ),
     ] = False,
     save_every: Annotated[
         str | None, typer.Option(help="Tokens between checkpoints; by default one at every milestone.")
     ] = None,
     keep_checkpoints: KeepCheckpoints = "2",
-    micro_batch: Annotated[int | None, typer.Option(help="Blocks in one forward pass; the rest accumulates.")] = None,
+    micro_batch: Annotated[
+        int | None, typer.Option(help="Blocks in one forward pass; gradients of the rest of a batch are accumulated.")
+    ] = None,
     eval_at: Annotated[str, typer.Option(help="`log:10`, `linear:10`, or a list such as 10k,100k.")] = "log:10",
     held_out_blocks: Annotated[int, typer.Option(help="Held-out blocks in every evaluation.")] = 64,
     precision: Annotated[str, typer.Option(help="`bf16`, `fp32`, or `auto`: bf16 where it is fast.")] = "auto",
-    seed: Annotated[int, typer.Option(help="Of the run's own data order.")] = 0,
-    temperature: Annotated[float, typer.Option(help="Of the distillation.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Seed of the order of the data.")] = 0,
+    temperature: Annotated[float, typer.Option(help="Temperature of the distillation.")] = 1.0,
     mix: Annotated[float, typer.Option(help="Share of the distillation in the loss; the rest is cross-entropy.")] = 1.0,
     forecast: Annotated[
         str | None,
-        typer.Option(help="Forecast the run's end at every milestone: by its own curve (`run`), or a law file."),
+        typer.Option(
+            help="Forecast the final loss at every milestone, from the run's own curve (`run`) or a law file."
+        ),
     ] = None,
     stop_when: Annotated[
         str | None,
-        typer.Option(help="End the run once the forecast says so: `gain:0.01`, `slope:`, `recovery:`, `target:`."),
+        typer.Option(
+            help="End the run when the forecast meets a criterion: `gain:0.01`, `slope:`, `recovery:`, `target:`."
+        ),
     ] = None,
     no_cache: NoCache = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint of the same spec.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue from the last checkpoint of the same run, if there is one.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Post-train a model on text; the held-out loss at every milestone goes to the run folder.
+    """Post-train a model on text, and record its held-out loss at every milestone in a run folder.
 
     Example: `regrow train pruned --data ladder --tokens 300k --out run`
     """

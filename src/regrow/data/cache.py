@@ -1,4 +1,4 @@
-"""Where tokenised text is kept: one folder per data, tokenizer and split, whole or not there at all."""
+"""The cache of tokenised text: one folder for each combination of data, tokenizer and split."""
 
 from __future__ import annotations
 

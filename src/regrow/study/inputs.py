@@ -1,7 +1,7 @@
-"""What a study reads: is it there, and is it still what it was? Light.
+"""The models and the text that a study reads: check that they exist, and fingerprint their contents. Light.
 
-A path is no identity: the same folder may hold another model tomorrow. So a cell's hash covers the contents of what
-lies in local files. Names of the ladder, which ships with the package, and of the Hub stand for themselves.
+A path does not identify a model: the folder may hold another model tomorrow. So a cell's hash covers the contents of
+local files. Models and text of the ladder, which ships with the package, and of the Hub are identified by their names.
 """
 
 from __future__ import annotations

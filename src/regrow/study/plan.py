@@ -95,13 +95,13 @@ def plan_study(spec: StudySpec, out: Path, *, engine: Engine | None = None) -> S
         replace(plan_cell(cell, out, shapes[cell.model]), seed_rank=i % len(spec.seeds))
         for i, cell in enumerate(spec.cells())
     ]
-    said = timing = None
+    budget_note = timing = None
     # a budget that needs no times refuses before the hardware is tried
     late = spec.budget is not None and spec.budget.hours is not None
     if late:
         cells, timing = _with_times(cells, out, engine, shapes)
     if spec.budget is not None:
-        names, said = _chosen_before(spec.budget, cells, out) or within(spec.budget, cells)
+        names, budget_note = _chosen_before(spec.budget, cells, out) or within(spec.budget, cells)
         cells = [replace(cell, chosen=cell.cell.name in names) for cell in cells]
     if not late:
         cells, timing = _with_times(cells, out, engine, shapes)
@@ -109,7 +109,7 @@ def plan_study(spec: StudySpec, out: Path, *, engine: Engine | None = None) -> S
         cells=tuple(cells),
         workers=None if engine is None else engine.workers,
         timing=timing,
-        budget=said,
+        budget=budget_note,
         disk_free=_free(out),
     )
 
@@ -128,8 +128,8 @@ def _chosen_before(budget: StudyBudget, cells: Sequence[CellPlan], out: Path) ->
         names = {str(cell["name"]) for cell in earlier["cells"]}
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    said = f"{len(names)} of {len(cells)} cells fit the budget, as chosen when the study began"
-    return names, None if len(names) == len(cells) else said
+    note = f"{len(names)} of {len(cells)} cells fit the budget, as chosen when the study began"
+    return names, None if len(names) == len(cells) else note
 
 
 def _with_times(
@@ -138,9 +138,9 @@ def _with_times(
     """Cells with their times at the speeds known, and in words where these come from."""
     if all(cell.flops is None for cell in cells):
         return cells, None
-    speeds, said = _recorded_speeds(cells, out)
+    speeds, source = _recorded_speeds(cells, out)
     if not speeds and engine is not None and any(cell.state != "done" for cell in cells):
-        speeds, said = _probed_speeds(cells, engine, shapes)
+        speeds, source = _probed_speeds(cells, engine, shapes)
     if not speeds:
         return cells, None
     usual = statistics.median(speeds.values())
@@ -148,7 +148,7 @@ def _with_times(
         replace(cell, seconds=None if cell.flops is None else cell.flops / speeds.get(cell.cell.model, usual))
         for cell in cells
     ]
-    return timed, said
+    return timed, source
 
 
 def _recorded_speeds(cells: Sequence[CellPlan], out: Path) -> tuple[dict[str, float], str]:
@@ -168,8 +168,8 @@ def _recorded_speeds(cells: Sequence[CellPlan], out: Path) -> tuple[dict[str, fl
             found.setdefault(cell.cell.model, []).append(float(speed) * per_token)
             devices.add(str(run.details.get("device")))
     count = sum(map(len, found.values()))
-    said = f"as {count} finished run{'s' if count > 1 else ''} trained ({', '.join(sorted(devices))})"
-    return {model: statistics.median(speeds) for model, speeds in found.items()}, said
+    source = f"as {count} finished run{'s' if count > 1 else ''} trained ({', '.join(sorted(devices))})"
+    return {model: statistics.median(speeds) for model, speeds in found.items()}, source
 
 
 def _probed_speeds(

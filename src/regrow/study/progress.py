@@ -1,4 +1,4 @@
-"""Where a study stands, read off its folder: by the process that runs it, by others, from other machines. Light."""
+"""The state of each cell of a study, read from its folder by any process on any machine. Light."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ _EVERY = 1.0
 
 
 class ProgressFile:
-    """Tells how far a run is, in a file beside its curve that goes when the block ends. It is never read as a result,
-    so it is not synced, and a disk that can't take it is no reason to stop."""
+    """Writes how far a run is into a file beside its curve, and removes it when the block ends.
+
+    The file is never read as a result, so it is not synced, and a full disk does not stop the run.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / PROGRESS_FILE

@@ -1,4 +1,4 @@
-"""Run a study: what is missing is run, what broke is run again, what is done is left alone."""
+"""Run a study: the cells that are missing or were interrupted; finished cells are left alone."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _LATE = 30.0
 
 @dataclass(frozen=True, kw_only=True)
 class StudyResult:
-    """What became of the cells: run now, done before, and failed with their errors by name."""
+    """The cells by name: those run now, those finished before, and those that failed, with their errors."""
 
     ran: tuple[str, ...]
     skipped: tuple[str, ...]

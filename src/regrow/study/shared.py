@@ -1,8 +1,8 @@
-"""What cells share: the unpruned model's loss, calibration scores, pruned models. Each made once, and free to remove.
+"""What cells share: the loss of the unpruned model, calibration scores, pruned models. Each is made once.
 
-Everything lies under one folder by the hash of what it was made from. Of several workers that want the same thing one
-makes it, the others wait; what is there is whole, as it is moved into place when it is. The folder may be removed at
-any time: what is missing is made again.
+Each thing lies in one folder, named by the hash of what it was made from. If several workers need the same thing, one
+makes it and the others wait. It is moved into place when it is complete. The folder may be removed at any time: what
+is missing is made again.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def share(
 
 
 def load_whole(place: Path, load: Callable[[Path], T]) -> T | None:
-    """What lies there; None if nothing does or it is broken."""
+    """Load what lies at `place`; None if there is nothing or it is broken."""
     if not place.exists():
         return None
     try:

@@ -1,4 +1,4 @@
-"""What a worker process does, whichever engine started it: one job after another, its imports paid once.
+"""A worker process of any engine: it runs one job after another, and imports torch once.
 
 `python -m regrow.study.worker HANDLE PARENT` serves the local engine over a connection; a Ray task calls `do` itself.
 """
@@ -30,7 +30,7 @@ _WATCH = 0.2
 
 
 def do(task: Job | list[Cell]) -> Any:
-    """Run a job, or measure the speed of cells: whatever an engine may ask."""
+    """Run a job, or measure the training speed of cells."""
     return _run(task) if isinstance(task, Job) else _probe(task)
 
 
@@ -56,15 +56,15 @@ def _run(job: Job) -> str | None:
             return str(error)
         except Exception as error:  # a bug or a full machine: this cell is lost, the others go on
             traceback.print_exc()
-            said = str(error).strip().splitlines()
-            return f"{type(error).__name__}: {said[0] if said else 'no message'}; more in {job.out / LOG_FILE}"
+            lines = str(error).strip().splitlines()
+            return f"{type(error).__name__}: {lines[0] if lines else 'no message'}; more in {job.out / LOG_FILE}"
         finally:
             _let_go()
     return None
 
 
 def _let_go() -> None:
-    """Free a cell's models, which hang together in circles, before the next cell loads its own."""
+    """Free a cell's models, which refer to each other, before the next cell loads its own."""
     gc.collect()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
@@ -85,7 +85,7 @@ def _probe(cells: list[Cell]) -> list[float | None]:
 
 @contextmanager
 def _output_to(path: Path) -> Iterator[None]:
-    """Send what this process and its libraries print to a file, which goes again if nothing was printed."""
+    """Send what this process and its libraries print to a file; an empty file is removed."""
     sys.stdout.flush()
     sys.stderr.flush()
     kept = [os.dup(1), os.dup(2)]

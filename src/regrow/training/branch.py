@@ -104,8 +104,7 @@ def cool_down(
 
 
 def _begun_at(out: Path, folder: Path, parent: RunRecord, at: int | None) -> Path | None:
-    """Which checkpoint an unfinished cool-down of this run in `out` has left from: the run may have gone on since, and
-    need not have it any more."""
+    """The checkpoint that the unfinished cool-down in `out` began at. The run may have removed it since."""
     if not (out / RUN_FILE).exists() or not checkpoints(out / CHECKPOINTS):
         return None
     left = read_run(out).spec.get("cooldown_from") or {}

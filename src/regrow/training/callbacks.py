@@ -1,4 +1,4 @@
-"""What happens beside the optimizer steps: zeros and averages kept, milestones read, progress told."""
+"""Callbacks of a run: keep zeros and averages, read the losses at milestones, report progress."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from regrow.training.trainer import PostTrainer
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """Where a run stands: tokens done of all, the last training loss (nats/token), tokens per second."""
+    """How far a run is: tokens done, tokens in all, the last training loss (nats/token), tokens per second."""
 
     tokens: int
     total: int
@@ -41,7 +41,7 @@ LOOK_EVERY = 16
 
 
 class KeepCallback(TrainerCallback):
-    """Right after every optimizer step, before anything reads the weights: zeros put back, then the average taken."""
+    """After every optimizer step, before anything reads the weights: put the zeros back, then update the average."""
 
     def __init__(self, keeper: MaskKeeper, average: Average | None) -> None:
         self.keeper = keeper
@@ -56,11 +56,11 @@ class KeepCallback(TrainerCallback):
 
 
 class CurveCallback(TrainerCallback):
-    """Reads the losses at the milestones and appends them to the run; says when to save; stops a run that went wrong.
+    """Read the losses at the milestones and append them to the run; decide when to save; stop a run that went wrong.
 
     Args:
         writer: the run on disk; None in every process but the main one.
-        blocks, order: of the training text, to name what a batch that went wrong was made of.
+        blocks, order: the training text, to name the documents of a batch whose loss is not finite.
         stop: asked after every step; the run saves and ends where it says so.
         watch: asked at every milestone, in the main process; the run ends there if it gives a reason (`ended_by`).
         first_step: where the run begins; above 0 for one that goes on from another run's checkpoint.

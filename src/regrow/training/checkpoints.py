@@ -80,7 +80,7 @@ def _file(checkpoint: Path, process: int) -> Path:
 
 
 def clear_stage(folder: Path) -> None:
-    """Remove what a run that was killed while it saved has left."""
+    """Remove the unfinished checkpoint of a run that was killed while it saved."""
     shutil.rmtree(folder / STAGE, ignore_errors=True)
 
 

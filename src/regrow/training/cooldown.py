@@ -1,4 +1,4 @@
-"""A cool-down branch: the run annealed on a copy, its loss read, and everything put back to the bit.
+"""A cool-down branch: anneal the run, read its loss, then restore the run exactly.
 
 A loss read in the middle of a constant rate is not the loss of a run that ends there. The branch that ends at a
 milestone leaves the run `cooldown_tokens` before it, sees the batches the run itself sees next, and takes the rate to

@@ -1,4 +1,4 @@
-"""Attention, activation checkpointing and kernels, as a spec asks for them; what is missing is said before the run."""
+"""Attention, activation checkpointing and kernels of a spec; what is not installed is reported before the run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which arithmetic a run computes in, where the user leaves it to the hardware."""
+"""The precision of a run whose spec leaves it to the hardware."""
 
 from __future__ import annotations
 
@@ -23,18 +23,22 @@ def has_fast_bf16(device: torch.device | str) -> bool:
 
 
 def resolve_precision(asked: str, device: torch.device | str, *, recorded: str | None = None) -> str:
-    """`bf16` or `fp32` for a run of the spec's precision on this device.
+    """The precision (`bf16` or `fp32`) in which a run is computed on this device.
 
-    `recorded` is what the unfinished run that is gone on with computes in. Raises `InputError` if the spec leaves the
-    choice to the hardware and this hardware makes another one: half a curve would be of another arithmetic.
+    Args:
+        asked: the spec's precision; `auto` leaves the choice to the hardware.
+        recorded: the precision of the unfinished run that is resumed; None for a new run.
+
+    Raises `InputError` if `auto` gives another precision here than the unfinished run had: the two parts of its curve
+    would not compare.
     """
     if asked != "auto":
         return asked
     here = "bf16" if has_fast_bf16(device) else "fp32"
     if recorded is not None and recorded != here:
         raise InputError(
-            f"the run was begun in {recorded}, and this hardware chooses {here}",
+            f"the run was begun in {recorded}, and this hardware would use {here}",
             where="--precision",
-            hint="go on with it on the hardware it began on, or begin anew with --precision set",
+            hint="resume it on the hardware it began on, or start again with --precision set",
         )
     return here

@@ -1,4 +1,4 @@
-"""Several processes, one run: who writes, and how they agree. Without a launcher there is one process."""
+"""A run over several processes: the main one writes, and results are shared. Without a launcher there is one."""
 
 from __future__ import annotations
 

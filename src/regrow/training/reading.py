@@ -1,4 +1,4 @@
-"""The held-out loss of a run's model as it stands: zeros proven first, adapters merged where they would fill them."""
+"""The held-out loss of a run's model: zeros are checked first, and adapters are merged where they fill zeros."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Reader:
 
     Args:
         where: named in errors.
-        keeper: the zeros to prove before a loss counts.
+        keeper: the zeros to check before each reading.
     """
 
     def __init__(self, *, spec: TrainSpec, held_out: Blocks, keeper: MaskKeeper, where: str) -> None:

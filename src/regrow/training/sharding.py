@@ -43,7 +43,7 @@ def shard(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def settle(model: nn.Module) -> None:
-    """Let go of the whole weights that a forward pass without a backward pass has left behind.
+    """Free the gathered weights that a forward pass without a backward pass keeps.
 
     Until then the model's parameters are copies, and what is written to them is lost.
     """

@@ -1,4 +1,4 @@
-"""The model that a run distils from, as it computes: without gradients, in bf16 where that is fast."""
+"""Load the teacher of a distillation: without gradients, in bf16 where the hardware is fast at it."""
 
 from __future__ import annotations
 
