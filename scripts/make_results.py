@@ -22,11 +22,11 @@ from typing import Any, TypeVar
 import numpy as np
 
 from regrow.errors import RegrowError
-from regrow.laws import Law, Setting, Trend, check_trends, fit, validate
+from regrow.laws import Law, Setting, fit, validate
 from regrow.laws.forms import FORMS
 from regrow.laws.validation import HoldOutResult
 from regrow.methods import is_masked
-from regrow.planning import Gain, PlanSpec, plan
+from regrow.planning import Gain, PlanSpec, Trend, check_trends, plan
 from regrow.report.content import gather
 from regrow.report.picture import picture_svg
 from regrow.runs import CONTROL, RunRecord, read_runs

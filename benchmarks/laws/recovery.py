@@ -22,7 +22,7 @@ import numpy as np
 from regrow.laws.fitting import fit
 from regrow.laws.setting import Setting
 from regrow.laws.simulate import simulate
-from regrow.laws.trends import tokens_for_gain
+from regrow.planning.trends import tokens_for_gain
 
 SMALLEST, LARGEST, RATES, TOKENS = 0.5e9, 2e9, (0.15, 0.25, 0.35), np.geomspace(1e8, 1e10, 20)
 LARGER = 2.5 * LARGEST

@@ -13,8 +13,8 @@ from typing import Any
 from regrow.disk import write_json
 from regrow.errors import RunFailed
 from regrow.ladder import LLAMA, family_rungs
-from regrow.laws import HoldOutResult, Law, check_trends, fit, save_laws, validate
-from regrow.planning import Gain, Plan, PlanSpec, plan
+from regrow.laws import HoldOutResult, Law, fit, save_laws, validate
+from regrow.planning import Gain, Plan, PlanSpec, check_trends, plan
 from regrow.report import write_report
 from regrow.report.answers import answer
 from regrow.runs import RunRecord, read_runs

@@ -4,12 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from laws_cases import RATES, SIZES, TOKENS, TRUTH, control, loss_before, runs
+from laws_cases import RATES, SIZES, TOKENS, control, loss_before, runs
 
 from regrow.errors import InputError
-from regrow.laws import Setting, check_trends, fit, rank_forms, validate, validate_law
+from regrow.laws import Setting, fit, rank_forms, validate, validate_law
 from regrow.laws.objective import average_slope_difference, huber, metrics
-from regrow.laws.trends import tokens_for_gain
 
 
 def test_hold_outs_hold_out_what_they_say() -> None:
@@ -115,38 +114,6 @@ def test_metrics_by_hand() -> None:
     assert got["mape"] == pytest.approx(0.025)
     assert got["r2"] == pytest.approx(1 - 0.04 / np.sum((loss - 2.375) ** 2))
     assert huber(np.array([0.5e-3, 2e-3])) == pytest.approx([0.125e-6, 1.5e-6])
-
-
-def test_trends_of_a_lawful_law_and_of_a_lawless_one() -> None:
-    (law,) = fit(runs(), draws=20)
-    assert all(t.holds for t in check_trends(law)), check_trends(law)
-    (backwards,) = fit(runs(params=TRUTH | {"gamma": 0.5, "E": TRUTH["E"] / 10, "D_C": TRUTH["D_C"] / 10}), draws=20)
-    found = {t.name: t.holds for t in check_trends(backwards)}
-    assert found["loss rises with rate"] is False
-    assert found["D* rises with rate"] is False
-    assert found["loss falls with tokens"] is True
-
-
-def test_trends_that_cannot_be_judged_are_not() -> None:
-    (law,) = fit(runs(rates=(0.25,), sizes=(1e9,)), draws=5)
-    found = {t.name: t.holds for t in check_trends(law)}
-    assert found["loss rises with rate"] is found["D* falls with size"] is None
-    assert found["loss falls with tokens"] is True
-
-
-def test_tokens_for_gain_matches_the_closed_form() -> None:
-    (law,) = fit(runs(run_noise=0, point_noise=0), draws=3)
-    got = tokens_for_gain(law, Setting(params_before=[1e9, 2e9], pruning_rate=0.25, loss_before=2.5), min_gain=0.01)
-    closed = 1e9 * (0.4 * np.array([1, 2**-0.2]) * (1 - 2**-0.45) / 0.01) ** (1 / 0.45)
-    np.testing.assert_allclose(got[0], closed, rtol=1e-3)
-    assert got.shape == (4, 2)
-
-
-def test_tokens_for_gain_at_its_ends() -> None:
-    (law,) = fit(runs(), draws=3)
-    x = Setting(params_before=1e9, pruning_rate=0.25, loss_before=2.5)
-    assert np.all(tokens_for_gain(law, x, min_gain=1e9) == 1)
-    assert np.all(np.isinf(tokens_for_gain(law, x, min_gain=1e-30)))
 
 
 @pytest.mark.slow

@@ -16,7 +16,6 @@ from regrow.laws.setting import Column, Setting
 
 if TYPE_CHECKING:
     from regrow.laws.fitting import Laws, fit
-    from regrow.laws.trends import Trend, check_trends
     from regrow.laws.validation import HoldOutResult, rank_forms, validate, validate_law
 
 _LAZY = {
@@ -26,8 +25,6 @@ _LAZY = {
     "validate_law": "validation",
     "HoldOutResult": "validation",
     "rank_forms": "validation",
-    "check_trends": "trends",
-    "Trend": "trends",
 }
 
 __all__ = [
@@ -38,9 +35,7 @@ __all__ = [
     "Laws",
     "Prediction",
     "Setting",
-    "Trend",
     "add_form",
-    "check_trends",
     "find_form",
     "fit",
     "load_laws",

@@ -10,6 +10,7 @@ from regrow.planning.plan import Plan, PlanSpec, plan
 if TYPE_CHECKING:
     from regrow.planning.frontier import Candidate, CompareSpec, Comparison, compare
     from regrow.planning.study_design import DesignModel, DesignSpec, StudyDesign
+    from regrow.planning.trends import Trend, check_trends
     from regrow.planning.utilisation import measured_mfu
 
 #: What a single plan does not need is imported on first use, so that `regrow plan` starts without it.
@@ -20,6 +21,8 @@ _HOME_OF = {
     "DesignModel": "study_design",
     "DesignSpec": "study_design",
     "StudyDesign": "study_design",
+    "Trend": "trends",
+    "check_trends": "trends",
     "compare": "frontier",
     "measured_mfu": "utilisation",
 }
@@ -42,6 +45,8 @@ __all__ = [
     "Slope",
     "StudyDesign",
     "Target",
+    "Trend",
+    "check_trends",
     "compare",
     "cost_usd",
     "criterion_from",

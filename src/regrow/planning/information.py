@@ -27,13 +27,11 @@ import numpy as np
 from regrow.errors import InputError
 from regrow.laws.forms import Form
 from regrow.laws.setting import Setting, distinct
+from regrow.planning.solve import FEWEST, last_crossings, refined
 
 BENDS = ("tokens", "params_before", "pruning_rate")
 #: what is known of a parameter before any run, as a standard deviation: next to nothing; and how little it weighs
 _VAGUE, _LIGHT = 10.0, 1e-9
-#: natural logarithms of the tokens between which D* is looked for, and the steps of the search
-_LOG_TOKENS = np.linspace(0.0, np.log(1e18), 145)
-_BISECTIONS = 40
 #: half step of the central differences in the logarithm of an input
 _STEP = 1e-4
 #: sizes that a form needs to tell its size term from its floor
@@ -135,26 +133,20 @@ def variance(moments: np.ndarray, gradient: np.ndarray, bends: np.ndarray) -> np
 
 
 def log_optimal_tokens(form: Form, theta: np.ndarray, x: Setting, *, min_gain: float) -> np.ndarray:
-    """ln D* [B] at the one setting `x` (its tokens are not read): the last D at which doubling gains `min_gain` nats.
+    """ln D* [B] at the one setting `x` (its tokens are not read), by the criterion `gain`.
 
-    Minus infinity where no doubling gains as much, infinity where one still does at 1e18 tokens.
+    Minus infinity where no doubling gains as much, infinity where one still does at the most tokens looked for
+    (`regrow.planning.solve.MOST`).
     """
 
-    def gain(log_tokens: np.ndarray) -> np.ndarray:  # [B] or [n] -> [B, n]
-        at = np.exp(log_tokens)
-        return form.value(theta, x.at(at)) - form.value(theta, x.at(2 * at))
+    def gain(rows: np.ndarray, tokens: np.ndarray) -> np.ndarray:  # [b, p], [n] -> [b, n]
+        return form.value(rows, x.at(tokens)) - form.value(rows, x.at(2 * tokens))
 
-    enough = gain(_LOG_TOKENS) >= min_gain
-    last = len(_LOG_TOKENS) - 1 - enough[:, ::-1].argmax(axis=1)
-    low = _LOG_TOKENS[np.minimum(last, len(_LOG_TOKENS) - 2)]
-    high = low + (_LOG_TOKENS[1] - _LOG_TOKENS[0])
-    rows = np.arange(len(theta))
-    for _ in range(_BISECTIONS):
-        middle = 0.5 * (low + high)
-        more = gain(middle)[rows, rows] >= min_gain
-        low, high = np.where(more, middle, low), np.where(more, high, middle)
-    found = np.where(enough[:, -1], np.inf, low)
-    return np.where(enough.any(axis=1), found, -np.inf)
+    limit = np.array([min_gain])
+    found = last_crossings(lambda tokens: gain(theta, tokens), limit)
+    for row in np.flatnonzero((found > FEWEST) & (found < np.inf)):
+        found[row] = refined(lambda tokens, row=row: gain(theta[[row]], tokens), limit, found[row])  # type: ignore[misc]
+    return np.where(found > FEWEST, np.log(found), -np.inf)
 
 
 def gradient_of_log_tokens(form: Form, theta: np.ndarray, x: Setting, log_tokens: np.ndarray) -> np.ndarray:

@@ -1,43 +1,59 @@
-"""The fewest tokens that meet a criterion, on the fitted law and on all its draws at once."""
+"""The fewest tokens from which on a measure stays at or under a threshold: D*, wherever it is asked for."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 
 from regrow.planning.criteria import Criterion
 from regrow.planning.curves import Curves
 
-#: Tokens are looked for between one and ten quadrillion, a thousand times the largest corpus there is.
-FEWEST, MOST = 1.0, 1e16
+#: Tokens are looked for between one and a million trillion, which no corpus comes near. The page has the same limit.
+FEWEST, MOST = 1.0, 1e18
 #: 16 points a decade; the search looks at every eighth first.
-_GRID = np.logspace(np.log10(FEWEST), np.log10(MOST), 16 * 16 + 1)
+_GRID = np.logspace(np.log10(FEWEST), np.log10(MOST), 18 * 16 + 1)
 _COARSE = 8
-#: The cell of the grid with the fitted law's crossing is cut into this many parts, and again, down to rounding.
+#: A cell of the grid with a crossing is cut into this many parts, and again, down to rounding.
 _PARTS, _CUTS = 128, 7
+
+#: Falls as tokens [n] grow, for every row: [k, n].
+Measure = Callable[[np.ndarray], np.ndarray]
 
 
 def optimal_tokens(criterion: Criterion, curves: Curves) -> np.ndarray:
     """D* [1 + draws]: the fewest tokens from which on `criterion` stays met.
 
-    `FEWEST` where it is met already there, infinity where it is not met even at `MOST`. Draws are read off a grid of 16
-    points a decade, log-log between them (exact for a power law); the fitted law, first, is refined to rounding.
-    Taking the last crossing and not the first matters for forms that start flat: there the first doubling buys little,
-    too.
+    `FEWEST` where it is met already there, infinity where it is not met even at `MOST`. The fitted law, first, is
+    solved to rounding; its draws as `last_crossings` says.
     """
     with np.errstate(all="ignore"):
         threshold = np.asarray(criterion.threshold(curves), dtype=float)
-        # a coarse look brackets the last crossing of every row, and the grid is evaluated in between only
-        coarse = criterion.measure(curves, _GRID[::_COARSE])
-        threshold = np.broadcast_to(threshold, (len(coarse), 1))[:, 0]
-        last = _last_unmet(coarse, threshold)
-        crossing = (last >= 0) & (last < coarse.shape[1] - 1)
-        found = np.where(last < 0, FEWEST, np.inf)
-        if crossing.any():
-            inside = slice(_COARSE * last[crossing].min(), _COARSE * (last[crossing].max() + 1) + 1)
-            grid = _GRID[inside]
-            found = np.where(crossing, crossings(grid, criterion.measure(curves, grid), threshold), found)
-        if crossing[0]:
-            found[0] = _refine(criterion, curves.point(), found[0])
+        found = last_crossings(lambda tokens: criterion.measure(curves, tokens), threshold)
+        if FEWEST < found[0] < np.inf:
+            point = curves.point()
+            exact = np.asarray(criterion.threshold(point), dtype=float).reshape(-1)
+            found[0] = refined(lambda tokens: criterion.measure(point, tokens), exact, found[0])
+    return found
+
+
+def last_crossings(measure: Measure, threshold: np.ndarray) -> np.ndarray:
+    """The fewest tokens [k] from which on each row of `measure` stays at or under `threshold` (a number, or [k, 1]).
+
+    `FEWEST` for a row that is under it throughout, infinity for one that is above it at `MOST`. Read off a grid of 16
+    points a decade, log-log between them, which is exact for a power law. The last crossing and not the first matters
+    for forms that start flat: there the first doubling buys little, too.
+    """
+    # a coarse look brackets the last crossing of every row, and the grid is evaluated in between only
+    coarse = measure(_GRID[::_COARSE])
+    limit = np.broadcast_to(threshold, (len(coarse), 1))[:, 0]
+    last = _last_unmet(coarse, limit)
+    crossing = (last >= 0) & (last < coarse.shape[1] - 1)
+    found = np.where(last < 0, FEWEST, np.inf)
+    if crossing.any():
+        inside = slice(_COARSE * last[crossing].min(), _COARSE * (last[crossing].max() + 1) + 1)
+        grid = _GRID[inside]
+        found = np.where(crossing, crossings(grid, measure(grid), limit), found)
     return found
 
 
@@ -59,22 +75,21 @@ def crossings(grid: np.ndarray, measure: np.ndarray, threshold: np.ndarray) -> n
     return np.where(last < 0, grid[0], np.where(last == len(grid) - 1, np.inf, at))
 
 
+def refined(measure: Measure, threshold: np.ndarray, guess: float) -> float:
+    """The last crossing of one row [1, n] under threshold [1], to rounding, in the cell of the grid around `guess`."""
+    right = int(np.clip(np.searchsorted(_GRID, guess), 1, len(_GRID) - 1))
+    low, high = np.log(_GRID[right - 1]), np.log(_GRID[right])
+    for _ in range(_CUTS):
+        # the law is evaluated at all cuts in one call: halving would take seven calls for each of these
+        cuts = np.linspace(low, high, _PARTS + 1)
+        last = _last_unmet(measure(np.exp(cuts)), threshold)[0]
+        at = int(np.clip(last, 0, _PARTS - 1))
+        low, high = cuts[at], cuts[at + 1]
+    return float(np.exp(high))
+
+
 def _last_unmet(measure: np.ndarray, threshold: np.ndarray) -> np.ndarray:
     """Index of the last column of measure [k, n] above threshold [k]; -1 where there is none."""
     # written as "not met" so that a NaN counts as never met
     unmet = ~(measure <= threshold[:, None])
     return np.where(unmet.any(axis=1), unmet.shape[1] - 1 - unmet[:, ::-1].argmax(axis=1), -1)
-
-
-def _refine(criterion: Criterion, curve: Curves, guess: float) -> float:
-    """The last crossing of one curve, to rounding, in the cell of the grid around `guess`."""
-    right = int(np.clip(np.searchsorted(_GRID, guess), 1, len(_GRID) - 1))
-    low, high = np.log(_GRID[right - 1]), np.log(_GRID[right])
-    threshold = np.asarray(criterion.threshold(curve), dtype=float).reshape(-1)
-    for _ in range(_CUTS):
-        # the law is evaluated at all cuts in one call: halving would take seven calls for each of these
-        cuts = np.linspace(low, high, _PARTS + 1)
-        last = _last_unmet(criterion.measure(curve, np.exp(cuts)), threshold)[0]
-        at = int(np.clip(last, 0, _PARTS - 1))
-        low, high = cuts[at], cuts[at + 1]
-    return float(np.exp(high))

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from regrow.laws.law import Law
-from regrow.laws.trends import Trend
 from regrow.planning.cost import say_gpu_time, say_usd
 from regrow.planning.frontier import Candidate, Comparison
 from regrow.planning.plan import Plan
+from regrow.planning.trends import Trend
 from regrow.report.curves import RunFit
 from regrow.report.figures import ParameterRow
 from regrow.report.trends import Cell, Trends

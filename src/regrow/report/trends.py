@@ -9,10 +9,10 @@ import numpy as np
 
 from regrow.laws.law import Law
 from regrow.laws.setting import BASIC_NAMES, Setting
-from regrow.laws.trends import MIN_GAIN, Trend, check_trends
 from regrow.planning.criteria import Gain
 from regrow.planning.curves import Curves
 from regrow.planning.solve import optimal_tokens
+from regrow.planning.trends import Trend, check_trends
 from regrow.report.curves import RunFit
 
 #: Rates closer than this share a column: sizes rarely allow exactly the same rate.
@@ -42,7 +42,7 @@ class Trends:
     rows: tuple[tuple[float, tuple[Cell, ...]], ...]
 
 
-def trends_of(law: Law, fits: Sequence[RunFit], *, min_gain: float = MIN_GAIN) -> Trends | None:
+def trends_of(law: Law, fits: Sequence[RunFit], *, min_gain: float = Gain.min_gain) -> Trends | None:
     """The law's trends over its fitted range, with D* at the sizes and rates of `fits`. None without any run."""
     if not fits:
         return None

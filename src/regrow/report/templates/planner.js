@@ -4,8 +4,8 @@
    million. No document here: planner_ui.js binds it to the
    form. FORMS, the curves by the name of the form, comes from the forms themselves (Form.javascript). */
 
-const FEWEST = 1, MOST = 1e16, COARSE = 8, BISECTIONS = 50, TINY = 2.2250738585072014e-308;
-const GRID = Array.from({ length: 16 * 16 + 1 }, (_, i) => Math.pow(10, i / 16));
+const FEWEST = 1, MOST = 1e18, COARSE = 8, BISECTIONS = 50, TINY = 2.2250738585072014e-308;
+const GRID = Array.from({ length: 18 * 16 + 1 }, (_, i) => Math.pow(10, i / 16));
 /* past a fitted range by less than this ratio still counts as inside; a range is at least this wide */
 const INSIDE = 1.0005, LEAST_RANGE = 1.5;
 

@@ -13,13 +13,12 @@ import numpy as np
 
 from regrow.laws.law import Law
 from regrow.laws.setting import Setting
+from regrow.planning.criteria import Gain
+from regrow.planning.curves import Curves
+from regrow.planning.solve import optimal_tokens
 
-#: nats that one more doubling of the tokens must bring to be worth it; the design's default criterion
-MIN_GAIN = 0.01
 #: grid points per input
 _GRID = 7
-#: tokens searched for D*, and in how many steps
-_MOST_TOKENS, _TOKEN_STEPS = 1e18, 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,29 +35,17 @@ class Trend:
 
 
 def tokens_for_gain(law: Law, x: Setting, *, min_gain: float) -> np.ndarray:
-    """Smallest D at which doubling the tokens lowers the loss by less than `min_gain` nats, [draws + 1, ...].
+    """D* by the criterion `gain` at every point of a setting, whose tokens are not read: [draws + 1, ...].
 
-    The tokens of the setting are not read. Row 0 is the point estimate. It is the last crossing on a grid of tokens
-    from 1 to 1e18, refined in log gain, which is linear in log tokens for a power law; a shifted curve gains little
-    before it gains much, hence the last. 1 where the gain is never reached, infinity where it is exceeded throughout.
+    Row 0 is the point estimate. `regrow.planning.solve.optimal_tokens` says what the ends mean.
     """
-    log_tokens = np.linspace(0, np.log(_MOST_TOKENS), _TOKEN_STEPS)
-    where = Setting(**{name: values.ravel()[:, None] for name, values in x.items()})
-    once = _point_and_draws(law, where.at(np.exp(log_tokens)))
-    twice = _point_and_draws(law, where.at(2 * np.exp(log_tokens)))
-    log_gain = np.log(np.maximum(once - twice, 1e-300))
-    enough = log_gain >= np.log(min_gain)
-    last = _TOKEN_STEPS - 1 - np.argmax(enough[..., ::-1], axis=-1)  # the last grid point that still gains
-    last = np.minimum(last, _TOKEN_STEPS - 2)
-    here, there = (np.take_along_axis(log_gain, (last + i)[..., None], axis=-1)[..., 0] for i in (0, 1))
-    with np.errstate(all="ignore"):
-        share = np.clip((here - np.log(min_gain)) / (here - there), 0, 1)
-    found = np.exp(log_tokens[last] + share * (log_tokens[1] - log_tokens[0]))
-    found = np.where(enough[..., -1], np.inf, np.where(enough.any(axis=-1), found, 1.0))
-    return found.reshape(-1, *x.shape)
+    points = x.ravel()
+    at = [Setting(**{name: values[i] for name, values in points.items()}) for i in range(len(points))]
+    found = [optimal_tokens(Gain(min_gain=min_gain), Curves(law, one)) for one in at]
+    return np.stack(found, axis=1).reshape(-1, *x.shape)
 
 
-def check_trends(law: Law, *, min_gain: float = MIN_GAIN) -> list[Trend]:
+def check_trends(law: Law, *, min_gain: float = Gain.min_gain) -> list[Trend]:
     """Check the conditions over the fitted range, at the point estimate and in every bootstrap draw."""
     tokens = _between(law, "tokens", floor=1.0)
     rates = _between(law, "pruning_rate", floor=1e-3)
