@@ -28,7 +28,8 @@ from benchmarks.laws.recovery import LARGER, LAWS, MIN_GAIN, RATES, loss_before,
 from regrow.laws.fitting import fit
 from regrow.laws.law import Law
 from regrow.laws.simulate import simulate
-from regrow.planning.design import FIRST_CHECKPOINT, DesignModel, DesignSpec, Doubt, StudyDesign, design
+from regrow.planning.design import DesignModel, DesignSpec, Doubt, StudyDesign, design
+from regrow.planning.design_problem import FIRST_CHECKPOINT
 from regrow.runs.record import RunRecord
 
 SIZES = (0.5e9, 1e9, 2e9)

@@ -15,7 +15,7 @@ from regrow.laws.forms import FORMS
 from regrow.laws.setting import Reference, Setting
 from regrow.laws.simulate import simulate
 from regrow.planning.cost import flops_per_token
-from regrow.planning.design import DesignModel, DesignSpec, Doubt, design, law_vectors, prior_vectors
+from regrow.planning.design import DesignModel, DesignSpec, Doubt, design
 from regrow.planning.information import (
     EXACT,
     Candidates,
@@ -28,6 +28,7 @@ from regrow.planning.information import (
     sensitivities,
     variance,
 )
+from regrow.planning.prior import law_vectors, prior_vectors
 from regrow.study import StudySpec
 
 FORM = FORMS["p2"]

@@ -18,6 +18,7 @@ from regrow.laws import checks
 from regrow.laws.forms import Form, find_form
 from regrow.laws.identify import Design, design
 from regrow.laws.law import Law
+from regrow.laws.nested import refuted
 from regrow.laws.objective import HUBER_DELTA, metrics
 from regrow.laws.observations import Observations, as_records, observe, of_loss
 from regrow.laws.setting import BASIC_NAMES
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
 STARTS, FOLLOWED = 96, 12
 #: two starts agree if their objectives differ by less than this share
 _AGREE = 1e-3
-#: the simpler of two nested laws is kept unless an F test over runs refutes it at this level
-_REFUTED = 0.05
 #: condition number of the column-scaled Jacobian above which a direction counts as flat
 _FLAT = 3e3
 
@@ -280,7 +279,7 @@ def fit_point(
         wild = any(
             not form.parameters[form.index(n)].linear for n in _at_bound(fuller_problem, fuller.theta[fuller.best])
         )
-        if not wild and _refuted(best, fuller, problem, fuller_problem, seen):
+        if not wild and refuted(best, fuller, problem, fuller_problem, seen):
             best, problem, used = fuller, fuller_problem, simpler
     assert best is not None
     if used is not None:
@@ -343,42 +342,6 @@ def _search(problem: Problem, seed: int, also: np.ndarray | None = None) -> Solu
     short = solve(problem, starts, iterations=12)
     order = np.argsort(short.objective)[:FOLLOWED]
     return solve(problem, short.theta[order], iterations=400, tolerance=1e-11)
-
-
-def _refuted(simple: Solutions, full: Solutions, simple_problem: Problem, problem: Problem, seen: Observations) -> bool:
-    """F test with runs as the units: does the fuller law explain more than chance would?
-
-    Checkpoints of a run are not independent, so each run counts with three numbers only: level, slope and bend of its
-    residuals in log tokens, each measured by its own spread between runs under the fuller law.
-    """
-    from scipy.special import fdtri
-
-    shapes = [
-        _run_shapes(np.log(p.form.value(s.theta[[s.best]], p.x)[0]) - p.log_loss, seen)
-        for s, p in ((simple, simple_problem), (full, problem))
-    ]
-    worse, better = (np.sum(s**2, axis=0) for s in shapes)
-    numbers = shapes[0].size
-    parameters, extra = int(problem.free.sum()), int(problem.free.sum() - simple_problem.free.sum())
-    left = numbers - parameters
-    if left < 1 or not np.isfinite(better).all():
-        return False
-    unit = np.maximum(better / max(len(seen.runs) - parameters / shapes[0].shape[1], 0.5), 1e-20)
-    ratio = float(np.sum((worse - better) / unit)) / extra
-    return bool(ratio > fdtri(extra, left, 1 - _REFUTED))
-
-
-def _run_shapes(residual: np.ndarray, seen: Observations) -> np.ndarray:
-    """Coefficients [runs, up to 3] of each run's residuals on orthonormal polynomials of its log tokens."""
-    count = int(np.bincount(seen.run).min())
-    degree = min(3, count)
-    out = np.zeros((len(seen.runs), degree))
-    for r in range(len(seen.runs)):
-        mine = seen.run == r
-        log_d = np.log(seen.x.tokens[mine] + 1)
-        basis = np.linalg.qr(np.vander(log_d - log_d.mean(), degree, increasing=True))[0]
-        out[r] = basis.T @ residual[mine] / np.sqrt(mine.sum())
-    return out
 
 
 def _condition(problem: Problem, theta: np.ndarray) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -58,18 +59,28 @@ def simulate(
             noise = run_noise * rng.standard_normal() + point_noise * rng.standard_normal(d.shape)
             value, base = formula.value(theta, x)[0], formula.baseline(theta, x)[0]
             loss = base + (value - base) * np.exp((size_luck or {}).get(size, 0.0)) + noise
-            runs.append(
-                RunRecord(
-                    run=f"{size}-{rate:g}",
-                    family=family,
-                    method=method,
-                    params_before=size,
-                    params_after=max(1, round(size * (1 - rate))),
-                    pruning_rate=float(rate),
-                    loss_before=before,
-                    curve=tuple(CurvePoint(tokens=int(t), loss=float(v)) for t, v in zip(d, loss, strict=True)),
-                    seed=seed,
-                    details=more,
-                )
-            )
+            names = {"run": f"{size}-{rate:g}", "family": family, "method": method}
+            runs.append(_record(names, size, float(rate), before, d, loss, seed, more))
     return runs
+
+
+def _record(
+    names: Mapping[str, Any],
+    size: int,
+    rate: float,
+    before: float,
+    tokens: np.ndarray,
+    loss: np.ndarray,
+    seed: int,
+    details: Mapping[str, float],
+) -> RunRecord:
+    return RunRecord(
+        **names,
+        params_before=size,
+        params_after=max(1, round(size * (1 - rate))),
+        pruning_rate=rate,
+        loss_before=before,
+        curve=tuple(CurvePoint(tokens=int(t), loss=float(v)) for t, v in zip(tokens, loss, strict=True)),
+        seed=seed,
+        details=details,
+    )

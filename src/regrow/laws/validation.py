@@ -117,32 +117,16 @@ def validate(
     if baseline != "initial":
         groups = [(group.family, group.method) for group in measured]
         initial = [g for g in observe(records, columns=columns, skipped=[]) if (g.family, g.method) in groups]
-    lent: dict[tuple[str, int], PointFit | None] = {}
-
-    def others(formula: Form, mine: int) -> list[PointFit]:
-        """The family's other methods, which lend their spread between runs as they do in `fit`."""
-        groups = measured if "loss_before" in formula.uses else initial
-        found = []
-        for i, group in enumerate(groups):
-            if i == mine or group.family != groups[mine].family:
-                continue
-            if (formula.name, i) not in lent:
-                try:
-                    lent[formula.name, i] = fit_point(formula, usable(formula, group), seed=seed)
-                except RegrowError:
-                    lent[formula.name, i] = None
-            found.append(lent[formula.name, i])
-        return [point for point in found if point is not None]
-
-    for number, (plain, gapped) in enumerate(zip(initial, measured, strict=True)):
+    lenders = {name: _Lenders(_groups(find_form(name), initial, measured), seed) for name in names}
+    for number, plain in enumerate(initial):
         chinchilla: float | None = None
         chinchilla_done = False
         for formula in formulas:
-            seen = gapped if "loss_before" in formula.uses else plain
+            seen = _groups(formula, initial, measured)[number]
             try:
                 folds = split(known(formula, seen), hold_out)
-                lenders = others(formula, number)
-                parts = [_predict(formula, a, b, lenders, level, draws, seed) for a, b in folds]
+                lent = lenders[formula.name].to(formula, number)
+                parts = [_predict(formula, a, b, lent, level, draws, seed) for a, b in folds]
                 if not chinchilla_done:
                     chinchilla, chinchilla_done = _chinchilla(split(plain, hold_out), seed), True
                 rivals = {**baselines.errors(folds, hold_out), "chinchilla": chinchilla}
@@ -152,6 +136,31 @@ def validate(
     if not results:
         raise InputError(f"nothing could be validated: {' | '.join(dict.fromkeys(skipped))}", where="validate")
     return HoldOutResults(results, skipped)
+
+
+def _groups(form: Form, initial: list[Observations], measured: list[Observations]) -> list[Observations]:
+    """The groups as a form sees them: without the loss before pruning, it does not depend on the baseline."""
+    return measured if "loss_before" in form.uses else initial
+
+
+class _Lenders:
+    """Fits of the groups of one form, which lend their spread between runs to others of the family, as in `fit`."""
+
+    def __init__(self, groups: list[Observations], seed: int) -> None:
+        self.groups, self.seed = groups, seed
+        self.fits: dict[int, PointFit | None] = {}
+
+    def to(self, form: Form, number: int) -> list[PointFit]:
+        """Fits of the family's other methods; each is made once, those that fail are left out."""
+        family = self.groups[number].family
+        others = [i for i, group in enumerate(self.groups) if i != number and group.family == family]
+        for i in others:
+            if i not in self.fits:
+                try:
+                    self.fits[i] = fit_point(form, usable(form, self.groups[i]), seed=self.seed)
+                except RegrowError:
+                    self.fits[i] = None
+        return [point for i in others if (point := self.fits[i]) is not None]
 
 
 def split(seen: Observations, hold_out: str) -> list[tuple[Observations, Observations]]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from regrow.errors import InputError
 from regrow.laws.law import CONTROL_BASELINE
-from regrow.laws.setting import Column, Setting
+from regrow.laws.setting import Setting
 from regrow.methods import is_masked
 from regrow.planning.cost import (
     DEFAULT_MFU,
@@ -204,38 +204,19 @@ def plan(law: Law, spec: PlanSpec) -> Plan:
             f"the law of {law.family}, {law.method} failed to fit ({'; '.join(law.warnings) or 'no reason given'})",
             hint="add runs or choose another form before planning with it",
         )
-    warnings = [] if law.status == "ok" else [f"the law's fit is {law.status}, so take its numbers with care"]
-    warnings += [f"the law: {warning}" for warning in law.warnings]
-    warnings += [CONTROL_BASELINE] if law.baseline == "control" else []
-    model, said = _model(law, spec)
-    warnings += said
+    model, notes = _model(law, spec)
+    warnings = [*_about(law), *notes]
     setting = spec.setting(model.pruning_rate)
     _refuse_unsupported(law, setting)
     curves = Curves(law, setting)
     per_token = model.training_flops(spec.context, spec.teacher)
     gpu = find_gpu(spec.gpu)
-    if isinstance(spec.criterion, Budget):
-        hours = spec.criterion.gpu_hours
-        if hours is None:
-            hours = (spec.criterion.usd or 0.0) / (spec.price_usd_per_hour or np.nan)
-        paid = hours * 3600.0 * gpu.peak_flops * spec.mfu / per_token.per_token
-        if paid < FEWEST:
-            raise InputError("the budget pays for less than one token", where="criterion", hint="give more")
-        tokens: float | None = paid
-        low = high = tokens
-    else:
-        tokens, low, high, said = _solve(spec.criterion, curves, spec.level)
-        warnings += said
+    tokens, low, high, notes = _answer(spec, curves, per_token.per_token)
+    warnings += notes
     # where no number of tokens will do, only the other inputs can lie outside the data
-    reached = law.ranges["tokens"][0] if tokens is None else tokens
-    extrapolates = law.extrapolates(setting.at(reached))
-    warnings += [
-        _says_beyond(
-            column, float(setting.at(reached)[column.name]), law.ranges[column.name], extrapolates[column.name]
-        )
-        for column in law.formula.columns
-        if column.name in extrapolates
-    ]
+    reached = setting.at(law.ranges["tokens"][0] if tokens is None else tokens)
+    extrapolates = law.extrapolates(reached)
+    warnings += _beyond(law, reached, extrapolates)
     at = _at(law, curves, tokens, spec.level)
     flops = None if tokens is None else tokens * per_token.per_token
     hours = None if flops is None else gpu_hours(flops, gpu=gpu, mfu=spec.mfu)
@@ -314,6 +295,16 @@ def _refuse_unsupported(law: Law, setting: Setting) -> None:
             )
 
 
+def _answer(
+    spec: PlanSpec, curves: Curves, flops_per_token: float
+) -> tuple[float | None, float | None, float | None, list[str]]:
+    """The tokens to train on, their interval, and what has to be said about them; a budget fixes the tokens."""
+    if isinstance(spec.criterion, Budget):
+        paid = _paid_tokens(spec, spec.criterion, flops_per_token)
+        return paid, paid, paid, []
+    return _solve(spec.criterion, curves, spec.level)
+
+
 def _solve(
     criterion: Criterion, curves: Curves, level: float
 ) -> tuple[float | None, float | None, float | None, list[str]]:
@@ -356,7 +347,31 @@ def _at(law: Law, curves: Curves, tokens: float | None, level: float) -> dict[st
     }
 
 
-def _says_beyond(column: Column, value: float, fitted: tuple[float, float], factor: float) -> str:
-    low, high = fitted
-    side, edge = ("above the largest", high) if value > high else ("below the smallest", low)
-    return f"extrapolates: the {column.spoken} is {format_factor(factor)} times {side} fitted, {format_count(edge)}"
+def _beyond(law: Law, x: Setting, factors: Mapping[str, float]) -> list[str]:
+    """In words, which columns of a single setting lie outside the fitted ranges, and by what factor."""
+    notes = []
+    for column in law.formula.columns:
+        if column.name in factors:
+            low, high = law.ranges[column.name]
+            side, edge = ("above the largest", high) if x[column.name] > high else ("below the smallest", low)
+            times = format_factor(factors[column.name])
+            notes.append(f"extrapolates: the {column.spoken} is {times} times {side} fitted, {format_count(edge)}")
+    return notes
+
+
+def _about(law: Law) -> list[str]:
+    """What every plan with this law has to say."""
+    notes = [] if law.status == "ok" else [f"the law's fit is {law.status}, so take its numbers with care"]
+    notes += [f"the law: {warning}" for warning in law.warnings]
+    return [*notes, *([CONTROL_BASELINE] if law.baseline == "control" else [])]
+
+
+def _paid_tokens(spec: PlanSpec, budget: Budget, flops_per_token: float) -> float:
+    """The tokens that a budget pays for. Raises `InputError` for less than one."""
+    hours = budget.gpu_hours
+    if hours is None:
+        hours = (budget.usd or 0.0) / (spec.price_usd_per_hour or np.nan)
+    paid = hours * 3600.0 * find_gpu(spec.gpu).peak_flops * spec.mfu / flops_per_token
+    if paid < FEWEST:
+        raise InputError("the budget pays for less than one token", where="criterion", hint="give more")
+    return paid
