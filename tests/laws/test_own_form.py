@@ -6,6 +6,8 @@ Nothing but this file knows the form or its column.
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 from dataclasses import replace
 
 import numpy as np
@@ -21,6 +23,8 @@ from regrow.laws.setting import TOKENS as TOKENS_COLUMN
 from regrow.laws.simulate import simulate
 from regrow.planning import CompareSpec, Gain, PlanSpec, compare, plan
 from regrow.report import build_report
+from regrow.report.page import read
+from regrow.report.planner import as_script, forms_script, payload
 from regrow.runs.table import from_table, to_table
 
 KEPT = Column(name="heads_kept", spoken="share of heads kept", designed=True, below=1.0)
@@ -171,6 +175,28 @@ def test_it_is_reported_and_the_page_gets_it(heads) -> None:
     assert '"heads": (p, s) => falling' in page
     data = json.loads(page.split('id="planner-data">')[1].split("</script>")[0])
     assert [c["name"] for c in data["laws"][0]["columns"]] == ["heads_kept", "tokens", "loss_before"]
+
+
+def test_the_page_plans_with_it_as_plan_does(heads, tmp_path) -> None:
+    if shutil.which("node") is None:
+        pytest.skip("no Node here: apt-get install nodejs")
+    (law,) = fit(runs(), "heads", draws=50)
+    answer = plan(law, PlanSpec(params_before=1e9, pruning_rate=0.25, loss_before=2.0, others={"heads_kept": 0.4}))
+    data = payload([law], [answer])
+    assert data is not None
+    assert data["start"]["heads_kept"] == 0.4
+    assert [other["label"] for other in data["others"]] == ["Share of heads kept"]
+    asked = data["start"] | {"min_gain": 0.01, "trial": 0, "loss_pruned": None}
+    code = forms_script() + read("planner.js") + read("planner_answer.js")
+    code += f"const data = {as_script(data)}; data.laws = data.laws.map(ready);"
+    code += f"console.log(JSON.stringify({{ ...planFor(data, {json.dumps(asked)}), curves: null }}));"
+    (tmp_path / "page.js").write_text(code)
+    done = subprocess.run(["node", str(tmp_path / "page.js")], capture_output=True, text=True, check=True, timeout=60)
+    told = json.loads(done.stdout)
+    for name in ("tokens", "tokens_low", "tokens_high", "loss", "loss_low", "loss_high", "floor"):
+        assert told[name] == pytest.approx(getattr(answer, name), rel=1e-6), name
+    assert told["extrapolates"] == pytest.approx(dict(answer.extrapolates), rel=1e-6)
+    assert "heads_kept" in told["extrapolates"]
 
 
 def test_a_form_without_javascript_is_reported_without_the_planner(heads, monkeypatch) -> None:

@@ -124,7 +124,8 @@ class Plan:
     bootstrap draws, and of the loss a run would measure at `tokens`. A budget fixes the tokens, so there the loss alone
     has an interval. `next_doubling_gain` is what twice the tokens would buy (nats), `floor` the loss the law
     approaches. `params_after` and `pruning_rate` are those reached, of whole blocks or channels where the shape is
-    known. `extrapolates` maps an input outside the fitted data to the factor, above 1, by which it is.
+    known. `loss_pruned` and `others` are what else it was asked with. `extrapolates` maps an input outside the
+    fitted data to the factor, above 1, by which it is.
     """
 
     tokens: float | None
@@ -155,11 +156,14 @@ class Plan:
     baseline: str
     extrapolates: Mapping[str, float]
     warnings: tuple[str, ...]
+    loss_pruned: float | None = None
+    others: Mapping[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON: the keys of `regrow plan --json`, and some more."""
         plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return {**plain, "extrapolates": dict(self.extrapolates), "warnings": list(self.warnings)}
+        lists = {"extrapolates": dict(self.extrapolates), "others": dict(self.others), "warnings": list(self.warnings)}
+        return {**plain, **lists}
 
     def __str__(self) -> str:
         """The answer, and below it what to beware of."""
@@ -241,6 +245,8 @@ def plan(law: Law, spec: PlanSpec) -> Plan:
         params_after=model.params_after,
         pruning_rate=model.pruning_rate,
         loss_before=spec.loss_before,
+        loss_pruned=spec.loss_pruned,
+        others=spec.others,
         family=law.family,
         method=law.method,
         form=law.form,

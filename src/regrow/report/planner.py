@@ -16,6 +16,7 @@ from regrow.arch import Architecture, catalog
 from regrow.errors import InputError
 from regrow.laws.forms import FORMS
 from regrow.laws.law import MOST_LUCK, Law
+from regrow.laws.setting import BASIC_NAMES
 from regrow.methods import is_masked
 from regrow.planning.cost import DEFAULT_MFU, GPUS
 from regrow.planning.plan import Plan
@@ -74,8 +75,20 @@ def payload(laws: Sequence[Law], plans: Sequence[Plan]) -> dict[str, Any] | None
         "context": CONTEXT,
         "width_step": _WIDTH_RATES[2],
         "level": LEVEL,
+        "others": _others([laws[i] for i in usable]),
         "start": _start(laws, usable, plans),
     }
+
+
+def _others(laws: Sequence[Law]) -> list[dict[str, Any]]:
+    """Columns that some law reads and the page has no field of its own for: what to call them, and where to begin."""
+    columns = {c.name: (c, law) for law in laws for c in law.formula.columns if c.name not in BASIC_NAMES}
+    return [
+        {"name": name, "label": column.spoken[:1].upper() + column.spoken[1:], "hint": column.hint,
+         "below": column.below if math.isfinite(column.below) else None, "count": column.is_count,
+         "start": law.middle.point()[name]}
+        for name, (column, law) in columns.items()
+    ]  # fmt: skip
 
 
 def as_script(data: dict[str, Any] | None) -> Markup:
@@ -193,6 +206,8 @@ def _start(laws: Sequence[Law], usable: Sequence[int], plans: Sequence[Plan]) ->
                 "params_before": plan.params_before,
                 "pruning_rate": plan.pruning_rate,
                 "loss_before": plan.loss_before,
+                "loss_pruned": plan.loss_pruned,
+                **plan.others,
                 "gpu": plan.gpu,
                 "mfu": plan.mfu,
                 "price": None if not plan.gpu_hours or plan.cost_usd is None else plan.cost_usd / plan.gpu_hours,

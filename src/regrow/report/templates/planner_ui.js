@@ -36,6 +36,23 @@
     trial: { log: true, low: 1e3, high: 1e14, show: short, read: parseCount,
       wrong: v => !(v >= 1) && "What if: tokens, written like 2B or 300M." },
   };
+  /* What a law reads beyond size, rate, tokens and loss before pruning gets a field of its own, below that loss. The
+     loss right after pruning has one already. */
+  const last = form.querySelector('[data-field="loss_before"]');
+  const others = data.others.filter(other => other.name !== "loss_pruned");
+  for (const other of others) {
+    const own = last.cloneNode(true), box = own.querySelector("input"), slider = own.querySelector('input[type="range"]');
+    own.dataset.field = other.name;
+    own.querySelector("label").textContent = other.label;
+    own.querySelector("label").htmlFor = box.id = "p-" + other.name;
+    [box.name, slider.name] = [other.name, other.name + "_slider"];
+    slider.setAttribute("aria-label", other.label + ", slider");
+    last.after(own);
+    sliders[other.name] = { low: 0, high: other.below === null ? 4 * other.start : other.below,
+      show: other.count ? short : digits(5), read: other.count ? parseCount : Number,
+      wrong: v => !(v > 0 && (other.below === null || v < other.below)) && `${other.label}: ${other.hint}.` };
+  }
+  const reads = (s, name) => data.laws[s.law].columns.some(c => c.name === name);
   const options = Object.fromEntries(Object.entries(CRITERIA).map(([name, c]) => [c.option, name]));
   const place = (s, v) => s.log ? Math.log(v / s.low) / Math.log(s.high / s.low) : (v - s.low) / (s.high - s.low);
   const value = (s, t) => s.log ? s.low * Math.pow(s.high / s.low, t) : s.low + t * (s.high - s.low);
@@ -64,7 +81,7 @@
 
   /* Only what this law and this criterion read is asked for. */
   function asked(name, s) {
-    if (name === "loss_before") return data.laws[s.law].columns.some(c => c.name === name);
+    if (name === "loss_before" || others.some(other => other.name === name)) return reads(s, name);
     return !(name in options) || options[name] === s.criterion;
   }
 
@@ -73,6 +90,8 @@
       const says = asked(name, s) ? sliders[name].wrong(s[name]) : "";
       if (says) return [name, says];
     }
+    if (reads(s, "loss_pruned") && !(s.loss_pruned > 0))
+      return ["loss_pruned", "Loss right after pruning: nats per token, above 0."];
     if (s.criterion === "recovery" && s.loss_pruned !== null && !(s.loss_pruned > 0))
       return ["loss_pruned", "Loss right after pruning: nats per token, above 0, or empty."];
     return ["", ""];
@@ -93,7 +112,7 @@
       form.querySelector(`[data-field="${each}"]`).hidden = !asked(each, s);
       field(each).setAttribute("aria-invalid", String(each === name));
     }
-    form.querySelector('[data-field="loss_pruned"]').hidden = s.criterion !== "recovery";
+    form.querySelector('[data-field="loss_pruned"]').hidden = s.criterion !== "recovery" && !reads(s, "loss_pruned");
     field("loss_pruned").setAttribute("aria-invalid", String(name === "loss_pruned"));
     const r = typo ? { refused: typo } : planFor(data, s);
     const problem = form.querySelector(".problem");
@@ -166,7 +185,9 @@
     }
     if (!data.laws[s.law]) s.law = data.start.law;
     for (const name of ["law", "model", "gpu", "criterion"]) field(name).value = String(s[name]);
-    field("loss_pruned").value = s.loss_pruned > 0 ? String(s.loss_pruned) : "";
+    const pruned = s.loss_pruned || (data.others.find(other => other.name === "loss_pruned") || {}).start;
+    field("loss_pruned").value = pruned > 0 ? String(pruned) : "";
+    for (const other of others) set(other.name, s[other.name] || other.start);
     set("price", s.price > 0 || s.price === 0 ? s.price : null);
     for (const name of ["params_before", "pruning_rate", "loss_before", "mfu"]) set(name, s[name]);
     const ranges = data.laws[s.law].refused ? data.laws[data.start.law].ranges : data.laws[s.law].ranges;
