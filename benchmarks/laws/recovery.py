@@ -3,10 +3,10 @@
 Runs of known P^2 laws (here 3 sizes x 3 rates x 20 checkpoints, offsets of 0.004 nats between runs, checkpoint noise of
 0.002) are fitted; the law is asked about a model 2.5 times larger than the largest seen.
 
-    python -m benchmarks.laws.recovery [--seeds 200] [--draws 200] [--law NAME ...] [--luck 0.02] [--sizes 6]
+    python -m benchmarks.laws.recovery [--seeds 200] [--draws 200] [--law NAME ...] [--size-effect 0.02] [--sizes 6]
 
-With `--luck` the gaps of each size, the larger one too, miss the law by a factor exp(luck x normal) that its runs
-share. `--sizes` sets how many sizes there are between 0.5B and 2B.
+With `--size-effect` the gaps of each size, the larger one too, miss the law by a factor exp(effect x normal) that its
+runs share. `--sizes` sets how many sizes there are between 0.5B and 2B.
 
 Prints one row per law: median and 90th percentile over seeds of the error of the gap L - L0 and of the factor by
 which D* (gain criterion, 0.01 nats per doubling) is off, and the coverage of nominal 90% intervals.
@@ -55,9 +55,9 @@ def recover(law: dict[str, float], seed: int, given: argparse.Namespace) -> dict
     """One simulated study, its fit, and how far it is off."""
     truth, draws = natural(law), given.draws
     sizes = np.geomspace(SMALLEST, LARGEST, given.sizes).round()
-    drawn = given.luck * np.random.default_rng([seed, 1]).standard_normal(len(sizes) + 1)
-    luck = {int(size): value for size, value in zip((*sizes, LARGER), drawn, strict=True)}
-    common = {"tokens": TOKENS, "loss_before": loss_before, "size_luck": luck}
+    drawn = given.size_effect * np.random.default_rng([seed, 1]).standard_normal(len(sizes) + 1)
+    effect = {int(size): value for size, value in zip((*sizes, LARGER), drawn, strict=True)}
+    common = {"tokens": TOKENS, "loss_before": loss_before, "size_effects": effect}
     noise = {"run_noise": 0.004, "point_noise": 0.002}
     fitted = fit(simulate(truth, sizes=sizes, rates=RATES, seed=seed, **common, **noise), draws=draws, seed=seed)[0]
     out: dict[str, list[float]] = {}
@@ -82,7 +82,7 @@ def recover(law: dict[str, float], seed: int, given: argparse.Namespace) -> dict
             gap = true - true_run.loss_before
             note("gap error", float(np.mean(np.abs(fitted.gap(x.at(TOKENS)) / gap - 1))))
             scale = truth["D_C"] * rate ** -truth["gamma"] * size ** -truth["delta"]
-            scale *= np.exp(luck[int(size)])
+            scale *= np.exp(effect[int(size)])
             best = (scale * (1 - 2 ** -truth["beta"]) / MIN_GAIN) ** (1 / truth["beta"])
             found = tokens_for_gain(fitted, x, min_gain=MIN_GAIN)
             note("D* factor", float(np.exp(abs(np.log(found[0] / best)))))
@@ -95,11 +95,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=200)
     parser.add_argument("--draws", type=int, default=200)
-    parser.add_argument("--luck", type=float, default=0.0)
+    parser.add_argument("--size-effect", type=float, default=0.0)
     parser.add_argument("--sizes", type=int, default=3)
     parser.add_argument("--law", nargs="*", default=list(LAWS), choices=list(LAWS))
     given = parser.parse_args()
-    print(f"{given.sizes} sizes, luck of a size {given.luck:g}")
+    print(f"{given.sizes} sizes, effect of a size {given.size_effect:g}")
     print(f"{given.seeds} seeds, {given.draws} draws, nominal coverage 0.90, {LARGER:.3g} parameters asked for")
     head = ("gap err", "(90%)", "D* fac", "(90%)", "run@2.5x", "run in", "mean@2.5x", "D* cov", "N_C used")
     print(f"{'law':<16}" + "".join(f"{h:>10}" for h in head))

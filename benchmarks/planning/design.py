@@ -1,14 +1,14 @@
 """Does a design beat a plain grid of equal cost? Simulated studies of both, fitted and compared.
 
-    python -m benchmarks.planning.design [--truths 100] [--draws 100] [--budget 100] [--pilot 0.2] [--doubt 10]
+    python -m benchmarks.planning.design [--truths 100] [--draws 100] [--budget 100] [--pilot 0.2] [--discrepancy 10]
 
 Truths are P^2 laws scattered around those of benchmarks/laws/recovery.py. For each, two studies of the same GPU-hours
 (controls included) on three candidate models are simulated (run offsets 0.004, checkpoint noise 0.002 nats) and fitted:
 the one `regrow.planning.design` proposes, and all sizes at all rates, once each and equally long. Asked is D* (gain
 criterion, 0.01 nats) of a model 2.5 times the largest. The design knows nothing of the truth: it uses its stated
 prior, or with `--pilot SHARE` a law fitted to a grid of that share of the budget, whose runs then count as its own.
-With `--doubt K` no truth is an exact law: exponents change with their inputs and gaps are off, K times as much as the
-design allows for.
+With `--discrepancy K` no truth is an exact law: exponents change with their inputs and gaps are off, K times as much as
+the design allows for.
 
 Prints medians over truths of the width of the 90% interval of log D* and of the error of log D*, their ratios with 90%
 intervals from resampling truths, and the coverage. Intervals are those of the fitted parameters' draws.
@@ -28,7 +28,7 @@ from benchmarks.laws.recovery import LARGER, LAWS, MIN_GAIN, RATES, loss_before,
 from regrow.laws.fitting import fit
 from regrow.laws.law import Law
 from regrow.laws.simulate import simulate
-from regrow.planning.design import DesignModel, DesignSpec, Doubt, StudyDesign, design
+from regrow.planning.design import DesignModel, DesignSpec, Discrepancy, StudyDesign, design
 from regrow.planning.design_problem import FIRST_CHECKPOINT
 from regrow.runs.record import RunRecord
 
@@ -71,16 +71,16 @@ class Truth:
         return low
 
 
-def draw_truth(seed: int, doubt: float) -> Truth:
-    """A law near one of the five, and its bends: the default doubt, so many times."""
+def draw_truth(seed: int, discrepancy: float) -> Truth:
+    """A law near one of the five, and its bends: the default discrepancy, so many times."""
     rng = np.random.default_rng([seed, 7])
     law = dict(list(LAWS.values())[seed % len(LAWS)])
     for name, sd in (("alpha", 0.05), ("beta", 0.04), ("gamma", 0.15), ("delta", 0.05)):
         law[name] += sd * rng.standard_normal() * (law[name] != 0)
     for name in ("N_C", "D_C", "E"):
         law[name] *= np.exp(0.3 * rng.standard_normal())
-    bends = Doubt().times(doubt).bends * rng.standard_normal(3)
-    return Truth(natural(law), tuple(bends), Doubt().times(doubt).gap)
+    bends = Discrepancy().times(discrepancy).bends * rng.standard_normal(3)
+    return Truth(natural(law), tuple(bends), Discrepancy().times(discrepancy).gap)
 
 
 def runs_of(truth: Truth, cells: Iterable[Cell], checkpoints: int, seed: int) -> list[RunRecord]:
@@ -133,7 +133,7 @@ def cells_of(proposed: StudyDesign) -> list[Cell]:
 def one(job: tuple[int, argparse.Namespace, StudyDesign]) -> list[tuple[float, float, float]]:
     """Grid and design on one truth; `blind` is the design that knows only the prior."""
     seed, given, blind = job
-    truth, spec, chosen = draw_truth(seed, given.doubt), blind.spec, cells_of(blind)
+    truth, spec, chosen = draw_truth(seed, given.discrepancy), blind.spec, cells_of(blind)
     grid = [(n, rate, blind.grid_tokens) for n in SIZES for rate in RATES]
     pilot: list[RunRecord] = []
     if given.pilot:
@@ -163,17 +163,19 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=100)
     parser.add_argument("--budget", type=float, default=100.0, help="GPU-hours of a study")
     parser.add_argument("--pilot", type=float, default=0.0, help="share of the budget spent on a pilot grid first")
-    parser.add_argument("--doubt", type=float, default=0.0, help="how far truths are from laws, in default doubts")
+    parser.add_argument(
+        "--discrepancy", type=float, default=0.0, help="how far truths are from laws, in default doubts"
+    )
     parser.add_argument("--allow", type=float, default=1.0, help="how far the design allows them to be")
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args()
     start = time.perf_counter()
-    blind = design(replace(spec_for(given.budget), doubt=Doubt().times(given.allow)))
+    blind = design(replace(spec_for(given.budget), discrepancy=Discrepancy().times(given.allow)))
     with Pool(given.workers) as pool:
         rows = np.array(pool.map(one, [(seed, given, blind) for seed in range(given.truths)], chunksize=2))
     pilot = f"a pilot of {given.pilot:.0%} of it first" if given.pilot else "no pilot"
     print(
-        f"{given.truths} truths bent by {given.doubt:g} doubts, {given.allow:g} allowed for; "
+        f"{given.truths} truths bent by {given.discrepancy:g} doubts, {given.allow:g} allowed for; "
         f"{given.budget:g} GPU-hours a study, {pilot}; {time.perf_counter() - start:.0f} s"
     )
     print(f"{'':<8}{'width of ln D*':>16}{'error of ln D*':>16}{'coverage':>10}")

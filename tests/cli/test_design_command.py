@@ -92,7 +92,7 @@ def test_the_next_runs_after_those_made(regrow, law_file, table):
         ((*ASK, *BUDGET, "--method", "deep"), "did you mean 'depth'"),
         ((*ASK, *BUDGET, "--rates", "0.1;0.2"), "--rates"),
         ((*ASK, *BUDGET, "--price", "-2"), "price"),
-        ((*ASK, *BUDGET, "--doubt", "-1"), "doubt"),
+        ((*ASK, *BUDGET, "--discrepancy", "-1"), "discrepancy"),
         ((*ASK, *BUDGET, "--next", "1"), "give the law and its runs"),
         ((*ASK, *BUDGET, "--runs", "nowhere"), "nowhere"),
         (("nowhere.json", *ASK, *BUDGET), "no such law file"),

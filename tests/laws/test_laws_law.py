@@ -60,11 +60,13 @@ def test_a_size_has_its_own_luck_and_more_of_it_outside_the_fitted_sizes(law: La
         for end, sign in ((got.low, -1), (got.high, 1)):
             expected = sign * 0.02 * student * reach
             assert np.log((end - INSIDE["loss_before"]) / gap) == pytest.approx(expected, rel=0.08)
-    both = certain.widening(Setting(params_before=8e9, pruning_rate=0.35 * (0.35 / 0.15)))
-    one = certain.widening(Setting(params_before=np.array([1e9, 8e9]), pruning_rate=0.25))
+    both = certain.variance_inflation(Setting(params_before=8e9, pruning_rate=0.35 * (0.35 / 0.15)))
+    one = certain.variance_inflation(Setting(params_before=np.array([1e9, 8e9]), pruning_rate=0.25))
     np.testing.assert_allclose(np.log(both), np.sqrt(3) * np.log(one[:, 0]))
     np.testing.assert_allclose(np.log(one[:, 1]), np.sqrt(2) * np.log(one[:, 0]))
-    assert np.all(replace(certain, size_spread=0.0).widening(Setting(params_before=8e9, pruning_rate=0.25)) == 1)
+    assert np.all(
+        replace(certain, size_spread=0.0).variance_inflation(Setting(params_before=8e9, pruning_rate=0.25)) == 1
+    )
 
 
 def test_draws_broadcast_where_they_widen(law: Law) -> None:

@@ -139,8 +139,8 @@ def test_intervals_cover_new_sizes_where_sizes_have_luck() -> None:
     for seed in range(25):
         rng = np.random.default_rng(500 + seed)
         luck = {round(n): 0.05 * rng.standard_normal() for n in (*sizes, 5e9)}
-        law = fit(runs(seed, sizes=sizes, tokens=TOKENS[::2], size_luck=luck), draws=100, seed=seed)[0]
-        for r in runs(10_000 + seed, sizes=(5e9,), size_luck=luck):
+        law = fit(runs(seed, sizes=sizes, tokens=TOKENS[::2], size_effects=luck), draws=100, seed=seed)[0]
+        for r in runs(10_000 + seed, sizes=(5e9,), size_effects=luck):
             x = Setting(params_before=5e9, pruning_rate=r.pruning_rate, loss_before=r.loss_before)
             low, high = law.interval(x.at(TOKENS))
             loss = np.array([p.loss for p in r.curve])

@@ -15,8 +15,8 @@ def test_components_are_unbiased_after_a_fit() -> None:
     rng = np.random.default_rng(0)
     run = np.repeat(np.arange(sizes * each), points)
     size = run // each
-    lever = rng.uniform(0.1, 0.4, len(run))
-    by_size, by_run = np.eye(sizes)[size] * lever[:, None], np.eye(sizes * each)[run]
+    gap_share = rng.uniform(0.1, 0.4, len(run))
+    by_size, by_run = np.eye(sizes)[size] * gap_share[:, None], np.eye(sizes * each)[run]
     # a fit that absorbs a level, a trend with size, and one with the points
     rows = np.stack([np.ones(len(run)), size - size.mean(), np.tile(np.arange(points), sizes * each)], axis=1)
     truth = np.array([0.2, 0.01, 0.005])
@@ -63,7 +63,7 @@ def test_a_size_that_stands_out_is_luck_of_the_size_not_of_runs() -> None:
     luck = dict(zip(map(round, sizes), (0.1, -0.1, -0.1, 0.1, 0.1, -0.1), strict=True))
     by_size, by_run = (
         fit_point(find_form("p2"), observe(records)[0]).spread
-        for records in (runs(sizes=sizes, size_luck=luck), runs(sizes=sizes, run_noise=0.03))
+        for records in (runs(sizes=sizes, size_effects=luck), runs(sizes=sizes, run_noise=0.03))
     )
     assert by_size.size > 4 * by_size.between
     assert by_run.between > 0.8 * 0.03 / (loss_before(1e9) + 0.6)

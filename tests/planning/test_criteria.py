@@ -20,7 +20,7 @@ SETTING = Setting(params_before=8e9, pruning_rate=0.25, loss_before=2.0)
 def scale(law: Law) -> np.ndarray:
     """A = rho^-gamma * N0^-delta of the law and of every draw, these fanned out as the law says outside its sizes."""
     theta = with_point(law)
-    fan = law.widening(SETTING)
+    fan = law.variance_inflation(SETTING)
     return SETTING.pruning_rate ** -theta[:, 2] * SETTING.params_before ** -theta[:, 3] * np.append(1.0, fan)
 
 

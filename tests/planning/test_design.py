@@ -15,7 +15,7 @@ from regrow.laws.forms import FORMS
 from regrow.laws.setting import Reference, Setting
 from regrow.laws.simulate import simulate
 from regrow.planning.cost import flops_per_token
-from regrow.planning.design import DesignModel, DesignSpec, Doubt, design
+from regrow.planning.design import DesignModel, DesignSpec, Discrepancy, design
 from regrow.planning.information import (
     EXACT,
     Candidates,
@@ -120,18 +120,18 @@ def test_moments_of_a_run_are_those_of_its_whole_covariance():
     jacobian = (rows / value[:, None, :])[0]
     share = 1 - x.loss_before / value[0]
     cov = POINT**2 * np.eye(10) + RUN**2 + 0.02**2 * np.outer(share, share)
-    found = run_moments(FORM, THETA, x, run_spread=RUN, point_spread=POINT, gap_doubt=0.02)[0]
+    found = run_moments(FORM, THETA, x, run_spread=RUN, point_spread=POINT, gap_discrepancy=0.02)[0]
     np.testing.assert_allclose(found[:, :7], jacobian[:7] @ jacobian[:7].T / 10)
     np.testing.assert_allclose(found[:, 7:14], jacobian[:7] @ cov @ jacobian[:7].T / 100)
     np.testing.assert_allclose(found[:, 14:], jacobian[:7] @ jacobian[7:].T / 10)
 
 
-def expected(runs: list[Setting], doubt: Doubt = EXACT) -> float:
+def expected(runs: list[Setting], discrepancy: Discrepancy = EXACT) -> float:
     moments = no_moments(1, 7) + sum(
-        run_moments(FORM, THETA, x, run_spread=RUN, point_spread=POINT, gap_doubt=doubt.gap) for x in runs
+        run_moments(FORM, THETA, x, run_spread=RUN, point_spread=POINT, gap_discrepancy=discrepancy.gap) for x in runs
     )
     gradient = gradient_of_log_tokens(FORM, THETA, TARGET, log_optimal_tokens(FORM, THETA, TARGET, min_gain=0.01))
-    return float(variance(moments, gradient, doubt.bends)[0])
+    return float(variance(moments, gradient, discrepancy.bends)[0])
 
 
 def test_the_variance_is_that_of_simulated_least_squares_fits():
@@ -178,8 +178,8 @@ def test_a_bend_is_the_bias_of_the_fit_to_a_bent_law(bend):
         middle = 0.5 * (low + high)
         once, twice = (FORM.value(THETA, bent(inputs(5e9, 0.25, np.exp([middle]) * k)))[0, 0] for k in (1, 2))
         low, high = (middle, high) if once - twice > 0.01 else (low, middle)
-    none = Doubt(gap=0.0, tokens=0.0, params_before=0.0, pruning_rate=0.0)
-    square = expected(runs, Doubt(**{**vars(none), bend: small})) - expected(runs)
+    none = Discrepancy(gap=0.0, tokens=0.0, params_before=0.0, pruning_rate=0.0)
+    square = expected(runs, Discrepancy(**{**vars(none), bend: small})) - expected(runs)
     assert abs(fitted - low) == pytest.approx(np.sqrt(max(square, 0)), rel=0.02, abs=1e-9)
 
 
@@ -201,7 +201,9 @@ def small_search(budget: float, seeds: int = 1) -> Search:
     cells = [(n, rate, t) for n in SIZES for rate in (0.15, 0.35) for t in (4e8, 3.2e9)]
     theta = prior_vectors(6)
     runs = [inputs(n, r, np.geomspace(t / 32, t, 10)) for n, r, t in cells]
-    moments = np.stack([run_moments(FORM, theta, x, run_spread=RUN, point_spread=POINT, gap_doubt=0.002) for x in runs])
+    moments = np.stack(
+        [run_moments(FORM, theta, x, run_spread=RUN, point_spread=POINT, gap_discrepancy=0.002) for x in runs]
+    )
     candidates = Candidates(
         moments=moments,
         flops=np.array([6 * n * (1 - r) * t for n, r, t in cells]),
@@ -211,8 +213,8 @@ def small_search(budget: float, seeds: int = 1) -> Search:
     )
     gradient = gradient_of_log_tokens(FORM, theta, TARGET, log_optimal_tokens(FORM, theta, TARGET, min_gain=0.01))
     return Search(
-        candidates=candidates, base=no_moments(*theta.shape), gradient=gradient, bends=Doubt().bends, budget=budget,
-        seeds=seeds,
+        candidates=candidates, base=no_moments(*theta.shape), gradient=gradient, bends=Discrepancy().bends,
+        budget=budget, seeds=seeds,
     )  # fmt: skip
 
 
@@ -437,13 +439,13 @@ def test_frame_and_sentence():
         ({"gpu": "h1000"}, "did you mean"),
         ({"mfu": 2.0}, "MFU"),
         ({"price_usd_per_hour": -1.0}, "price"),
-        ({"doubt": None}, None),
+        ({"discrepancy": None}, None),
     ],
 )
 def test_bad_questions_are_refused(changes, said):
     if said is None:
-        with pytest.raises(InputError, match="doubt of -1"):
-            Doubt(gap=-1.0)
+        with pytest.raises(InputError, match="discrepancy of -1"):
+            Discrepancy(gap=-1.0)
         return
     with pytest.raises(InputError, match=said):
         design(spec(**changes))

@@ -63,7 +63,7 @@ def design(
     min_gain: Annotated[
         float, typer.Option(help="D* is where doubling the tokens lowers the loss by less than this, nats.")
     ] = 0.01,
-    doubt: Annotated[
+    discrepancy: Annotated[
         float,
         typer.Option(
             help="Scale of the model discrepancy: how far the true curve may be from the law. 0: the law is exact."
@@ -90,7 +90,7 @@ def design(
     from regrow.methods import is_masked
     from regrow.planning.cost import DEFAULT_MFU
     from regrow.planning.design import design as run
-    from regrow.planning.information import Doubt
+    from regrow.planning.information import Discrepancy
     from regrow.planning.study_design import DesignSpec
     from regrow.pruning.spec import PruneSpec
     from regrow.runs import read_runs
@@ -114,7 +114,7 @@ def design(
         controls=controls,
         next=next_runs,
         min_gain=min_gain,
-        doubt=Doubt().times(doubt),
+        discrepancy=Discrepancy().times(discrepancy),
         gpu=gpu,
         mfu=DEFAULT_MFU if mfu is None else mfu,
         price_usd_per_hour=price,

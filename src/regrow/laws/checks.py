@@ -1,4 +1,4 @@
-"""What a careful reader would notice in the runs, said in plain words next to the fitted law."""
+"""Warnings about the data of a fit: what a careful reader would notice in the runs, in plain words."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ _INSIDE = 1.0005
 _LEAST_RANGE = 1.5
 #: the logarithm of the largest factor by which a size's gap is taken to miss the law: fourfold, which is a judgement;
 #: from few sizes the t has tails without limit
-MOST_LUCK = math.log(4.0)
+MOST_SIZE_EFFECT = math.log(4.0)
 #: what must be said where a law's gaps are measured from a control that moves
 CONTROL_BASELINE = (
     "this law measures gaps from the unpruned control: the loss before pruning must be the control's at these tokens, "
@@ -71,7 +71,7 @@ class Law:
         draws: run-level bootstrap refits, [draws, parameters], in the order of `params`.
         run_spread: standard deviation of log loss between runs of the same size, rate and tokens.
         point_spread: standard deviation of log loss between checkpoints of a run around the curve.
-        size_spread: standard deviation of a model size's own luck, relative to the gap; 0 in files that lack it.
+        size_spread: standard deviation of the random effect of the size, relative to the gap; 0 in files that lack it.
         baseline: `initial` or `control`: where gaps are measured from.
         loss_kind: `raw`, `averaged` or `cooled`: which of the runs' losses it was fitted to, and so predicts.
         fingerprint: SHA-256 (16 hex digits) of the data.
@@ -127,29 +127,30 @@ class Law:
     def loss_draws(self, x: Setting) -> np.ndarray:
         """Loss of every bootstrap refit, [draws, ...]: the uncertainty of the predicted mean of a model of this size.
 
-        Beside what the runs leave open about the parameters each draw has a luck of the size (`widening`).
+        Each draw differs in what the runs leave open about the parameters, and in the random effect of the size
+        (`variance_inflation`).
         """
         drawn = self._evaluate(self.draws, x)
         if not self.size_spread:
             return drawn
         base = self._evaluate(self.draws, x, part="baseline")
-        return base + (drawn - base) * self.widening(x)
+        return base + (drawn - base) * self.variance_inflation(x)
 
-    def widening(self, x: Setting) -> np.ndarray:
-        """Factors [draws, ...] on the gap of each draw, for the luck of a model size and what the form may miss.
+    def variance_inflation(self, x: Setting) -> np.ndarray:
+        """Factors [draws, ...] on the gap of each draw, for the random effect of the size and what the form may miss.
 
-        exp(s t sqrt(1 + h^2)): s is `size_spread`, t a number per draw (`widening_numbers`), and h how far the columns
-        that a study's design sets, size and rate among them, lie outside the fitted ranges, in widths of them on a log
+        exp(s t sqrt(1 + h^2)): s is `size_spread`, t a number per draw (`size_effect_numbers`), and h the distance from
+        the fitted ranges of size, rate and whatever else the design of a study sets, in widths of the range on a log
         scale (root of the sum of squares; 0 inside). That trust in the form falls with h is a rule, not an estimate:
         the runs cannot show what lies outside them.
         """
         outside = [self._outside(c.name, x[c.name]) for c in self.formula.columns if c.designed]
         reach = np.sqrt(sum((h**2 for h in outside), start=np.ones(x.shape)))
-        factor = self.size_spread * self.widening_numbers.reshape(-1, *(1,) * reach.ndim) * reach
-        return np.exp(np.clip(factor, -MOST_LUCK, MOST_LUCK))
+        factor = self.size_spread * self.size_effect_numbers.reshape(-1, *(1,) * reach.ndim) * reach
+        return np.exp(np.clip(factor, -MOST_SIZE_EFFECT, MOST_SIZE_EFFECT))
 
     @cached_property
-    def widening_numbers(self) -> np.ndarray:
+    def size_effect_numbers(self) -> np.ndarray:
         """A number per draw from Student's t, [draws], as the spread is known from few sizes; fixed, so that
         predictions repeat."""
         rng = np.random.default_rng(1)

@@ -23,7 +23,7 @@ def simulate(
     form: str = "p2",
     run_noise: float = 0.0,
     point_noise: float = 0.0,
-    size_luck: Mapping[int, float] | None = None,
+    size_effects: Mapping[int, float] | None = None,
     others: Callable[[int, float], Mapping[str, float]] | None = None,
     seed: int = 0,
     family: str = "simulated",
@@ -38,7 +38,7 @@ def simulate(
         run_noise: standard deviation of a run's offset, nats.
         point_noise: standard deviation of a checkpoint around its run, nats.
         others: values of the other columns that the form reads, by parameters and rate; kept in the runs' details.
-        size_luck: by whole parameters, the log of the factor by which that size's gaps miss the law; 0 for others.
+        size_effects: by whole parameters, the log of the factor by which that size's gaps miss the law; 0 for others.
 
     Raises:
         InputError: a parameter of the form is missing.
@@ -58,7 +58,7 @@ def simulate(
             x = Setting(params_before=size, pruning_rate=rate, tokens=d, loss_before=before, **more)
             noise = run_noise * rng.standard_normal() + point_noise * rng.standard_normal(d.shape)
             value, base = formula.value(theta, x)[0], formula.baseline(theta, x)[0]
-            loss = base + (value - base) * np.exp((size_luck or {}).get(size, 0.0)) + noise
+            loss = base + (value - base) * np.exp((size_effects or {}).get(size, 0.0)) + noise
             names = {"run": f"{size}-{rate:g}", "family": family, "method": method}
             runs.append(_record(names, size, float(rate), before, d, loss, seed, more))
     return runs

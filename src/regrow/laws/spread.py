@@ -1,13 +1,14 @@
 """How far runs scatter around a law: variance components of the residuals of log loss.
 
-The checkpoints of one run share its data order and its luck, and the runs of one model size share that model's: how
-well this size was trained, how well it prunes. So a residual has three parts,
+The checkpoints of one run share its data order. The runs of one model size share their model: how well it was trained,
+and how well it prunes. So a residual has three parts,
 
     r = b s_size + u_run + e,    b = gap / loss,
 
-a size's luck s (relative, on the gap, because it scales what pruning costs), a run's offset u, and a checkpoint's noise
-e. Their variances follow from three sums of squares whose expectations are linear in them, with what the fit could
-absorb projected out (Henderson's method 3; Searle, Casella & McCulloch 1992, Variance Components, chapter 5).
+a random effect s of the size (relative to the gap, as it scales what pruning costs), an offset u of the run, and the
+noise e of the checkpoint. Their variances follow from three sums of squares, whose expectations are linear in the
+variances. What the fit could absorb is projected out first (Henderson's method 3; Searle, Casella & McCulloch 1992,
+Variance Components, chapter 5).
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from regrow.laws.solver import Problem
 
 #: below this many degrees of freedom a spread is shared with other methods of the family
 FEW_DOF = 3
-#: a size's luck is taken to be this share of a run's, relative to the gap, until the runs say otherwise; the guess
-#: counts as much as this many degrees of freedom. Both were chosen by simulation, so that intervals of three sizes
-#: cover about as they should with luck and without (benchmarks/laws/recovery.py)
+#: the random effect of a size is taken to be this share of a run's, relative to the gap, until runs show another;
+#: this guess counts as much as this many degrees of freedom. Both were chosen by simulation, so that intervals of three sizes
+#: cover about as they should with such an effect and without (benchmarks/laws/recovery.py)
 _PRIOR_SHARE, _PRIOR_DOF = 0.3, 0.25
 #: fewer degrees of freedom than this say nothing
 _LEAST_DOF = 0.5
@@ -38,10 +39,10 @@ class Spread:
     Attributes:
         between: of a run's offset; `dof` its degrees of freedom, `known` whether there are any.
         within: of a checkpoint around its run's curve.
-        size: of a size's luck, relative to the gap; `size_dof` its degrees of freedom, 0 where the runs cannot tell.
-        offset: [runs] what each run lies off, its size's luck taken out where that is known.
+        size: of the random effect of a size, relative to the gap; `size_dof` its degrees of freedom.
+        offset: [runs] what each run lies off, without the effect of its size where that is known.
         noise: [n] what is left of each residual.
-        lever: [n] b, the share of the gap in the loss.
+        gap_share: [n] b, the share of the gap in the loss.
     """
 
     between: float
@@ -52,7 +53,7 @@ class Spread:
     known: bool
     offset: np.ndarray
     noise: np.ndarray
-    lever: np.ndarray
+    gap_share: np.ndarray
 
 
 def spreads(problem: Problem, theta: np.ndarray, seen: Observations) -> Spread:
@@ -60,23 +61,23 @@ def spreads(problem: Problem, theta: np.ndarray, seen: Observations) -> Spread:
     value, jacobian = problem.form.value_and_jacobian(theta[None, :], problem.x)
     assert jacobian is not None
     residual = problem.log_loss - np.log(value[0])
-    lever = np.maximum(1 - problem.form.baseline(theta[None, :], problem.x)[0] / value[0], 0.0)
+    gap_share = np.maximum(1 - problem.form.baseline(theta[None, :], problem.x)[0] / value[0], 0.0)
     moving = problem.free & (theta > problem.lower) & (theta < problem.upper)
     rows = (jacobian[0] / value[0]).T[:, moving]
     runs = len(seen.runs)
     by_run = np.eye(runs)[seen.run]
     sizes = size_index(seen)
-    by_size = np.eye(int(sizes.max()) + 1)[sizes] * lever[:, None]
-    relative = float(np.sqrt(np.mean(lever**2)))
-    said = _components(residual, (by_run,), rows)
-    (between, within), (dof,) = said.variances, said.dof
+    by_size = np.eye(int(sizes.max()) + 1)[sizes] * gap_share[:, None]
+    relative = float(np.sqrt(np.mean(gap_share**2)))
+    parts = _components(residual, (by_run,), rows)
+    (between, within), (dof,) = parts.variances, parts.dof
     size, size_dof = 0.0, 0.0
     if 1 < by_size.shape[1] < runs and (by_size**2).sum(axis=0).min() > 0:
-        told = _components(residual, (by_size, by_run), rows)
-        if told.dof[0] >= _LEAST_DOF:
-            size_dof = told.dof[0]
-            if told.variances[0] > 0:  # where sizes show no luck of their own, all runs tell of the runs' spread
-                said, (size, between, within), dof = told, told.variances, told.dof[1]
+        both = _components(residual, (by_size, by_run), rows)
+        if both.dof[0] >= _LEAST_DOF:
+            size_dof = both.dof[0]
+            if both.variances[0] > 0:  # without an effect of the sizes, all runs inform the spread between runs
+                parts, (size, between, within), dof = both, both.variances, both.dof[1]
     known = dof > 0.9
     between = between if known else within
     if relative > 0:
@@ -89,9 +90,9 @@ def spreads(problem: Problem, theta: np.ndarray, seen: Observations) -> Spread:
         dof=max(dof, 1.0),
         size_dof=max(size_dof + _PRIOR_DOF, 1.0),
         known=known,
-        offset=said.effects[-1],
-        noise=said.rest,
-        lever=lever,
+        offset=parts.effects[-1],
+        noise=parts.rest,
+        gap_share=gap_share,
     )
 
 

@@ -194,9 +194,9 @@ def split(seen: Observations, hold_out: str) -> list[tuple[Observations, Observa
 def _highest_rates(seen: Observations) -> np.ndarray:
     """Mask [n] of the checkpoints from the rate on from which every size has its highest.
 
-    Whole blocks and whole channels give each size rates of its own, so the highest rate of all is one size's alone. A
-    size with one rate says nothing of it. One whose rates are all that high keeps the lower ones among the fitted: held
-    out whole it would be another question. Raises `InputError` if no size has two rates.
+    Whole blocks and whole channels give each size rates of its own, so the highest rate of all is one size's alone.
+    Sizes with one rate are not held out. Of a size whose rates are all that high, only the highest is held out: without
+    any run of its own, the size itself would be held out as well. Raises `InputError` if no size has two rates.
     """
     by_size = [
         (mine, distinct(seen.x.pruning_rate[mine]))

@@ -17,7 +17,7 @@ import numpy as np
 from regrow.errors import InputError
 from regrow.planning.cost import cost_usd, find_gpu, gpu_hours
 from regrow.planning.design_problem import Option, Problem
-from regrow.planning.information import BENT, EXACT, Doubt, variance
+from regrow.planning.information import BENT, EXACT, Discrepancy, variance
 from regrow.planning.prior import PRIOR
 from regrow.planning.study_design import DesignModel, DesignRun, DesignSpec, Expected, StudyDesign
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from regrow.laws.observations import Observations
     from regrow.runs.record import RunRecord
 
-__all__ = ["PRIOR", "DesignModel", "DesignRun", "DesignSpec", "Doubt", "Expected", "StudyDesign", "design"]
+__all__ = ["PRIOR", "DesignModel", "DesignRun", "DesignSpec", "Discrepancy", "Expected", "StudyDesign", "design"]
 
 
 def design(spec: DesignSpec, law: Law | None = None, runs: Sequence[RunRecord] | None = None) -> StudyDesign:
@@ -54,16 +54,16 @@ def design(spec: DesignSpec, law: Law | None = None, runs: Sequence[RunRecord] |
     return _answer(problem, problem.study() if spec.next is None else problem.next_runs(spec.next))
 
 
-def _factors(problem: Problem, chosen: Sequence[Option], doubt: Doubt) -> np.ndarray:
+def _factors(problem: Problem, chosen: Sequence[Option], discrepancy: Discrepancy) -> np.ndarray:
     """Logarithm [B] of the factor to within which D* is known after the runs already made and these."""
-    known = problem.known(doubt) + sum(problem.expected_moments(o, doubt) for o in chosen)
+    known = problem.known(discrepancy) + sum(problem.expected_moments(o, discrepancy) for o in chosen)
     return NormalDist().inv_cdf(0.5 * (1 + problem.spec.level)) * np.sqrt(
-        variance(known, problem.gradient, doubt.bends)
+        variance(known, problem.gradient, discrepancy.bends)
     )
 
 
 def _expected(problem: Problem, chosen: Sequence[Option], flops: float) -> Expected:
-    logs = [np.log(_factors(problem, chosen, doubt)) for doubt in (problem.spec.doubt, EXACT, BENT)]
+    logs = [np.log(_factors(problem, chosen, discrepancy)) for discrepancy in (problem.spec.discrepancy, EXACT, BENT)]
     low, high = np.quantile(logs[0], [0.1, 0.9])
     hours = gpu_hours(flops, gpu=find_gpu(problem.spec.gpu), mfu=problem.spec.mfu)
     return Expected(
@@ -96,9 +96,11 @@ def _answer(problem: Problem, chosen: list[int]) -> StudyDesign:
     low, high = np.exp(np.quantile(problem.log_tokens, [0.05, 0.95]))
     flops = spec.flops(spec.target, problem.rate, tokens)
     hours = gpu_hours(flops, gpu=find_gpu(spec.gpu), mfu=spec.mfu)
-    told = "a stated prior" if problem.law is None else f"{len(problem.theta)} draws of the law of {problem.law.family}"
+    basis = (
+        "a stated prior" if problem.law is None else f"{len(problem.theta)} draws of the law of {problem.law.family}"
+    )
     if problem.seen is not None:
-        told += f", and {len(problem.seen.runs)} runs already made"
+        basis += f", and {len(problem.seen.runs)} runs already made"
     return StudyDesign(
         spec=spec,
         family=spec.family or ("FILL-IN" if problem.law is None else problem.law.family),
@@ -113,7 +115,7 @@ def _answer(problem: Problem, chosen: list[int]) -> StudyDesign:
         target_flops=flops,
         target_gpu_hours=hours,
         target_cost_usd=cost_usd(hours, price_usd_per_hour=spec.price_usd_per_hour),
-        assumes=told,
+        assumes=basis,
         warnings=tuple(problem.warnings),
     )
 
@@ -125,7 +127,9 @@ def _rows(problem: Problem, picked: list[Option]) -> list[DesignRun]:
     alone = sorted(dict.fromkeys(picked), key=lambda o: (o.model.size, o.rate, o.tokens))
     for i, option in enumerate(picked if ordered else alone):
         repeats = 1 if ordered else picked.count(option)
-        after = _factor(np.log(_factors(problem, picked[: i + 1], problem.spec.doubt)).mean()) if ordered else None
+        after = (
+            _factor(np.log(_factors(problem, picked[: i + 1], problem.spec.discrepancy)).mean()) if ordered else None
+        )
         rows.append(
             DesignRun(
                 model=option.model.label,

@@ -16,7 +16,7 @@ from regrow.methods import is_masked
 from regrow.planning.cost import find_gpu, gpu_hours
 from regrow.planning.information import (
     Candidates,
-    Doubt,
+    Discrepancy,
     Search,
     gradient_of_log_tokens,
     log_optimal_tokens,
@@ -127,22 +127,22 @@ class Problem:
         means = [self.seen.x.loss_before[self.seen.x.params_before == n].mean() for n in sizes]
         return float(np.interp(np.log(size), np.log(sizes), means))
 
-    def expected_moments(self, option: Option, doubt: Doubt) -> np.ndarray:
+    def expected_moments(self, option: Option, discrepancy: Discrepancy) -> np.ndarray:
         shares = np.linspace(np.log(FIRST_CHECKPOINT), 0.0, self.spec.checkpoints)
         x = self._inputs(option.model, option.rate, option.tokens * np.exp(shares))
-        return self._moments(x, doubt)
+        return self._moments(x, discrepancy)
 
-    def known(self, doubt: Doubt) -> np.ndarray:
+    def known(self, discrepancy: Discrepancy) -> np.ndarray:
         """Moments [B, p, 2 p + 3] of the runs already made."""
         known, seen = no_moments(*self.theta.shape), self.seen
         if seen is None:
             return known
         return known + sum(
-            self._moments(seen.x.keep(seen.run == r).relative_to(self.ref), doubt) for r in range(len(seen.runs))
+            self._moments(seen.x.keep(seen.run == r).relative_to(self.ref), discrepancy) for r in range(len(seen.runs))
         )
 
-    def _moments(self, x: Setting, doubt: Doubt) -> np.ndarray:
-        return run_moments(self.form, self.theta, x, **self._spreads, gap_doubt=doubt.gap)
+    def _moments(self, x: Setting, discrepancy: Discrepancy) -> np.ndarray:
+        return run_moments(self.form, self.theta, x, **self._spreads, gap_discrepancy=discrepancy.gap)
 
     @cached_property
     def search(self) -> Search:
@@ -150,7 +150,7 @@ class Problem:
         sizes = [id(o.model) for o in options]
         cells = [(id(o.model), o.rate) for o in options]
         candidates = Candidates(
-            moments=np.stack([self.expected_moments(o, spec.doubt) for o in options]),
+            moments=np.stack([self.expected_moments(o, spec.discrepancy) for o in options]),
             flops=np.array([spec.flops(o.model, o.rate, o.tokens) for o in options]),
             control_flops=np.array([spec.flops(o.model, 0.0, o.tokens) * spec.controls for o in options]),
             size=np.array([sizes.index(s) for s in sizes]),
@@ -158,9 +158,9 @@ class Problem:
         )
         return Search(
             candidates=candidates,
-            base=self.known(spec.doubt),
+            base=self.known(spec.discrepancy),
             gradient=self.gradient,
-            bends=spec.doubt.bends,
+            bends=spec.discrepancy.bends,
             budget=spec.budget,
             seeds=spec.seeds,
             allowed=self.carried,

@@ -116,10 +116,10 @@ class Candidate:
 
     def to_dict(self) -> dict[str, Any]:
         """One flat object: how it ranks, then the keys of `Plan.to_dict`, `flops` and costs named by what they pay."""
-        told = self.plan.to_dict()
-        shared = {name: told.pop(name) for name in ("flops", "gpu_hours", "cost_usd")}
+        plain = self.plan.to_dict()
+        shared = {name: plain.pop(name) for name in ("flops", "gpu_hours", "cost_usd")}
         return {
-            **{name: told.pop(name) for name in ("method", "form", "pruning_rate", "params_before", "params_after")},
+            **{name: plain.pop(name) for name in ("method", "form", "pruning_rate", "params_before", "params_after")},
             "on_frontier": self.on_frontier,
             "chosen": self.chosen,
             **{f"training_{name}": value for name, value in shared.items()},
@@ -128,7 +128,7 @@ class Candidate:
             "serving_cost_usd": self.serving_cost_usd,
             "total_gpu_hours": self.total_gpu_hours,
             "total_cost_usd": self.total_cost_usd,
-            **told,
+            **plain,
         }
 
 

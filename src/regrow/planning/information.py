@@ -8,11 +8,11 @@ they are off by. Runs are independent, so what they add to A and to the variance
 judged by the mean over them of the log variance of log D*: a c-optimal design for the estimator in use, averaged over
 a prior (Chaloner & Verdinelli 1995, Statistical Science 10(3)).
 
-No law holds exactly, and a design that trusts one to the letter asks for runs so short that their gap is several nats.
-`Doubt` says by how much a law may be off: the whole gap of a run by a share of it, and each exponent by a share of it
-per e-fold of its input. For the latter there are three bends beside the parameters: the logarithm of an input is
-x + bend * x^2 / 2 with x = log(input / reference). A fit has no bends; what they do to its D* is a bias, and the
-variance here counts its expected square.
+No law holds exactly. A design that assumes so asks for runs so short that their gap is several nats. `Discrepancy` is
+the model discrepancy, how far the truth may be from a law: the whole gap of a run is off by a share of it, and each
+exponent by a share of it per e-fold of its input. For the latter there are three bends beside the
+parameters: the logarithm of an input is x + bend * x^2 / 2 with x = log(input / reference). A fit has no bends; what
+they do to its D* is a bias, and the variance here counts its expected square.
 
 Shapes: `B` vectors, `p` parameters, `q` = p + 3 with the bends, `n` checkpoints, `C` candidate runs. numpy only.
 """
@@ -43,8 +43,8 @@ _LEAST_GAIN = 1e-4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Doubt:
-    """How far a law may be from the truth, as standard deviations; all 0: the law holds to the letter.
+class Discrepancy:
+    """Model discrepancy: how far a law may be from the truth, as standard deviations; all 0: the law is exact.
 
     Attributes:
         gap: share by which the whole gap of a run is off.
@@ -62,11 +62,11 @@ class Doubt:
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             if not (np.isfinite(value) and value >= 0):
-                raise InputError(f"a doubt of {value:g} in {name}", hint="give a share, 0 or more")
+                raise InputError(f"a discrepancy of {value:g} in {name}", hint="give a share, 0 or more")
 
-    def times(self, factor: float) -> Doubt:
-        """The same doubt, so many times as large."""
-        return Doubt(**{name: factor * value for name, value in vars(self).items()})
+    def times(self, factor: float) -> Discrepancy:
+        """The same discrepancy, so many times as large."""
+        return Discrepancy(**{name: factor * value for name, value in vars(self).items()})
 
     @property
     def bends(self) -> np.ndarray:
@@ -74,9 +74,9 @@ class Doubt:
         return np.array([getattr(self, name) for name in BENDS])
 
 
-EXACT = Doubt().times(0)
+EXACT = Discrepancy().times(0)
 #: a law that bends as much as `p2` and `p2_odds` differ: by 0.3 per e-fold of the rate, between rates of 0.15 and 0.35
-BENT = Doubt().times(10)
+BENT = Discrepancy().times(10)
 
 
 def sensitivities(form: Form, theta: np.ndarray, x: Setting) -> tuple[np.ndarray, np.ndarray]:
@@ -95,7 +95,7 @@ def _by_log(form: Form, theta: np.ndarray, x: Setting, name: str) -> np.ndarray:
 
 
 def run_moments(
-    form: Form, theta: np.ndarray, x: Setting, *, run_spread: float, point_spread: float, gap_doubt: float = 0.0
+    form: Form, theta: np.ndarray, x: Setting, *, run_spread: float, point_spread: float, gap_discrepancy: float = 0.0
 ) -> np.ndarray:
     """What one run with checkpoints `x` adds: [B, p, 2 p + 3], spreads in log loss.
 
@@ -105,7 +105,7 @@ def run_moments(
     rows = rows / value[:, None, :]
     p, n = theta.shape[1], rows.shape[2]
     gram = rows[:, :p] @ rows.transpose(0, 2, 1) / n
-    shared = np.stack([np.full_like(value, run_spread), gap_doubt * (1 - x.loss_before / value)], axis=2)
+    shared = np.stack([np.full_like(value, run_spread), gap_discrepancy * (1 - x.loss_before / value)], axis=2)
     along = rows[:, :p] @ shared / n
     noise = point_spread**2 / n * gram[:, :, :p] + along @ along.transpose(0, 2, 1)
     return np.concatenate([gram[:, :, :p], noise, gram[:, :, p:]], axis=2)

@@ -258,11 +258,11 @@ def plan(law: Law, spec: PlanSpec) -> Plan:
 
 def _model(law: Law, spec: PlanSpec) -> tuple[PrunedModel, list[str]]:
     """The model that pruning leaves, and what has to be said about its rate."""
-    rate, said = spec.pruning_rate, _says_other_family(law, spec)
+    rate, notes = spec.pruning_rate, _says_other_family(law, spec)
     if rate is None and spec.architecture is None and is_masked(law.method):
         low, high = law.ranges["pruning_rate"]
         rate = 0.5 * (low + high)
-        said.append(
+        notes.append(
             f"the rate of {law.method} sparsity depends on the model's shape, which is not known: {rate:.3g} is "
             f"assumed, the middle of the fitted {low:.3g} to {high:.3g}"
         )
@@ -275,13 +275,13 @@ def _model(law: Law, spec: PlanSpec) -> tuple[PrunedModel, list[str]]:
             where=law.method,
             hint=f"the pattern removes {model.pruning_rate:.3g} of this model: leave the rate out",
         )
-    return model, said
+    return model, notes
 
 
 def _says_other_family(law: Law, spec: PlanSpec) -> list[str]:
     """A warning where the law's family names one kind of model and the architecture is of another."""
-    told = [kind for kind in _KINDS if kind in law.family.lower()]
-    if spec.architecture is None or not told or any(kind in spec.architecture.model_type for kind in told):
+    named = [kind for kind in _KINDS if kind in law.family.lower()]
+    if spec.architecture is None or not named or any(kind in spec.architecture.model_type for kind in named):
         return []
     kind = spec.architecture.model_type
     return [f"the law is of the family {law.family}, the model a {kind}: a law holds within its family"]
@@ -315,22 +315,22 @@ def _solve(
     criterion: Criterion, curves: Curves, level: float
 ) -> tuple[float | None, float | None, float | None, list[str]]:
     """D*, its interval, and what has to be said about them."""
-    said = []
+    notes = []
     found = optimal_tokens(criterion, curves)
     tokens, draws = found[0], found[1:]
     if tokens == np.inf:
-        said.append(f"the criterion is not met up to {MOST:.0e} tokens: there is no optimal number of tokens to give")
+        notes.append(f"the criterion is not met up to {MOST:.0e} tokens: there is no optimal number of tokens to give")
     if tokens == FEWEST:
-        said.append("the criterion is met from the first token on: by it, no post-training is needed")
+        notes.append("the criterion is met from the first token on: by it, no post-training is needed")
     if not draws.size:
-        return _known(tokens), None, None, [*said, "the law has no bootstrap draws: there is no interval"]
+        return _known(tokens), None, None, [*notes, "the law has no bootstrap draws: there is no interval"]
     never = float(np.mean(draws == np.inf))
     if never:
-        said.append(f"in {never:.0%} of the law's draws the criterion is never met")
+        notes.append(f"in {never:.0%} of the law's draws the criterion is never met")
     # order statistics, not interpolation: a draw may be infinite
     ordered = np.sort(draws)
     low, high = (ordered[max(math.ceil(share * len(draws)) - 1, 0)] for share in ((1 - level) / 2, (1 + level) / 2))
-    return _known(tokens), _known(low), _known(high), said
+    return _known(tokens), _known(low), _known(high), notes
 
 
 def _known(value: float) -> float | None:

@@ -20,7 +20,7 @@ from regrow.planning.cost import (
     say_gpu_time,
     say_usd,
 )
-from regrow.planning.information import Doubt
+from regrow.planning.information import Discrepancy
 from regrow.units import check_context, check_level, format_count
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class DesignSpec:
         family: name under which the runs will be fitted; None for the law's.
         min_gain: nats that doubling D* must still buy.
         run_spread, point_spread: of log loss; None for the law's, or the defaults.
-        doubt: how far the law may be from the truth.
+        discrepancy: model discrepancy: how far the law may be from the truth.
         gpu, mfu, price_usd_per_hour, context, level: as in `PlanSpec`.
     """
 
@@ -93,7 +93,7 @@ class DesignSpec:
     min_gain: float = 0.01
     run_spread: float | None = None
     point_spread: float | None = None
-    doubt: Doubt = field(default_factory=Doubt)
+    discrepancy: Discrepancy = field(default_factory=Discrepancy)
     gpu: str = "h100"
     mfu: float = DEFAULT_MFU
     price_usd_per_hour: float | None = None
@@ -192,9 +192,10 @@ class DesignRun:
 class Expected:
     """How well a set of runs tells D*, and what it costs.
 
-    D* is known to within times or divided by `factor` at the design's level: the middle of what the law may be, with
-    10% and 90% quantiles `factor_low` and `factor_high`. `factor_exact` is the same if the law holds to the letter,
-    `factor_bent` if it bends ten times as much as is doubted by default (`regrow.planning.information.BENT`).
+    The interval of D* reaches from its estimate divided by `factor` to its estimate times `factor`, at the design's
+    level. `factor` is the mean over what the law may be (of its logarithm), `factor_low` and `factor_high` are the 10%
+    and 90% quantiles. `factor_exact` is the same if the law holds to the letter,
+    `factor_bent` if its model discrepancy is ten times the default (`regrow.planning.information.BENT`).
     """
 
     factor: float

@@ -97,11 +97,11 @@ def gather(
 ) -> Content:
     """Gather a report's content; the arguments are those of `regrow.report.build_report` and `Parts`."""
     everything = [*runs, *held_out]
-    sections, unseen, said = [], [], list(notes)
+    sections, unseen, remarks = [], [], list(notes)
     for i, law in enumerate(laws):
         section, row, left_out = _law_section(law, runs, held_out, ident=f"law-{i}")
         sections.append(section)
-        said += left_out
+        remarks += left_out
         if row is not None:
             unseen.append(row)
     return Content(
@@ -110,7 +110,7 @@ def gather(
         level=f"{LEVEL:.0%}",
         cards=tuple(present.plan_card(plan) for plan in plans),
         comparisons=tuple(_comparison_section(one, f"frontier-{i}") for i, one in enumerate(comparisons)),
-        notes=tuple(dict.fromkeys(said)),
+        notes=tuple(dict.fromkeys(remarks)),
         laws=tuple(sections),
         held_out=present.held_out_table(unseen) if unseen else None,
         validation=present.validation_table(validation_rows) if validation_rows else None,

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from regrow.arch import Architecture, catalog
 from regrow.errors import InputError
 from regrow.laws.forms import FORMS
-from regrow.laws.law import MOST_LUCK, Law
+from regrow.laws.law import MOST_SIZE_EFFECT, Law
 from regrow.laws.setting import BASIC_NAMES
 from regrow.methods import is_masked
 from regrow.planning.cost import DEFAULT_MFU, GPUS
@@ -131,9 +131,9 @@ def _law(law: Law, most: int) -> dict[str, Any]:
         "params": dict(law.params),
         "draws": _packed(law.draws[kept], "<f8"),
         "noise": _packed(law.noise_numbers[kept], "<f4"),
-        "luck": _packed(law.widening_numbers[kept], "<f8"),
+        "sizeEffects": _packed(law.size_effect_numbers[kept], "<f8"),
         "sizeSpread": law.size_spread,
-        "mostLuck": MOST_LUCK,
+        "mostSizeEffect": MOST_SIZE_EFFECT,
         "ranges": {name: list(ends) for name, ends in law.ranges.items()},
         "columns": _columns(law),
         "unsupported": law.unsupported,

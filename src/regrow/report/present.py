@@ -125,12 +125,12 @@ def _interval(plan: Plan) -> str:
 def about_law(law: Law) -> str:
     """One paragraph on where a law comes from and how well it fits."""
     shown = {"r2": "R²", "mape": "mean error", "asd": "ASD", "huber": "Huber loss"}
-    told = []
+    quality_parts = []
     for key, name in shown.items():
         value = law.metrics.get(key)
         if value is not None:
-            told.append(f"{name} {per_cent(value) if key == 'mape' else number(value, '.4g')}")
-    quality = f" On the fitted points: {', '.join(told)}." if told else ""
+            quality_parts.append(f"{name} {per_cent(value) if key == 'mape' else number(value, '.4g')}")
+    quality = f" On the fitted points: {', '.join(quality_parts)}." if quality_parts else ""
     formula = law.formula.formula
     return (
         f"Status {law.status}. loss = {formula}, fitted to {law.n_points} checkpoints of {law.n_runs} runs, "
@@ -201,12 +201,12 @@ def parameter_table(rows: Iterable[ParameterRow], label: str) -> Table:
 
 def check_table(checks: Sequence[Trend], label: str) -> Table:
     """What a law of pruned models must show, and whether this one does."""
-    said = {True: "holds", False: "does not hold", None: "can't tell"}
+    verdicts = {True: "holds", False: "does not hold", None: "can't tell"}
     return Table(
         caption="What a law of pruned models must show, over the fitted range.",
         head=("Trend", "This law", "Share of its draws"),
         rows=tuple(
-            Row(cells=(t.name, said[t.holds], MISSING if t.share is None else f"{t.share:.0%}")) for t in checks
+            Row(cells=(t.name, verdicts[t.holds], MISSING if t.share is None else f"{t.share:.0%}")) for t in checks
         ),
         label=f"{label}, trends",
     )

@@ -129,7 +129,8 @@ class P2(Form):
             held |= {"N_C": 0.0, "alpha": 0.0}
             notes.append(
                 "two model sizes: N_C and E cannot be told apart; N_C is held at 0 and predictions at other sizes lean "
-                "on delta alone; how lucky a size is can't be told from two, so their intervals are a lower limit"
+                "on delta alone; the random effect of a size can't be estimated from two, so their intervals are a "
+                "lower limit"
             )
         return Identified(held=held, notes=tuple(notes), simpler=(_NO_SIZE_TERM,) if sizes.size > 2 else ())
 

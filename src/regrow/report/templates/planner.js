@@ -21,7 +21,7 @@ function ready(law) {
   const n = flat.length / names.length, each = n ? noise.length / n : 0;
   return {
     ...law,
-    luck: unpack(law.luck, Float64Array),
+    sizeEffects: unpack(law.sizeEffects, Float64Array),
     draws: Array.from({ length: n }, (_, k) => Object.fromEntries(names.map((name, i) => [name, flat[k * names.length + i]]))),
     noise: Array.from({ length: n }, (_, k) => noise.subarray(k * each, (k + 1) * each)),
   };
@@ -45,14 +45,15 @@ function outside(law, name, value) {
   return ratio > INSIDE ? Math.log(Math.max(ratio, 1)) / Math.log(Math.max(high / low, LEAST_RANGE)) : 0;
 }
 
-/* The fitted curve, and the curve of every draw with its luck of the size, which reaches further where the setting
-   leaves what the studies were designed at, fitted sizes and rates among it (Law.widening). */
+/* The fitted curve, and the curve of every draw with its random effect of the size, which is larger where the
+   setting leaves the fitted sizes, rates and whatever else a study sets (Law.variance_inflation). */
 function curvesOf(law, s) {
   const far = Math.hypot(1, ...law.columns.filter(c => c.designed).map(c => outside(law, c.name, s[c.name])));
   const drawn = law.draws.map((p, k) => {
     const curve = FORMS[law.form](p, s);
     if (law.sizeSpread === 0) return curve;
-    const luck = Math.min(Math.max(law.sizeSpread * law.luck[k] * far, -law.mostLuck), law.mostLuck), wider = Math.exp(luck);
+    const most = law.mostSizeEffect, effect = Math.min(Math.max(law.sizeSpread * law.sizeEffects[k] * far, -most), most);
+    const wider = Math.exp(effect);
     return { base: curve.base, loss: tokens => curve.base + (curve.loss(tokens) - curve.base) * wider };
   });
   return { point: FORMS[law.form](law.params, s), draws: drawn };
