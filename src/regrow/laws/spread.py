@@ -25,8 +25,8 @@ from regrow.laws.solver import Problem
 #: below this many degrees of freedom a spread is shared with other methods of the family
 FEW_DOF = 3
 #: until runs show another, the random effect of a size is taken to be this share of a run's, relative to the gap; the
-#: guess counts as much as this many degrees of freedom. Both were chosen by simulation, so that intervals of three sizes
-#: cover about as they should with such an effect and without (benchmarks/laws/recovery.py)
+#: guess counts as much as this many degrees of freedom. Both were chosen by simulation: intervals of three sizes then
+#: cover about as they should, with such an effect and without (benchmarks/laws/recovery.py)
 _PRIOR_SHARE, _PRIOR_DOF = 0.3, 0.25
 #: fewer degrees of freedom than this say nothing
 _LEAST_DOF = 0.5
