@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 #: What `--as` takes; a test holds it to the registry, which is not imported for `--help`.
 FORMATS = (
-    "trainer-state, llama-factory, tensorboard, wandb-run, wandb-csv, wandb-parquet, torchtitan, megatron, nemo, "
+    "trainer-state, llama-factory, automodel, tensorboard, wandb-run, mlflow, trackio, swanlab, clearml, comet, "
+    "wandb-csv, wandb-parquet, torchtitan, megatron, nemo, litgpt, olmo-core, composer, nanotron, llm.c, nanogpt, "
     "parquet, jsonl, csv"
 )
 

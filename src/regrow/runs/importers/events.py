@@ -9,10 +9,14 @@ from regrow.errors import InputError
 from regrow.runs.importers.history import History, is_missing
 
 #: Column names, in lower case, of tables with a row per value: what MLflow, Comet, Neptune, ClearML and tbparse write.
-_KEYS = ("key", "metric", "metric_name", "metricname", "metric_key", "tag", "name", "variable")
+_KEYS = ("key", "metric", "metric_name", "metricname", "metric.name", "metric_key", "tag", "name", "variable")
 _VALUES = ("value", "metric_value", "metricvalue")
 _STEPS = ("step", "steps", "iteration", "iter", "x")
 _TIMES = ("timestamp", "wall_time", "time", "date")
+#: Columns that number the values themselves, and the epoch, which a step says better.
+_NUMBERS = ("idx", "index", "id", "epoch", "message_id", "unnamed: 0")
+#: What Aim calls the columns that tell the metrics of one name apart, such as the subset.
+_CONTEXT = "metric.context."
 
 
 class Event(NamedTuple):
@@ -52,7 +56,9 @@ def widened(history: History) -> History:
         return history
     step, time = _first(lower, _STEPS), _first(lower, _TIMES)
     used = {lower[name] for name in (key, value, step, time) if name is not None}
-    rest = [name for name in history.columns if name not in used]
+    context = [name for name in history.columns if name.startswith(_CONTEXT) and history.has(name)]
+    ignored = {*used, *context, *(name for name in history.columns if name.lower() in _NUMBERS)}
+    rest = [name for name in history.columns if name not in ignored]
     of_run: dict[tuple[Any, ...], list[tuple[float, int, Event]]] = {}
     for row in range(len(history)):
         cell = {name: column[row] for name, column in history.columns.items()}
@@ -60,7 +66,8 @@ def widened(history: History) -> History:
             continue
         at = _number(cell[lower[step]]) if step else None
         moment = _number(cell[lower[time]]) if time else None
-        event = Event(moment if moment is not None else 0.0, at, str(cell[lower[key]]), cell[lower[value]])
+        called = "/".join(str(cell[name]) for name in (*context, lower[key]) if not is_missing(cell[name]))
+        event = Event(moment if moment is not None else 0.0, at, called, cell[lower[value]])
         run = tuple(cell[name] for name in rest)
         of_run.setdefault(run, []).append((event.time, row, event))
     if len(of_run) > max(64, len(history) // 2):  # a column of its own for every value: not the run's

@@ -88,7 +88,7 @@ def refuse_several_runs(history: History, loss: str, counter: np.ndarray, spec: 
         found = list(dict.fromkeys(cell for cell, keep in zip(cells, logged, strict=True) if keep and cell))
         if len(found) < 2:
             continue
-        named = _RUN_NAMES.search(re.split(r"[/.]", name)[-1]) is not None
+        named = any(_RUN_NAMES.search(part) for part in (name.replace(".", "_"), re.split(r"[/.]", name)[-1]))
         if named or _tells_apart(name, history.columns[name], cells, part, counter, logged):
             raise _several(history, name, found)
 

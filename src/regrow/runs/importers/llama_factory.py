@@ -2,7 +2,7 @@
 
 Its two engines write two dialects. v0 (every release to 0.9.5): `current_steps`, `loss` (training), `eval_loss`, and
 `total_tokens` with `include_num_input_tokens_seen`; early versions write null for what was not logged. v1 (0.9.5,
-2026-08): `step`, `loss` (training), no evaluation. The `trainer_state.json` beside it is the Trainer's. Source:
+2026-05): `step`, `loss` (training), no evaluation. The `trainer_state.json` beside it is the Trainer's. Source:
 hiyouga/LLaMA-Factory, src/llamafactory/train/callbacks.py (LogCallback.on_log) and
 src/llamafactory/v1/utils/callbacks/logging_callback.py.
 """

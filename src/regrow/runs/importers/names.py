@@ -39,7 +39,13 @@ TRAIN = (
     "training_loss",
     "training/loss",
     "lm loss",
+    "lm_loss",
+    "train/lm_loss",
     "lm-loss-training/lm loss",
+    "train/ce loss",
+    "train/crossentropyloss",
+    "loss/train/total",
+    "metrics/train/languagecrossentropy",
     "reduced_train_loss",
     "loss_metrics/global_avg_loss",
     "loss/train",
@@ -85,6 +91,7 @@ STEPS = (
     "optimizer_step",
     "train/step",
     "time/batch",
+    "batch",
     "iteration",
     "step",
     "steps",
@@ -92,10 +99,11 @@ STEPS = (
 _EVALUATION = re.compile(r"^(eval|val|valid|validation)[/_]")
 _PREFIX = re.compile(r"^(eval|val|valid|validation|train|training)[/_]")
 _SETS = r"(eval|val|valid|validation|dev|test|held[_-]?out)"
+_LOSS = r"(loss|nll|cross[_ -]?entropy([_ -]?loss)?|languagecrossentropy)"
 _HELD_OUT = re.compile(
-    rf"(^|[/_ -]){_SETS}([/_ -].*)?[/_ -]loss$|(^|[/_ -])loss[/_ -]{_SETS}([-/][^/]+)?$", re.IGNORECASE
+    rf"(^|[/_. -]){_SETS}([/_. -].*)?[/_. -]{_LOSS}$|(^|[/_. -])loss[/_. -]{_SETS}([-/][^/]+)?$", re.IGNORECASE
 )
-_PERPLEXITY = re.compile(r"(^|[^a-z])(ppl|perplexity)($|[^a-z])", re.IGNORECASE)
+_PERPLEXITY = re.compile(r"(^|[^a-z])(ppl|perplexity|languageperplexity)($|[^a-z])", re.IGNORECASE)
 _BITS_PER_BYTE = re.compile(r"(^|[^a-z])(bpb|bits?[_ -]?per[_ -]?(byte|char)|bpc)($|[^a-z])", re.IGNORECASE)
 _BITS = re.compile(r"(^|[^a-z])(bits?|bpt|bits?[_ -]?per[_ -]?token)($|[^a-z])", re.IGNORECASE)
 
@@ -162,7 +170,7 @@ def held_out_column(history: History, otherwise: str | None = None) -> str:
 
     Raises `InputError` where there is none, or several that none goes before.
     """
-    alike = [n for n in history.columns if history.has(n) and (_HELD_OUT.search(_bare(n)) or _bare(n) in HELD_OUT)]
+    alike = [n for n in history.columns if history.has(n) and _is_held_out(_bare(n))]
     for name in HELD_OUT:
         exact = [n for n in alike if _bare(n).lower() == name]
         if len(exact) == 1:
@@ -184,6 +192,10 @@ def held_out_column(history: History, otherwise: str | None = None) -> str:
     raise InputError(
         f"no held-out loss; there are: {history.named()}", where=history.where, hint=f"name it with --loss-column{why}"
     )
+
+
+def _is_held_out(name: str) -> bool:
+    return unit_of_name(name) is None and (_HELD_OUT.search(name) is not None or name in HELD_OUT)
 
 
 def train_column(history: History) -> str:

@@ -12,12 +12,24 @@ from pathlib import Path
 
 from regrow.errors import InputError, one_of
 from regrow.runs.importers import (
+    automodel,
+    clearml,
+    comet,
+    composer,
+    litgpt,
     llama_factory,
+    llmc,
     megatron,
+    mlflow,
+    nanogpt,
+    nanotron,
     nemo,
+    olmo_core,
+    swanlab,
     tables,
     tensorboard,
     torchtitan,
+    trackio,
     trainer_state,
     wandb_history,
     wandb_run,
@@ -51,15 +63,32 @@ class Format:
 _ALL = tuple(
     Format(name=name, what=what, recognise=recognise, read=read)
     for name, what, recognise, read in (
-        ("trainer-state", "a trainer_state.json", trainer_state.recognise, trainer_state.read),
+        (
+            "trainer-state",
+            "trainer_state.json of transformers, TRL, axolotl",
+            trainer_state.recognise,
+            trainer_state.read,
+        ),
         ("llama-factory", "LLaMA-Factory's trainer_log.jsonl", llama_factory.recognise, llama_factory.read),
+        ("automodel", "training.jsonl and validation.jsonl of NeMo AutoModel", automodel.recognise, automodel.read),
         ("tensorboard", "TensorBoard event files", tensorboard.recognise, tensorboard.read),
         ("wandb-run", "a W&B run file", wandb_run.recognise, wandb_run.read),
+        ("mlflow", "an MLflow database, or folders of runs", mlflow.recognise, mlflow.read),
+        ("trackio", "a trackio database, or its metrics in Parquet or CSV", trackio.recognise, trackio.read),
+        ("swanlab", "a SwanLab run file", swanlab.recognise, swanlab.read),
+        ("clearml", "an offline session of ClearML, or its scalars as JSON", clearml.recognise, clearml.read),
+        ("comet", "an offline experiment of Comet, or its metrics as JSON", comet.recognise, comet.read),
         ("wandb-csv", "a W&B history in CSV", wandb_history.recognise_csv, wandb_history.read_csv),
         ("wandb-parquet", "a W&B history in Parquet", wandb_history.recognise_parquet, wandb_history.read_parquet),
-        ("torchtitan", "a torchtitan log", torchtitan.TELLING, torchtitan.read),
-        ("megatron", "a Megatron-LM log", megatron.TELLING, megatron.read),
-        ("nemo", "a NeMo log", nemo.TELLING, nemo.read),
+        ("torchtitan", "a console log of torchtitan", torchtitan.TELLING, torchtitan.read),
+        ("megatron", "a console log of Megatron-LM, Megatron-Bridge, GPT-NeoX", megatron.TELLING, megatron.read),
+        ("nemo", "a console log of NeMo 2", nemo.TELLING, nemo.read),
+        ("litgpt", "a console log of litgpt", litgpt.TELLING, litgpt.read),
+        ("olmo-core", "a console log of OLMo-core", olmo_core.TELLING, olmo_core.read),
+        ("composer", "a log of Composer or llm-foundry", composer.TELLING, composer.read),
+        ("nanotron", "a console log of nanotron", nanotron.TELLING, nanotron.read),
+        ("llm.c", "a log of llm.c", llmc.TELLING, llmc.read),
+        ("nanogpt", "a console log of nanoGPT or modded-nanogpt", nanogpt.TELLING, nanogpt.read),
         ("parquet", "a Parquet table", tables.recognise_parquet, tables.read_parquet),
         ("jsonl", "a table in JSON lines", tables.recognise_jsonl, tables.read_jsonl),
         ("csv", "a CSV table", tables.recognise_csv, tables.read_csv),
@@ -68,7 +97,14 @@ _ALL = tuple(
 _BY_NAME = {format.name: format for format in _ALL}
 FORMATS = tuple(_BY_NAME)
 #: Tools that write one of the formats.
-_ALIASES = {"axolotl": "trainer-state", "trainer": "trainer-state"}
+_ALIASES = {
+    **dict.fromkeys(("axolotl", "trainer", "trl"), "trainer-state"),
+    **dict.fromkeys(("megatron-bridge", "megatron-deepspeed", "gpt-neox", "megatron-lm"), "megatron"),
+    "llm-foundry": "composer",
+    "modded-nanogpt": "nanogpt",
+    "nemo-automodel": "automodel",
+    "llama-factory-v1": "llama-factory",
+}
 
 
 def describe() -> list[dict[str, str]]:
@@ -97,9 +133,22 @@ def find_format(path: Path, name: str | None) -> Format:
         return _BY_NAME[name]
     found = _recognised(path, head)
     if found is None:
+        below = _folders_with_logs(path) if path.is_dir() else []
+        if below:
+            listed = ", ".join(below[:4]) + (", ..." if len(below) > 4 else "")
+            raise InputError(
+                f"no log in this folder, but in {len(below)} below: {listed}",
+                where=str(path),
+                hint="name each as a LOG; --merge joins those that are parts of one run",
+            )
         kind = "no log in this folder" if path.is_dir() else "not a log of a known format"
         raise InputError(kind, where=str(path), hint=f"give a file, or say which it is: --as {', '.join(FORMATS)}")
     return found
+
+
+def _folders_with_logs(folder: Path) -> list[str]:
+    """The folders directly below that hold a log of a known format."""
+    return [child.name for child in sorted(folder.iterdir()) if child.is_dir() and _recognised(child, b"") is not None]
 
 
 def _recognised(path: Path, head: bytes) -> Format | None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _PARQUET = b"PAR1"
+_METRICS = "metrics.csv"
 _NUMBER = re.compile(NUMBER)
 
 
@@ -33,7 +34,9 @@ def recognise_jsonl(path: Path, head: bytes) -> bool:
 
 
 def recognise_csv(path: Path, head: bytes) -> bool:
-    """A line of names, and one with as many cells, some of them numbers."""
+    """A line of names, and one with as many cells, some of them numbers; or the folder of Lightning's CSVLogger."""
+    if path.is_dir():
+        return bool(_metrics_files(path))
     lines = first_cells(head)
     if len(lines) < 2 or len(lines[0]) < 2 or len(lines[0]) != len(lines[1]) or not all(lines[0][1:]):
         return False
@@ -41,7 +44,24 @@ def recognise_csv(path: Path, head: bytes) -> bool:
 
 
 def read_csv(path: Path) -> History:
+    """A table, or the `metrics.csv` in a folder or in the only `version_N` below it."""
+    if path.is_dir():
+        files = _metrics_files(path)
+        if len(files) != 1:
+            found = ", ".join(str(file.relative_to(path)) for file in files) or "none"
+            raise InputError(
+                f"{len(files)} logs here ({found})",
+                where=str(path),
+                hint="name one, or all of them with --merge if they are parts of one run",
+            )
+        path = files[0]
     return widened(from_table(csv_table(path), str(path)))
+
+
+def _metrics_files(folder: Path) -> list[Path]:
+    """What Lightning's CSVLogger has written in a folder."""
+    found = [folder / _METRICS, *sorted(folder.glob(f"version_*/{_METRICS}"))]
+    return [file for file in found if file.is_file()]
 
 
 def read_parquet(path: Path) -> History:

@@ -1,7 +1,8 @@
 """What the step counter of each tool counts: one table, with the version that was looked at and its date.
 
-Most tools log the number of optimizer steps that are done. The others are here. A token count in the log always goes
-before steps, so these rules matter only where there is none.
+Most tools log the number of optimizer steps that are done. The others are here, as far as their logs are tables; the
+readers of console logs say in their first lines what is counted. A token count in the log always goes before steps, so
+these rules matter only where there is none.
 """
 
 from __future__ import annotations
@@ -49,27 +50,19 @@ COUNTERS = {
     "litgpt": Counter(
         tool="litgpt",
         version="0.5.13",
-        date="2026-08",
+        date="2026-07",
         columns=("step",),
         offset=1,
         source="pretrain.py: log_dict(step=iter_num - 1), and step=iter_num for the final validation",
         final=True,
     ),
-    "nemo": Counter(
-        tool="NeMo",
-        version="2.0",
-        date="2025-02",
-        columns=("global_step",),
-        offset=1,
-        source="lightning/pytorch/callbacks/progress_printer.py: the step of the batch, from 0",
-    ),
-    "nanogpt": Counter(
-        tool="llm.c",
-        version="main",
-        date="2025-06",
+    "automodel": Counter(
+        tool="NeMo AutoModel",
+        version="0.7.0",
+        date="2026-10",
         columns=("step",),
-        offset=0,
-        source="train_gpt2.cu: a validation stands before the step of its number, a training loss after it",
+        offset=1,
+        source="components/training/step_scheduler.py: a step is yielded before it is raised",
     ),
 }
 
@@ -86,6 +79,8 @@ def _by_columns(history: History) -> str | None:
         return None
     if history.has("iter") and history.has("total_tokens"):
         return "litgpt"
+    if history.has("num_tokens_per_step") and history.has("tps_per_gpu"):
+        return "automodel"
     if history.has("epoch") and _looks_like_lightning(history):
         return "lightning"
     return None

@@ -28,7 +28,16 @@ def read(path: Path) -> History:
     files = _candidates(path)
     if not files:
         raise InputError(f"no {FILE} here or in checkpoints", where=str(path), hint="the Trainer writes one in each")
-    file, latest = max(((file, _load(file)) for file in files), key=lambda pair: len(pair[1]["log_history"]))
+    states = [(file, _load(file)) for file in files]
+    file, latest = max(states, key=lambda pair: len(pair[1]["log_history"]))
+    for other, state in states:
+        rows = state["log_history"]
+        if rows != latest["log_history"][: len(rows)]:
+            raise InputError(
+                f"{other.parent.name} and {file.parent.name} tell different histories: checkpoints of several runs",
+                where=str(path),
+                hint="name the checkpoint folder of one run",
+            )
     notes = (f"the latest of {len(files)} checkpoints: {file}",) if len(files) > 1 else ()
     return _history(file, latest, notes)
 

@@ -1,0 +1,65 @@
+"""Records in a LevelDB log, and the fields of a protobuf message: what the run files of W&B and SwanLab are made of.
+
+The log is cut into blocks of 32 KiB; each record has a CRC, a length and a type, and is split over blocks as first,
+middle and last (google/leveldb, doc/log_format.md). A record torn by a crash ends the log.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+
+_BLOCK = 32768
+_FULL, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
+
+
+def records(content: bytes, start: int) -> Iterator[bytes]:
+    """The records of the log from `start` up to its end or the first that is torn."""
+    at, parts = start, b""
+    while at + 7 <= len(content):
+        left = _BLOCK - at % _BLOCK
+        if left < 7:
+            at += left
+            continue
+        crc, length, kind = struct.unpack_from("<IHB", content, at)
+        data = content[at + 7 : at + 7 + length]
+        if len(data) < length or kind not in (_FULL, _FIRST, _MIDDLE, _LAST):
+            return
+        if zlib.crc32(data, zlib.crc32(bytes([kind]))) != crc:
+            return
+        at += 7 + length
+        parts = data if kind in (_FULL, _FIRST) else parts + data
+        if kind in (_FULL, _LAST):
+            yield parts
+
+
+def fields(message: bytes) -> Iterator[tuple[int, bytes | int]]:
+    """Number and value of each field of a protobuf message: an int for a varint, the bytes otherwise."""
+    at = 0
+    while at < len(message):
+        tag, at = _varint(message, at)
+        number, wire = tag >> 3, tag & 7
+        if wire == 0:
+            value, at = _varint(message, at)
+            yield number, value
+            continue
+        if wire == 2:
+            length, at = _varint(message, at)
+        elif wire in (1, 5):
+            length = 8 if wire == 1 else 4
+        else:
+            return
+        yield number, message[at : at + length]
+        at += length
+
+
+def _varint(message: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while at < len(message):
+        byte = message[at]
+        value |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 0x80:
+            break
+    return value, at
