@@ -8,7 +8,7 @@ import pytest
 
 import regrow
 
-HEAVY = ("torch", "transformers", "accelerate", "datasets", "ray", "tensorboard", "tensorflow", "wandb")
+HEAVY = ("torch", "lm_eval", "transformers", "accelerate", "datasets", "ray", "tensorboard", "tensorflow", "wandb")
 LIGHT = (
     "regrow",
     "regrow.arch",
@@ -23,6 +23,8 @@ LIGHT = (
     "regrow.report",
     "regrow.runs",
     "regrow.runs.importers",
+    "regrow.scores",
+    "regrow.ladder.tasks",
     "regrow.study.spec",
     "regrow.training.spec",
     "regrow.cli.main",

@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
-from regrow.cli.options import AsJson, print_json, print_table
+from regrow.cli.options import AsJson, Out, print_json, print_table
 
-app = typer.Typer(help="The embedded tiny models: list them, check them, build them again.", no_args_is_help=True)
+app = typer.Typer(
+    help="The embedded tiny models: list them, check them, build them again, write their tasks.", no_args_is_help=True
+)
 
 
 @app.command("list")
@@ -55,3 +57,28 @@ def build(
     from regrow.ladder.build import build_ladder
 
     build_ladder(out or ASSETS, only=only or None, keep_corpus=keep_corpus, say=lambda line: typer.echo(line, err=True))
+
+
+@app.command("tasks")
+def tasks(
+    out: Out,
+    questions: Annotated[int, typer.Option(help="Questions of each kind.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Other seeds make other questions.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Multiple-choice questions from the ladder's held-out text, as task files for lm-eval.
+
+    `regrow eval MODEL --tasks ladder` makes them by itself; written to a folder they can be read and changed, and asked
+    with `--task-path`.
+
+    Example: `regrow ladder tasks --out tasks`
+    """
+    from regrow.ladder.tasks import make_tasks
+
+    files = make_tasks(out, questions=questions, seed=seed)
+    if as_json:
+        print_json(
+            {"out": str(out), "questions": questions, "seed": seed, "tasks": {n: str(f) for n, f in files.items()}}
+        )
+        return
+    typer.echo(f"{questions:,} questions each of {', '.join(files)}, written to {out}")
