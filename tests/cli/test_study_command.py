@@ -10,7 +10,7 @@ from rich.console import Console
 
 from regrow.cli import watching
 from regrow.laws.simulate import simulate
-from regrow.runs import CurvePoint, RunWriter
+from regrow.runs import CurvePoint, RunWriter, read_runs
 from regrow.study import StudySpec
 from regrow.study.cell_plan import run_folder
 
@@ -154,7 +154,7 @@ def test_of_two_studies_in_one_folder_the_second_is_refused(regrow, file, tmp_pa
 
 
 def test_a_dry_run_shows_every_cell_and_writes_nothing(regrow, file, tmp_path, monkeypatch):
-    monkeypatch.setattr("regrow.study.engine.make_engine", lambda *a, **k: Engine())
+    monkeypatch.setattr("regrow.study.engines.make_engine", lambda *a, **k: Engine())
     done = regrow("study", file, "--out", tmp_path / "out", "--dry-run")
     assert done.code == 0, done.err
     assert done.out.count("tiny-llama-0.3m-depth") == 3
@@ -165,3 +165,61 @@ def test_a_dry_run_shows_every_cell_and_writes_nothing(regrow, file, tmp_path, m
     assert shown["tokens"] == 8 * 10240
     assert shown["seconds"] > 0
     assert {row["state"] for row in shown["plan"]} == {"waiting"}
+
+
+def test_a_study_goes_on_elsewhere_from_an_archive(regrow, file, tmp_path):
+    """One sitting ends with two of eight cells missing; another folder runs only these; the archive then has all."""
+    from regrow.study import missing_cells, run_study
+    from regrow.study.plan import plan_study
+
+    spec, here, there = StudySpec.from_yaml(file), tmp_path / "here", tmp_path / "there"
+    archive = tmp_path / "study.jsonl"
+    run_study(spec, here, engine=Engine(unfinished=1))  # controls are not simulated: they and the last run are missing
+    left = {cell.name for cell in missing_cells(spec, here)}
+    assert len(left) == 3
+    exported = regrow("runs", "export", here, "--append", "--out", archive, "--json")
+    assert exported.json["runs"] == 6  # the unfinished one, too
+
+    plan = regrow("study", file, "--out", there, "--records", archive, "--dry-run", "--json").json
+    assert set(plan["missing"]) == left
+    states = {row["name"]: (row["state"], row["tokens_left"]) for row in plan["plan"]}
+    assert all(states[name] == ("recorded", 0) for name in states.keys() - left)
+
+    started = []
+
+    class Only(Engine):
+        def run(self, jobs):
+            started.extend(job.cell.name for job in jobs)
+            for job, record in zip(jobs, [r for r in all_runs if r.run in left] * 3, strict=False):
+                writer = RunWriter.open(
+                    job.out, type(record)(**{**vars(record), "run": job.cell.name, "spec": job.cell.spec})
+                )
+                writer.append(CurvePoint(tokens=10, loss=3.0))
+                writer.finish(details={})
+                yield job.cell, None
+
+    all_runs = read_runs(archive)
+    done = run_study(spec, there, engine=Only(), records=[archive])
+    assert set(started) == set(done.ran) == left
+    assert len(done.skipped) == 5
+    assert regrow("runs", "export", there, "--append", "--out", archive, "--json").json["runs"] == 8
+    assert {run.status for run in read_runs(archive)} == {"done"}
+    assert plan_study(spec, tmp_path / "third", records=[archive]).to_run == []
+
+    # a study with nothing left adds nothing, and is no error
+    nothing = tmp_path / "nothing"
+    run_study(spec, nothing, engine=Only(), records=[archive])
+    assert regrow("runs", "export", nothing, "--append", "--out", archive, "--json").json["runs"] == 8
+
+
+def test_records_of_another_recipe_are_not_taken(regrow, file, tmp_path):
+    from regrow.study import run_study
+
+    archive = tmp_path / "study.jsonl"
+    run_study(StudySpec.from_yaml(file), tmp_path / "out", engine=Engine())
+    assert regrow("runs", "export", tmp_path / "out", "--out", archive).code == 0
+    file.write_text(STUDY.replace("10k", "20k"))
+    plan = regrow("study", file, "--out", tmp_path / "new", "--records", archive, "--dry-run", "--json").json
+    assert len(plan["missing"]) == 8
+    one_line_error(regrow("study", file, "--records", tmp_path / "none.jsonl"), "not an archive of runs")
+    one_line_error(regrow("runs", "export", tmp_path / "out", "--append", "--out", "x.csv"), "--append is for archives")

@@ -6,6 +6,7 @@ import pytest
 
 from regrow.errors import InputError
 from regrow.runs import CurvePoint, RunRecord, RunWriter, read_archive, read_runs, write_archive
+from regrow.runs.archive import merge_runs
 
 
 def run(name, **changes):
@@ -73,3 +74,11 @@ def test_an_empty_archive_is_said_to_be_empty(tmp_path):
     (tmp_path / "runs.jsonl").write_text("")
     with pytest.raises(InputError, match="archive is empty"):
         read_runs(tmp_path / "runs.jsonl")
+
+
+def test_archives_are_merged_by_name_and_a_finished_run_wins():
+    old, begun, ended = run("a"), run("b", status="running", curve=()), run("b")
+    assert merge_runs([old, begun], [ended, run("c")]) == [old, ended, run("c")]
+    assert merge_runs([ended], [begun]) == [ended]
+    with pytest.raises(InputError, match="two runs called 'a' have different specs"):
+        merge_runs([old], [run("a", spec={"train": {"tokens": 11}})])

@@ -139,16 +139,36 @@ def run_documents(
 
 
 @app.command("export")
-def export_runs(path: Path_, out: Out, as_json: AsJson = False) -> None:
+def export_runs(
+    path: Path_,
+    out: Out,
+    append: Annotated[
+        bool,
+        typer.Option(
+            "--append", help="Keep the runs that the archive --out has already, and add those it lacks (.jsonl)."
+        ),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """All runs as one file: an archive with everything known of them if the name ends in .jsonl, else a table with a
     row per checkpoint (Parquet if it ends so, CSV otherwise).
 
     Example: `regrow runs export demo --out runs.csv`
+
+    Collect a study from several machines: `regrow runs export study --append --out runs.jsonl`
     """
     from regrow.errors import InputError
-    from regrow.runs import read_runs, to_table, write_archive
+    from regrow.runs import read_archive, read_runs, to_table, write_archive
+    from regrow.runs.archive import merge_runs
+    from regrow.runs.store import RUN_FILE, STUDY_FILE
 
-    runs = read_runs(path)
+    # a study whose cells are all finished in the records it was given has no runs of its own
+    nothing = append and out.exists() and (Path(path) / STUDY_FILE).is_file() and not any(Path(path).rglob(RUN_FILE))
+    runs = [] if nothing else read_runs(path)
+    if append:
+        if out.suffix != ".jsonl":
+            raise InputError("--append is for archives", where=str(out), hint="give a name that ends in .jsonl")
+        runs = merge_runs(read_archive(out), runs) if out.exists() else runs
     try:
         if out.suffix == ".jsonl":
             write_archive(runs, out)

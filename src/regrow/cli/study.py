@@ -31,6 +31,13 @@ def study(
     cpus: Annotated[float | None, typer.Option(help="CPUs of a Ray cluster that each cell takes.")] = None,
     gpus: Annotated[float | None, typer.Option(help="GPUs of a Ray cluster that each cell takes.")] = None,
     retries: Annotated[int, typer.Option(help="How often a cell is tried again after its process died.")] = 1,
+    records: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="A.jsonl",
+            help="Archive of `regrow runs export`: cells whose finished record is in it are not run. May be repeated.",
+        ),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan of every cell, and run nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -39,6 +46,9 @@ def study(
     The plan and its cost are shown first.
 
     Example: `regrow study study.yaml --out study`
+
+    On another machine: `regrow study study.yaml --records done.jsonl`, then `regrow runs export study --append --out
+    done.jsonl`
     """
     from contextlib import closing
 
@@ -53,11 +63,11 @@ def study(
     runner = make_engine(engine, workers=workers, address=address, retries=retries, cpus=cpus, gpus=gpus)
     with closing(runner):
         if dry_run:
-            _print_plan(plan_study(spec, folder, engine=runner), as_json)
+            _print_plan(plan_study(spec, folder, engine=runner, records=records or ()), as_json)
             return
         from regrow.cli.watching import run_watched
 
-        result = run_watched(spec, folder, engine=runner)
+        result = run_watched(spec, folder, engine=runner, records=records or ())
     total = len(result.ran) + len(result.skipped) + len(result.failed)
     if as_json:
         print_json({"out": str(folder), "ran": result.ran, "skipped": result.skipped, "failed": result.failed})

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -28,12 +29,20 @@ _ORDER = ("running", "failed", "stopped", "done", "waiting")
 
 
 def run_watched(
-    spec: StudySpec, out: Path, *, workers: int | None = None, engine: Engine | None = None, show_plan: bool = True
+    spec: StudySpec,
+    out: Path,
+    *,
+    workers: int | None = None,
+    engine: Engine | None = None,
+    show_plan: bool = True,
+    records: Sequence[str | Path] = (),
 ) -> StudyResult:
     """Run a study and show how it stands on stderr; its plan first, cells that fail at once."""
     watch = _Watch(out, console(), show_plan)
     try:
-        return run_study(spec, out, workers=workers, engine=engine, on_plan=watch.begin, on_cell=watch.ended)
+        return run_study(
+            spec, out, workers=workers, engine=engine, records=records, on_plan=watch.begin, on_cell=watch.ended
+        )
     finally:
         watch.stop()
 
@@ -55,7 +64,7 @@ class _Watch:
         if self.show_plan:
             for line in plan_lines(plan):
                 self.console.print(line, markup=False, soft_wrap=True)
-        self.cells = plan.chosen
+        self.cells = [cell for cell in plan.chosen if cell.state != "recorded"]
         self._began = time.time()
         self._work_before = self._work_done(self._states())
         if self.console.is_terminal and plan.to_run:
@@ -69,7 +78,7 @@ class _Watch:
         if self._thread is None or error is not None:
             state = cell_state(cell, run_folder(cell, self.out))
             told, then = f"failed: {error}", ""
-            asked = sum(c.state != "done" for c in self.cells)
+            asked = sum(not c.finished for c in self.cells)
             if error is None:
                 told = f"loss {number(state.loss, '.4f')}, {_speed(state)}"
                 left = self._seconds_left(self._states())
@@ -132,9 +141,11 @@ def plan_lines(plan: StudyPlan) -> list[str]:
     todo = plan.to_run
     flops, seconds = plan.flops_left, plan.seconds_left
     stopped = sum(cell.state == "stopped" for cell in todo)
+    recorded = sum(cell.state == "recorded" for cell in plan.cells)
     lines = [
         f"{len(plan.cells)} cells, {len(todo)} to run"
         + (f" ({stopped} go on from where they stopped)" if stopped else "")
+        + (f", {recorded} finished in the records given" if recorded else "")
         + f": {format_count(plan.tokens_left)} tokens, "
         + ("FLOPs not known before the models are loaded" if flops is None else si(flops, "FLOP"))
     ]

@@ -42,6 +42,26 @@ def read_archive(path: str | Path) -> list[RunRecord]:
     return [_from_line(line, f"{path}, line {number}") for number, line in enumerate(lines, start=1)]
 
 
+def merge_runs(kept: Iterable[RunRecord], added: Iterable[RunRecord]) -> list[RunRecord]:
+    """The runs of two sources, each once: those of `kept` in their order, then the others of `added`.
+
+    If both have a run, a finished one replaces an unfinished one. Raises `InputError` if two runs of one name have
+    different specs.
+    """
+    merged = {run.run: run for run in kept}
+    for run in added:
+        known = merged.get(run.run)
+        if known is not None and known.hash != run.hash:
+            raise InputError(
+                f"two runs called {run.run!r} have different specs ({known.hash} and {run.hash})",
+                where="archive",
+                hint="export one of them to another file",
+            )
+        if known is None or (run.status == "done" and known.status != "done"):
+            merged[run.run] = run
+    return list(merged.values())
+
+
 def _to_dict(run: RunRecord) -> dict[str, Any]:
     return {"format": FORMAT, "hash": run.hash, **run.to_dict(), "curve": [point.to_dict() for point in run.curve]}
 

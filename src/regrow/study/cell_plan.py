@@ -21,7 +21,8 @@ class CellPlan:
     """A cell, where it stands, and what it costs. What is not known before the model is loaded is None.
 
     Attributes:
-        state: `done`, `stopped` (goes on from its last checkpoint) or `waiting`.
+        state: `done`, `recorded` (finished elsewhere: its record is at hand), `stopped` (continues from its last
+            checkpoint) or `waiting`.
         chosen: whether the budget admits it.
         seed_rank: 0 for the first seed of the study.
         params_before, params_after: parameters (non-zero ones for N:M).
@@ -51,9 +52,14 @@ class CellPlan:
         return float(self.tokens) if self.flops is None else self.flops
 
     @property
+    def finished(self) -> bool:
+        """Whether nothing of the cell is left to do."""
+        return self.state in ("done", "recorded")
+
+    @property
     def left(self) -> float:
         """Share of the cell still to do."""
-        return 0.0 if self.state == "done" else self.tokens_left / self.tokens
+        return 0.0 if self.finished else self.tokens_left / self.tokens
 
 
 def run_folder(cell: Cell, out: Path) -> Path:
@@ -61,10 +67,13 @@ def run_folder(cell: Cell, out: Path) -> Path:
     return out / "runs" / cell.name
 
 
-def plan_cell(cell: Cell, out: Path, shape: Architecture | None) -> CellPlan:
+def plan_cell(cell: Cell, out: Path, shape: Architecture | None, *, recorded: bool = False) -> CellPlan:
+    """Plan one cell of a study in the folder `out`; `recorded` says that its finished record is at hand."""
     stands = cell_state(cell, run_folder(cell, out))
     state = stands.state if stands.state in ("done", "waiting") else "stopped"
-    left = 0 if state == "done" else stands.total - (stands.tokens if state == "stopped" else 0)
+    if recorded and state != "done":
+        state = "recorded"
+    left = 0 if state in ("done", "recorded") else stands.total - (stands.tokens if state == "stopped" else 0)
     base = CellPlan(cell=cell, state=state, tokens=stands.total, tokens_left=left)
     if shape is None:
         return base

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from regrow.arch import Architecture
 from regrow.errors import RegrowError
-from regrow.runs import RunRecord, read_run, spec_hash
+from regrow.runs import RunRecord, read_archive, read_run, spec_hash
 from regrow.runs.store import STUDY_FILE
 from regrow.study.budget import StudyBudget, within
 from regrow.study.cell_plan import CellPlan, plan_cell, run_folder
@@ -45,8 +45,8 @@ class StudyPlan:
 
     @property
     def to_run(self) -> list[CellPlan]:
-        """Chosen cells that are not done, most work first, so that no worker waits long at the end."""
-        return sorted((c for c in self.chosen if c.state != "done"), key=lambda c: c.work, reverse=True)
+        """Chosen cells that are not finished, most work first, so that no worker waits long at the end."""
+        return sorted((c for c in self.chosen if not c.finished), key=lambda c: c.work, reverse=True)
 
     @property
     def tokens_left(self) -> int:
@@ -80,19 +80,25 @@ class StudyPlan:
         return sum(known) if len(known) == len(self.to_run) else None
 
 
-def plan_study(spec: StudySpec, out: Path, *, engine: Engine | None = None) -> StudyPlan:
+def plan_study(
+    spec: StudySpec, out: Path, *, engine: Engine | None = None, records: Sequence[str | Path] = ()
+) -> StudyPlan:
     """Plan a study into the folder `out`.
 
     Args:
         engine: where there are no finished runs whose speed is known, its hardware is tried for a few seconds; without
             an engine there are then no times.
+        records: archives of runs, as `regrow runs export` writes them. A cell whose finished record lies in one of them
+            is not run again.
 
-    Raises `InputError` for what cannot be run (see `StudySpec.check`), or a study over its budget.
+    Raises `InputError` for what cannot be run (see `StudySpec.check`), for records that can't be read, or for a study
+    over its budget.
     """
     spec.check()
+    recorded = finished_hashes(records)
     shapes = {model: shape_of(model) for model in spec.models}
     cells = [
-        replace(plan_cell(cell, out, shapes[cell.model]), seed_rank=i % len(spec.seeds))
+        replace(plan_cell(cell, out, shapes[cell.model], recorded=cell.hash in recorded), seed_rank=i % len(spec.seeds))
         for i, cell in enumerate(spec.cells())
     ]
     budget_note = timing = None
@@ -112,6 +118,11 @@ def plan_study(spec: StudySpec, out: Path, *, engine: Engine | None = None) -> S
         budget=budget_note,
         disk_free=_free(out),
     )
+
+
+def finished_hashes(records: Sequence[str | Path]) -> set[str]:
+    """Spec hashes of the finished runs in archives. Raises `InputError` for a file that is no archive."""
+    return {run.hash for path in records for run in read_archive(path) if run.status == "done"}
 
 
 def study_id(cells: Sequence[CellPlan]) -> str:
@@ -139,7 +150,7 @@ def _with_times(
     if all(cell.flops is None for cell in cells):
         return cells, None
     speeds, source = _recorded_speeds(cells, out)
-    if not speeds and engine is not None and any(cell.state != "done" for cell in cells):
+    if not speeds and engine is not None and any(not cell.finished for cell in cells):
         speeds, source = _probed_speeds(cells, engine, shapes)
     if not speeds:
         return cells, None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ _LATE = 30.0
 
 @dataclass(frozen=True, kw_only=True)
 class StudyResult:
-    """The cells by name: those run now, those finished before, and those that failed, with their errors."""
+    """The cells by name: run now, finished before (here or in the records given), and failed, with their errors."""
 
     ran: tuple[str, ...]
     skipped: tuple[str, ...]
@@ -44,6 +44,7 @@ def run_study(
     *,
     workers: int | None = None,
     engine: Engine | None = None,
+    records: Sequence[str | Path] = (),
     on_plan: Callable[[StudyPlan], None] | None = None,
     on_cell: Callable[[Cell, str | None], None] | None = None,
 ) -> StudyResult:
@@ -52,6 +53,7 @@ def run_study(
     Args:
         workers: processes of the local engine; one per GPU, else one per CPU (at most four), if None.
         engine: what runs the cells instead of the local engine; it is left open.
+        records: archives whose finished runs are not run again; see `plan_study`.
         on_plan: told of the plan before anything runs; with it, the hardware is tried for a few seconds where no
             finished run tells its speed.
         on_cell: told of each cell that ended, with its error or None.
@@ -72,7 +74,7 @@ def run_study(
         runner = engine or own
         assert runner is not None
         estimates = on_plan is not None or (spec.budget is not None and spec.budget.hours is not None)
-        plan = plan_study(spec, out, engine=runner if estimates else None)
+        plan = plan_study(spec, out, engine=runner if estimates else None, records=records)
         if on_plan is not None:
             on_plan(plan)
         budget = None if spec.budget is None else spec.budget.to_dict()
@@ -85,7 +87,7 @@ def run_study(
 def _run(plan: StudyPlan, out: Path, engine: Engine, on_cell: Callable[[Cell, str | None], None] | None) -> StudyResult:
     cells = [planned.cell for planned in plan.chosen]
     # by what the pruned model depends on: the seeds and objectives of one model and one pruning share it
-    uses = Counter((cell.model, cell.prune) for cell in cells)
+    uses = Counter((p.cell.model, p.cell.prune) for p in plan.chosen if p.state != "recorded")
     jobs = [
         Job(
             cell=cell,
