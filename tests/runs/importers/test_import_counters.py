@@ -159,6 +159,8 @@ def test_a_training_loss_summed_over_batches_is_known_by_the_held_out_one(batche
         divided = import_log(log, spec(train_loss=True, tokens_per_step=1, accumulation_steps=batches))
     assert points(divided)[0] == (10, pytest.approx(2.6))
     assert points(import_log(log, spec(tokens_per_step=1)))[0] == (10, pytest.approx(2.62))
+    with pytest.raises(InputError, match="'eval_loss' is no training loss"):
+        import_log(log, spec(tokens_per_step=1, accumulation_steps=batches))
 
 
 def test_a_loss_far_above_the_one_before_pruning_is_doubted_whatever_explains_it(tmp_path):

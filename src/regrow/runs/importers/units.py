@@ -44,6 +44,12 @@ def to_nats(losses: np.ndarray, rows: np.ndarray, history: History, column: str,
     """
     where = history.where
     if spec.accumulation_steps is not None:
+        if not (spec.train_loss or is_train(column)) or history.held_out:
+            raise InputError(
+                f"{column!r} is no training loss, and only that is summed over accumulated batches",
+                where="--accumulation-steps",
+                hint="leave it out",
+            )
         losses = losses / spec.accumulation_steps
     if spec.unit is None:
         _refuse_doubt(losses, rows, history, column, spec)
