@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from regrow.errors import InputError
@@ -91,6 +91,7 @@ def test_an_empty_table_is_refused():
         from_table(table().iloc[:0])
 
 
+@settings(deadline=None)
 @given(
     losses=st.lists(st.floats(0.1, 20), min_size=1, max_size=6),
     before=st.integers(10, 10**12),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from regrow.errors import InputError
-from regrow.runs.importers.counts import read_counts
+from regrow.runs.importers.counts import Counts, read_counts
 from regrow.runs.importers.curve import read_curve
 from regrow.runs.importers.history import History, concatenate
 from regrow.runs.importers.identity import refuse_several_runs, select, set_column, values
@@ -39,11 +39,7 @@ def import_log(logs: str | Path | Sequence[str | Path], spec: ImportSpec) -> Run
     history = concatenate(parts)
     column = _loss_column(history, spec)
     counts = read_counts(history, history.logged(column), spec)
-    begin = 0
-    for part in parts:
-        if part.has(column):
-            refuse_several_runs(part, column, counts.counter[begin : begin + len(part)], spec)
-        begin += len(part)
+    _refuse_several_runs(parts, column, counts, spec)
     curve, read = read_curve(history, column, counts, spec)
     notes = [f"read as {' + '.join(dict.fromkeys(formats))}", *history.notes]
     notes += [f"rows where {' and '.join(spec.where)}"] if spec.where else []
@@ -83,6 +79,15 @@ def import_log(logs: str | Path | Sequence[str | Path], spec: ImportSpec) -> Run
         schedule=spec.schedule,
         details={"import_notes": notes},
     )
+
+
+def _refuse_several_runs(parts: Sequence[History], column: str, counts: Counts, spec: ImportSpec) -> None:
+    """Raise `InputError` where one of the parts has rows of several runs. Parts were said to be of one run."""
+    begin = 0
+    for part in parts:
+        if part.has(column):
+            refuse_several_runs(part, column, counts.counter[begin : begin + len(part)], spec)
+        begin += len(part)
 
 
 def runs_in(log: str | Path, column: str, spec: ImportSpec) -> list[str]:
