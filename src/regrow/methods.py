@@ -6,6 +6,9 @@ import re
 
 DEPTH, WIDTH = "depth", "width"
 
+#: Weights that are zero in no N:M pattern, as unstructured pruning leaves them.
+SPARSE = "sparse"
+
 _PATTERN = re.compile(r"(\d+):(\d+)")
 
 
@@ -18,3 +21,8 @@ def parse_pattern(method: str) -> tuple[int, int] | None:
 def is_masked(method: str) -> bool:
     """Whether a method zeroes weights in place (`2:4`), so that the matrices keep their shape."""
     return parse_pattern(method) is not None
+
+
+def keeps_zeros(method: str) -> bool:
+    """Whether training keeps the exact zeros of a method's weights: those of N:M, and of unstructured pruning."""
+    return is_masked(method) or method == SPARSE

@@ -18,9 +18,11 @@ def test_documents_from_every_format(tmp_path):
     ("name", "content", "says"),
     [
         ("a.jsonl", '{"text": "x"}\n\n{', "line 3 is not JSON"),
-        ("a.jsonl", "[1]", "line 1 is not an object"),
+        ("a.jsonl", "[1]", "item 1 is not an object"),
         ("a.jsonl", '{"body": "x", "id": 1}', r"line 1: no column 'text' \(there: body, id\)"),
         ("a.jsonl", '{"text": 3}', "line 1: column 'text' holds int, not text"),
+        ("a.json", '[{"text": "x"}, {"text": ', "item 2 of the array is not JSON, or the file is cut"),
+        ("a.json", '{\n  "text": "x"\n}\n', "one object a line, or an array of objects"),
         ("a.jsonl", b"\xff\xfe", "can't be read"),
         ("a.jsonl.gz", "not packed", "can't be read"),
         ("a.csv", "body,id\nx,1\n", r"no column 'text' \(there: body, id\)"),
@@ -78,6 +80,34 @@ def test_compressed_files_and_names_of_documents(tmp_path):
         ("c.jsonl.zst:1", "one"),
         ("c.jsonl.zst:3", "two"),
     ]
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl", "a.json.gz", "a.jsonl.zst", "c4-train.00000-of-01024", "a.data"])
+@pytest.mark.parametrize("layout", ["lines", "array", "indented array"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_json_is_known_by_its_content(tmp_path, name, layout, packed):
+    import gzip
+    import json
+
+    texts = [f"text {i}, [{'x' * i}]" for i in range(40)] + ["y" * 200_000]  # longer than what is read at once
+    rows = [{"id": i, "text": text} for i, text in enumerate(texts)]
+    content = json.dumps(rows, indent=1 if layout == "indented array" else None)
+    if layout == "lines":
+        content = "".join(json.dumps(row) + "\n" for row in rows)
+    data = content.encode()
+    (tmp_path / name).write_bytes(gzip.compress(data) if packed else data)
+    found = list(iter_documents(tmp_path / name))
+    assert [document.text for document in found] == texts
+    assert [document.row for document in found] == list(range(1, 42))
+
+
+def test_a_json_file_among_others_is_settings_and_alone_it_is_text(tmp_path):
+    import gzip
+
+    (tmp_path / "a.json").write_text('[{"text": "one"}]')
+    assert read_documents(tmp_path) == ["one"]
+    (tmp_path / "b.json.gz").write_bytes(gzip.compress(b'{"text": "two"}\n'))
+    assert read_documents(tmp_path) == ["two"]
 
 
 def test_half_of_a_surrogate_pair_is_replaced(tmp_path):

@@ -7,6 +7,7 @@ from tiny_models import make, tokens
 from regrow.errors import InputError, RunFailed
 from regrow.models import apply_masks, check_pattern, violations, zero_masks
 from regrow.models.layout import block_weights
+from regrow.models.masks import Zeros, find_zeros
 
 
 def _half_sparse():
@@ -67,3 +68,33 @@ def test_nan_is_not_hidden_by_a_mask():
         weight[0, 0] = torch.nan
     apply_masks(model, masks)
     assert weight[0, 0].isnan()
+
+
+def _sparsify(model, n, m, *, matrices=None):
+    with torch.no_grad():
+        for weight in list(block_weights(model).values())[:matrices]:
+            groups = weight.unflatten(-1, (-1, m))
+            order = torch.rand(groups.shape, generator=torch.Generator().manual_seed(n)).argsort(-1)
+            groups.scatter_(-1, order[..., n:], 0.0)
+    return model
+
+
+@pytest.mark.parametrize(("n", "m"), [(2, 4), (1, 4), (4, 8), (1, 2), (3, 8), (7, 16), (15, 16)])
+def test_a_pattern_is_found_in_the_weights(n, m):
+    found = find_zeros(_sparsify(make("llama-tied"), n, m))
+    assert found == Zeros(share=pytest.approx(1 - n / m), pattern=(n, m), matrices=28, patterned=28)
+
+
+def test_zeros_in_no_pattern_and_in_some_matrices_only():
+    model = make("llama-tied")
+    assert find_zeros(model) == Zeros(share=0, pattern=None, matrices=28, patterned=0)
+    part = find_zeros(_sparsify(model, 2, 4, matrices=10))
+    assert (part.pattern, part.patterned) == (None, 10)
+    assert 0 < part.share < 0.5
+    scattered = make("llama-tied")
+    with torch.no_grad():
+        for weight in block_weights(scattered).values():
+            weight[torch.rand(weight.shape, generator=torch.Generator().manual_seed(1)) < 0.5] = 0
+    found = find_zeros(scattered)
+    assert (found.pattern, found.patterned) == (None, 0)
+    assert found.share == pytest.approx(0.5, abs=0.02)

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
-from regrow.arch import Architecture
 from regrow.data import Blocks, find_cached, read_blocks, read_split
 from regrow.errors import InputError
 from regrow.ladder import find_corpus, find_model
-from regrow.models.load import load_tokenizer
+from regrow.models.load import load_tokenizer, read_config
 from regrow.runs import RunRecord
 
 
@@ -17,8 +13,9 @@ def load_blocks(
     data: str, model: str, *, sequence_length: int, limit: int | None = None, seed: int = 0, cache: bool = True
 ) -> Blocks:
     """Text as packed blocks of at most `sequence_length` tokens, all of them or a sample of `limit`."""
-    Architecture.from_pretrained(model)  # a wrong model is said before the text is tokenised
-    longest = json.loads((Path(model) / "config.json").read_text()).get("max_position_embeddings") or sequence_length
+    # a wrong model is said before the text is tokenised
+    config, _ = read_config(model)
+    longest = getattr(config, "max_position_embeddings", None) or sequence_length
     blocks = read_blocks(data, load_tokenizer(model), sequence_length=min(sequence_length, longest), cache=cache)
     return blocks if limit is None else blocks.sample(limit, seed=seed)
 

@@ -36,6 +36,13 @@ def train(
     loss_before: Annotated[
         float | None, typer.Option(help="Held-out loss of the unpruned model, nats/token, if that model is not here.")
     ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help="How another tool pruned it: `depth`, `width`, `2:4`, `sparse` (zeros in no pattern) or `none`; "
+            "by default what `regrow prune` recorded, or what the zeros of its weights show."
+        ),
+    ] = None,
     family: Annotated[str | None, typer.Option(help="Family name: a law is fitted to the runs of one family.")] = None,
     lr: Annotated[
         str, typer.Option("--lr", help="Learning rate after warm-up; `auto` takes it from the model's size.")
@@ -166,6 +173,7 @@ def train(
             out=out,
             original=None if original is None else find_model(original),
             loss_before=loss_before,
+            method=method,
             family=family,
             teacher=None if teacher is None else find_model(teacher),
             lr_probe=0 if lr_probe is None else parse_count(lr_probe, what="--lr-probe"),

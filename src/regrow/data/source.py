@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from regrow.data.text import Document, iter_documents, text_files
-from regrow.errors import InputError, one_of
+from regrow.errors import InputError, one_of, reason_of
 from regrow.units import parse_count
 
 HUB = "hub:"
@@ -117,7 +117,7 @@ class TextSource:
             raise
         # the Hub's client, its file systems and the readers of formats raise families of their own
         except Exception as error:
-            reason = (str(error) or type(error).__name__).splitlines()[0]
+            reason = reason_of(error)
             happened = "can't be reached or is not there" if not seen else f"broke off after {seen} rows"
             raise InputError(
                 f"the data set {happened} ({reason})",

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from regrow.errors import InputError
+from regrow.data.json_rows import BadRow, json_rows
+from regrow.errors import InputError, reason_of
 
-SUFFIXES = (".txt", ".md", ".jsonl", ".csv", ".parquet")
+SUFFIXES = (".txt", ".md", ".jsonl", ".json", ".ndjson", ".csv", ".parquet")
 #: what a text, JSON lines or CSV file may be compressed with, by its last suffix
 COMPRESSED = (".gz", ".zst", ".bz2")
+#: what compressed files begin with, and how pyarrow calls the format
+_MAGIC = ((b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"BZh", "bz2"))
+_JSON = (".jsonl", ".json", ".ndjson")
 #: rows that are held at once
 _ROWS = 256
 
@@ -48,8 +51,10 @@ def read_documents(path: str | Path, *, column: str = "text") -> list[str]:
 def iter_documents(path: str | Path, *, column: str = "text") -> Iterator[Document]:
     """Every document of a file, or of all files of a folder in name order.
 
-    A `.txt` or `.md` file is one document; the other formats hold one per row under `column`. All but Parquet may be
-    compressed (`.gz`, `.zst`, `.bz2`). Empty documents and rows without a value are left out.
+    A `.txt` or `.md` file is one document; the other formats hold one per row under `column`. JSON is one object a line
+    or an array of objects, whatever its suffix. All but Parquet may be compressed (`.gz`, `.zst`, `.bz2`). In a folder,
+    plain `.json` files count only where no other text file lies: they are mostly settings. Empty documents and rows
+    without a value are left out.
 
     Raises `InputError` for a missing path, an unknown format, a missing column, a broken file (with the line, where
     the format has lines), or no text at all.
@@ -75,16 +80,19 @@ def text_files(path: str | Path) -> list[Path]:
         raise InputError("no such file or folder", where=str(root), hint=hint)
     if not root.is_dir():
         if _format(root) not in SUFFIXES:
-            known = f"known: {', '.join(SUFFIXES)}, and {', '.join(COMPRESSED)} of all but Parquet"
+            known = (
+                f"known: {', '.join(SUFFIXES)}, and {', '.join(COMPRESSED)} of all but Parquet; rename the file to one"
+            )
             raise InputError(f"unknown format {''.join(root.suffixes[-2:])!r}", where=str(root), hint=known)
         return [root]
-    files = sorted(p for p in root.rglob("*") if _format(p) in SUFFIXES and p.is_file())
+    found = sorted(p for p in root.rglob("*") if _suffix(p) in SUFFIXES and p.is_file())
+    files = [p for p in found if p.suffix != ".json"] or found
     if not files:
         raise InputError("no text in it: the folder holds no text file", where=str(root), hint=hint)
     return files
 
 
-def _format(path: Path) -> str:
+def _suffix(path: Path) -> str:
     """The suffix that says how to read a file, its compression left out."""
     if path.suffix not in COMPRESSED:
         return path.suffix
@@ -92,8 +100,23 @@ def _format(path: Path) -> str:
     return inner if inner != ".parquet" else path.suffix
 
 
+def _format(path: Path) -> str:
+    """How to read a file: its suffix, or where that is not known, what its first bytes show."""
+    suffix = _suffix(path)
+    if suffix in SUFFIXES:
+        return suffix
+    try:
+        with path.open("rb") as stream:
+            if stream.read(4) == b"PAR1":
+                return ".parquet"
+        with _open_text(path) as text:
+            return ".json" if text.read(1000).lstrip().startswith(("{", "[")) else suffix
+    except (OSError, ValueError, EOFError, zlib.error):
+        return suffix
+
+
 def _read_file(path: Path, column: str) -> Iterator[Document]:
-    read = {".jsonl": _json_lines, ".csv": _csv, ".parquet": _parquet}.get(_format(path))
+    read = {**dict.fromkeys(_JSON, _json), ".csv": _csv, ".parquet": _parquet}.get(_format(path))
     try:
         if read is not None:
             yield from read(path, column)
@@ -101,47 +124,48 @@ def _read_file(path: Path, column: str) -> Iterator[Document]:
             with _open_text(path) as stream:
                 yield Document(stream.read(), str(path), 0)
     except (OSError, ValueError, EOFError, zlib.error) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise InputError(f"can't be read ({reason})", where=str(path), hint="mend or remove the file") from None
+        raise InputError(
+            f"can't be read ({reason_of(error)})", where=str(path), hint="mend or remove the file"
+        ) from None
 
 
 @contextmanager
 def _open_text(path: Path) -> Iterator[IO[str]]:
-    if path.suffix in COMPRESSED:
+    """A text file, decompressed if its first bytes say so: a name may say otherwise."""
+    with path.open("rb") as stream:
+        start = stream.read(4)
+    packing = next((name for magic, name in _MAGIC if start.startswith(magic)), None)
+    if packing is not None:
         import pyarrow as pa
 
-        with pa.input_stream(str(path)) as packed:  # the suffix says how
+        with pa.input_stream(str(path), compression=packing) as packed:
             yield io.TextIOWrapper(io.BufferedReader(packed), encoding="utf-8")
         return
-    with path.open(encoding="utf-8") as stream:
-        yield stream
+    with path.open(encoding="utf-8") as plain:
+        yield plain
 
 
-def _json_lines(path: Path, column: str) -> Iterator[Document]:
+def _json(path: Path, column: str) -> Iterator[Document]:
     with _open_text(path) as stream:
-        for number, line in enumerate(stream, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise InputError(
-                    f"can't be read: line {number} is not JSON ({error})", where=str(path), hint="mend or remove it"
-                ) from None
-            if not isinstance(row, dict):
-                raise InputError(
-                    f"line {number} is not an object", where=str(path), hint=f'write it like {{"{column}": "..."}}'
-                )
-            if column not in row:
-                raise _no_column(column, list(row), f"{path}, line {number}")
-            text = row[column]
-            if text is None:
-                continue
-            if not isinstance(text, str):
-                raise _not_text(column, type(text).__name__, f"{path}, line {number}")
-            if "\\u" in line:  # an escape may be half of a surrogate pair, which is no text that UTF-8 can hold
-                text = text.encode("utf-8", "replace").decode("utf-8")
-            yield Document(text, str(path), number)
+        try:
+            for row in json_rows(stream):
+                where = f"{path}, {row.name}"
+                if not isinstance(row.value, dict):
+                    raise InputError(
+                        f"{row.name} is not an object", where=str(path), hint=f'write it like {{"{column}": "..."}}'
+                    )
+                if column not in row.value:
+                    raise _no_column(column, list(row.value), where)
+                text = row.value[column]
+                if text is None:
+                    continue
+                if not isinstance(text, str):
+                    raise _not_text(column, type(text).__name__, where)
+                # an escape may be half of a surrogate pair, which is no text that UTF-8 can hold
+                yield Document(text.encode("utf-8", "replace").decode("utf-8"), str(path), row.number)
+        except BadRow as error:
+            hint = "mend or remove it; a JSON file holds one object a line, or an array of objects"
+            raise InputError(f"can't be read: {error}", where=str(path), hint=hint) from None
 
 
 def _csv(path: Path, column: str) -> Iterator[Document]:

@@ -8,6 +8,8 @@ embeddings and the output layer stay dense.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
 
 import torch
 from torch import nn
@@ -37,6 +39,62 @@ def zero_masks(model: nn.Module, *, n: int | None = None, m: int | None = None) 
                 hint=f"prune the model with --method {n}:{m} first",
             )
     return {name: weight.detach() != 0 for name, weight in weights.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Zeros:
+    """The exact zeros of a model's block weights.
+
+    Attributes:
+        share: of all weights of the blocks' linear layers, a fraction.
+        pattern: the (N, M) that every matrix keeps, as sparse and then as short as possible; None if there is none.
+        matrices: linear layers of the blocks.
+        patterned: those of them that keep some N:M pattern.
+    """
+
+    share: float
+    pattern: tuple[int, int] | None
+    matrices: int
+    patterned: int
+
+
+#: Group sizes of N:M patterns that are looked for.
+_GROUPS = (2, 4, 8, 16, 32)
+
+#: A pattern's own share of zeros may be exceeded by this factor: inputs that are always zero add some. Zeros scattered
+#: over a small matrix can leave one in every long group by chance, and exceed it many times.
+_EXCESS = 1.2
+
+
+def find_zeros(model: nn.Module) -> Zeros:
+    """Look for exact zeros in the blocks' linear weights: what Wanda, SparseGPT or llm-compressor leave of a model.
+
+    Of several patterns that hold (2:4 is 4:8 too) the one with the least share of weights kept counts, and of those
+    the one of the smallest groups.
+    """
+    zeros = total = patterned = 0
+    kept: dict[int, int] = dict.fromkeys(_GROUPS, 0)
+    weights = block_weights(model)
+    for weight in weights.values():
+        nonzero = weight.detach() != 0
+        count = nonzero.numel() - int(nonzero.sum())
+        most = {m: _most_kept(nonzero, m) if count and not nonzero.shape[-1] % m else m for m in _GROUPS}
+        kept = {m: max(kept[m], most[m]) for m in _GROUPS}
+        patterned += _tightest(most, count / nonzero.numel()) is not None
+        zeros, total = zeros + count, total + nonzero.numel()
+    share = zeros / max(1, total)
+    return Zeros(share=share, pattern=_tightest(kept, share), matrices=len(weights), patterned=patterned)
+
+
+def _most_kept(nonzero: torch.Tensor, m: int) -> int:
+    """The most weights that are not zero in any group of `m` neighbours of [out, in]."""
+    return int(nonzero.unflatten(-1, (-1, m)).sum(-1).max())
+
+
+def _tightest(kept: Mapping[int, int], share: float) -> tuple[int, int] | None:
+    """The (N, M) of least N/M, and of those the shortest, that explains a share of zeros; None if none does."""
+    fitting = [(Fraction(n, m), m) for m, n in kept.items() if 0 < n < m and share <= _EXCESS * (1 - n / m)]
+    return (kept[min(fitting)[1]], min(fitting)[1]) if fitting else None
 
 
 class MaskKeeper:

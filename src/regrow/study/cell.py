@@ -210,7 +210,9 @@ def _evaluate(model: PreTrainedModel, held_out: Blocks, isolated: bool) -> float
 
 def _save_pruned(model: PreTrainedModel, plan: PrunePlan, path: Path, original: Beside) -> None:
     around = planned_beside(original, plan, model.config)
-    save_checkpoint(model, None, path, beside=around, extra={PRUNE_RECORD: {"plan": plan.to_dict()}})
+    save_checkpoint(
+        model, None, path, beside=around, extra={PRUNE_RECORD: {"model": str(original.folder), "plan": plan.to_dict()}}
+    )
 
 
 def _start(

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoModelForCausalLM
 
 from regrow.arch import Architecture
 from regrow.ladder import find_model
-from regrow.models.load import quiet
+from regrow.models.load import quiet, read_config
 from regrow.models.memory import free_memory
 from regrow.study.cells import Cell
 from regrow.training.optimizer import make_optimizer, train_step
@@ -36,7 +36,7 @@ def training_speed(cell: Cell) -> float | None:
     train = cell.train
     blocks = train.micro_batch_blocks or train.batch_blocks
     with quiet():
-        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder), dtype=torch.float32).to(device)
+        model = AutoModelForCausalLM.from_config(read_config(folder)[0], dtype=torch.float32).to(device)
     model.train()
     optimizer = make_optimizer(model, train)
     ids = torch.randint(0, shape.vocab, (blocks, train.sequence_length), device=device)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from regrow.errors import InputError, one_of
+from regrow.errors import InputError, one_of, reason_of
 from regrow.ladder import find_corpus, find_model
 from regrow.methods import WIDTH, is_masked
 from regrow.pruning.plan import outline
@@ -229,7 +229,7 @@ class StudySpec:
         except FileNotFoundError:
             raise InputError("no such study file", where=str(path)) from None
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise InputError(f"not a YAML file ({str(error).splitlines()[0]})", where=str(path)) from None
+            raise InputError(f"not a YAML file ({reason_of(error)})", where=str(path)) from None
         return cls.from_dict(content, where=str(path))
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from regrow.errors import InputError
-from regrow.methods import is_masked
+from regrow.methods import keeps_zeros
 from regrow.runs import RunRecord, read_run
 from regrow.runs.store import RUN_FILE, is_done
 from regrow.training.callbacks import OnProgress
@@ -76,7 +76,11 @@ def cool_down(
         schedule=spec.schedule,
         status="running",
         curve=(),
-        details={"model": parent.details.get("model"), "cooldown_from": f"{parent.run} ({folder})"},
+        details={
+            "model": parent.details.get("model"),
+            "cooldown_from": f"{parent.run} ({folder})",
+            **{name: parent.details[name] for name in ("method_from", "trained_before") if name in parent.details},
+        },
     )
     if resume and is_done(target, spec_hash=record.hash):
         return read_run(target)
@@ -92,7 +96,7 @@ def cool_down(
         cache=cache,
     )
     base = _base(folder, parent, recipe, located)
-    inputs = load_inputs(base, text, spec, masked=is_masked(parent.method), shard=shard)
+    inputs = load_inputs(base, text, spec, masked=keeps_zeros(parent.method), shard=shard)
     for blocks, kind, what in ((inputs.train, "train", "training"), (inputs.held_out, "held_out", "held-out")):
         if blocks.fingerprint != parent.details.get(f"{kind}_fingerprint"):
             raise InputError(f"the {what} text is not what the run saw", where=str(folder), hint="restore the data")

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from regrow.errors import InputError
+from regrow.errors import InputError, reason_of
 
 STAGE = ".saving"
 STATE_FILE = "regrow.pt"
@@ -63,7 +63,7 @@ def read_state(checkpoint: Path, *, process: int = 0) -> dict[str, Any]:
         return torch.load(_file(checkpoint, process), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen kinds for a broken file
         raise InputError(
-            f"the checkpoint can't be read ({str(error).splitlines()[0] if str(error) else type(error).__name__})",
+            f"the checkpoint can't be read ({reason_of(error)})",
             where=str(checkpoint),
             hint="remove it: the run goes on from the one before",
         ) from None

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,45 +13,20 @@ from transformers import PreTrainedModel
 from regrow.data import Blocks
 from regrow.errors import InputError
 from regrow.evaluation import evaluate
-from regrow.methods import is_masked
-from regrow.models.beside import PRUNE_RECORD
-from regrow.models.load import count_nonzero, count_params, load_model
-from regrow.runs import CONTROL, RunRecord, read_run
+from regrow.models.load import count_nonzero, count_params, load_model, local_checkpoint
+from regrow.models.masks import zero_masks
+from regrow.runs import RunRecord, read_run
 from regrow.runs.store import RUN_FILE
 from regrow.training.callbacks import OnProgress
 from regrow.training.checkpoints import KEPT
 from regrow.training.inputs import RunInputs, TextSpec, load_inputs
+from regrow.training.origin import Origin, Pruned, how_pruned, read_origin
 from regrow.training.probe import probe_learning_rate
 from regrow.training.processes import processes
 from regrow.training.run import RunOptions, train_model
 from regrow.training.signals import StopRequest
 from regrow.training.spec import TrainSpec
 from regrow.training.teacher import load_teacher
-
-
-@dataclass(frozen=True, kw_only=True)
-class Origin:
-    """What a checkpoint was before it was pruned, as `regrow prune` wrote beside it."""
-
-    method: str
-    params_before: int
-    model: str
-
-
-def read_origin(folder: Path) -> Origin | None:
-    """The origin of a pruned checkpoint; None for one that regrow has not pruned.
-
-    Raises `InputError` if the file is there and can't be read.
-    """
-    path = folder / PRUNE_RECORD
-    if not path.exists():
-        return None
-    try:
-        content = json.loads(path.read_text())
-        plan = content["plan"]
-        return Origin(method=plan["method"], params_before=plan["params_before"], model=content["model"])
-    except (OSError, ValueError, KeyError, TypeError):
-        raise InputError("not what `regrow prune` writes", where=str(path), hint="prune the model again") from None
 
 
 def post_train(
@@ -65,6 +39,7 @@ def post_train(
     held_out_share: float = 0.05,
     original: str | None = None,
     loss_before: float | None = None,
+    method: str | None = None,
     family: str | None = None,
     teacher: str | None = None,
     lr_probe: int = 0,
@@ -84,6 +59,8 @@ def post_train(
         held_out: held-out text; without it, `held_out_share` of the documents of `data` are held out.
         original: the unpruned model, whose held-out loss is L0; known for what `regrow prune` wrote.
         loss_before: L0 in nats/token on the same held-out text, if the unpruned model is not at hand.
+        method: how another tool pruned the model: `depth`, `width`, N:M, `sparse`, `other`, or `none`; known for what
+            `regrow prune` wrote, and where every matrix of the blocks keeps an N:M pattern.
         family: name under which runs are fitted together; the model type if None.
         teacher: a model to distil from.
         cache: keep the tokenised text for the next run (`regrow.data`).
@@ -100,25 +77,29 @@ def post_train(
         from regrow.training.forecast import watch_for
 
         watcher = watch_for(forecast, stop_when, on_forecast)
-    origin = read_origin(Path(model))
+    origin = read_origin(local_checkpoint(model))
     original = original or (origin.model if origin and Path(origin.model).is_dir() else None)
-    method = origin.method if origin else (CONTROL if original is None else "other")
     text = TextSpec(data=data, held_out=held_out, held_out_share=None if held_out else held_out_share, cache=cache)
-    inputs = load_inputs(model, text, spec, masked=is_masked(method), shard=shard)
-    before, loss_before = _before(model, inputs, spec, origin, original, loss_before, shard)
+    inputs = load_inputs(model, text, spec, masked=False, shard=shard)
+    pruned = how_pruned(inputs.model, origin, asked=method, has_original=original is not None, where=model)
+    if pruned.keeps_zeros:
+        inputs = replace(inputs, masks=zero_masks(inputs.model))
+    before, loss_before = _before(model, inputs, spec, origin, pruned, original, loss_before, shard)
     if teacher:
         inputs = replace(inputs, teacher=load_teacher(teacher, inputs.tokenizer))
     probed = _probed(inputs, spec, lr_probe, Path(out) if resume else None) if lr_probe else None
     if probed is not None:
         spec = replace(spec, learning_rate=probed["learning_rate"])
     asked = _asked(model, text, teacher, spec)
+    if method is not None:
+        asked |= {"method": method}
     if stop_when is not None:  # part of what names the run: it decides where it ends
         asked |= {"forecast": None if forecast is None else str(forecast), "stop_when": stop_when}
     after = count_nonzero(inputs.model) if inputs.masks else count_params(inputs.model)
     record = RunRecord(
         run=Path(out).name,
         family=family or str(inputs.model.config.model_type),
-        method=method,
+        method=pruned.method,
         params_before=before,
         params_after=after,
         pruning_rate=1 - after / before,
@@ -127,7 +108,12 @@ def post_train(
         seed=spec.seed,
         objective=str(spec.objective(distils=teacher is not None)),
         schedule=spec.schedule,
-        details={"model": model, **({"lr_probe": probed} if probed else {})},
+        details={
+            "model": model,
+            "method_from": pruned.source,
+            **({"trained_before": origin.trained_tokens} if origin and origin.trained_tokens else {}),
+            **({"lr_probe": probed} if probed else {}),
+        },
     )
     watch = None if watcher is None else watcher(record, spec)
     options = RunOptions(resume=resume, shard=shard, keep=keep, stop=stop, watch=watch, on_progress=on_progress)
@@ -151,6 +137,7 @@ def _before(
     inputs: RunInputs,
     spec: TrainSpec,
     origin: Origin | None,
+    pruned: Pruned,
     original: str | None,
     loss: float | None,
     shard: bool,
@@ -162,10 +149,23 @@ def _before(
             where=model,
             hint="give its folder with --original, or its held-out loss with --loss-before",
         )
+    if loss is None and original is None and pruned.keeps_zeros and origin is None:
+        raise InputError(
+            f"the model is {pruned.method} sparse, and the loss of the unpruned one is not known",
+            where=model,
+            hint="give its folder with --original, or its held-out loss with --loss-before",
+        )
     size = origin.params_before if origin else count_params(inputs.model)
     # the original is asked for its size as well, where no record of `regrow prune` holds it
     if original is not None and (loss is None or origin is None):
         measured_size, measured = _measure(original, inputs.held_out, spec)
+        if origin is None and pruned.source == "weights" and measured_size != size:
+            raise InputError(
+                f"the model is {pruned.method} sparse, and it has {size} parameters where the original has "
+                f"{measured_size}: it was pruned in two ways",
+                where=model,
+                hint="say with --method under which one the run is recorded; the zeros are kept",
+            )
         return size if origin else measured_size, measured if loss is None else loss
     if loss is None:
         own = _measure(model, inputs.held_out, spec)[1] if shard else _loss(inputs.model, inputs.held_out, spec)

@@ -28,6 +28,7 @@ from regrow.training.hardware import hardware
 from regrow.training.inputs import RunInputs
 from regrow.training.kernels import set_kernels
 from regrow.training.objective import LossMeter
+from regrow.training.origin import record_after
 from regrow.training.precision import resolve_precision
 from regrow.training.processes import on_main, processes
 from regrow.training.reading import ZEROS_LOST, Reader
@@ -238,7 +239,8 @@ class _Run:
         weights = sharding.full_state_dict(network) if self.options.shard else None
         speed = self.curve.tokens_per_second
         self.details["tokens_per_second"] = round(speed, 1) if speed else None
-        return on_main(lambda: _finish(self.writer, self.inputs, weights, self.out, self.details))
+        tokens = self.trainer.state.global_step * self.spec.batch_tokens
+        return on_main(lambda: _finish(self.writer, self.inputs, weights, self.out, self.details, tokens))
 
 
 def _open(out: Path, record: RunRecord, resume: bool, spec: TrainSpec) -> RunWriter:
@@ -285,12 +287,18 @@ def _merge(network: Any, reader: Reader) -> dict[str, Any]:
 
 
 def _finish(
-    writer: RunWriter, inputs: RunInputs, weights: dict[str, Any] | None, out: Path, details: dict[str, Any]
+    writer: RunWriter,
+    inputs: RunInputs,
+    weights: dict[str, Any] | None,
+    out: Path,
+    details: dict[str, Any],
+    tokens: int,
 ) -> RunRecord:
     """Write the model, its zeros proven once more, and mark the run as done.
 
     Args:
         weights: the whole weights of a sharded model; None for one that is not sharded.
+        tokens: what it was trained on.
     """
     model = inputs.model if weights is None else sharding.gathered(inputs.model, weights)
     model = model.to(inputs.save_dtype)
@@ -299,7 +307,10 @@ def _finish(
         raise RunFailed(
             f"pruned weights of {next(iter(broken))} are not zero in the final model", where=str(out), hint=ZEROS_LOST
         )
-    save_checkpoint(model, None, out / MODEL, beside=inputs.beside, overwrite=True)
+    extra = {}
+    if inputs.beside is not None:
+        extra = record_after(inputs.beside.folder, tokens=tokens + details.get("trained_before", 0))
+    save_checkpoint(model, None, out / MODEL, beside=inputs.beside, extra=extra, overwrite=True)
     return writer.finish(details=details)
 
 

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedModel, Trainer
 
 from regrow.data import BlockOrder, Blocks
-from regrow.errors import RunFailed
+from regrow.errors import RunFailed, reason_of
 from regrow.training import sharding
 from regrow.training.checkpoints import KEPT, STAGE, clear_stage, open_stage, publish, write_state
 from regrow.training.lora import load_adapters, save_adapters
@@ -191,7 +191,7 @@ class PostTrainer(Trainer):
         except Exception as error:
             if self.args.should_save:
                 clear_stage(folder)
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            reason = reason_of(error)
             raise RunFailed(
                 f"can't write the checkpoint at step {self.state.global_step} ({reason})",
                 where=str(folder),
