@@ -50,6 +50,14 @@ def test_a_row_per_run_is_no_curve(tmp_path):
         import_log(log, spec())
 
 
+def test_a_table_of_runs_as_wandb_exports_it_and_one_of_checkpoints(tmp_path):
+    runs = write(tmp_path, "runs.csv", "Name,tokens,eval_loss\nbrisk-sun-1,100,3.0\ncalm-sea-2,200,2.9\n")
+    with pytest.raises(InputError, match="2 runs in one table: 'Name' is brisk-sun-1, calm-sea-2"):
+        import_log(runs, spec())
+    saved = write(tmp_path, "saved.csv", "id,name,tokens,eval_loss\n1,step-10,100,3.0\n2,step-20,200,2.9\n")
+    assert points(import_log(saved, spec())) == [(100, 3.0), (200, 2.9)]
+
+
 def test_a_resume_keeps_its_name_and_may_change_its_machine_and_its_rate(tmp_path):
     text = "run,host,lr,step,eval_loss\nr,node-1,1e-4,10,3.0\nr,node-1,1e-4,20,2.9\n"
     text += "r,node-7,5e-5,15,2.95\nr,node-7,5e-5,25,2.8\n"

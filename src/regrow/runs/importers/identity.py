@@ -27,6 +27,9 @@ _RUN_NAMES = re.compile(
     r"|(n|num|model)?[_ ]?(params|parameters)|(non[_ ]embedding|total|active)[_ ](params|parameters))$",
     re.IGNORECASE,
 )
+#: Columns that name whatever a row is of: a run, unless it is a checkpoint by what it says.
+_NAMES = re.compile(r"^((display|full)[_ ]?name|name|id|uuid|hash)$", re.IGNORECASE)
+_CHECKPOINT = re.compile(r"step|ckpt|checkpoint|iter|epoch|tokens", re.IGNORECASE)
 #: Columns that a resume may change: where and when it ran, and what is set anew.
 _MAY_CHANGE = re.compile(
     r"(^|[^a-z])(host|hostname|node|rank|gpus?|devices?|world|date|time|timestamp|elapsed|runtime|lr|learning|rate|"
@@ -89,6 +92,7 @@ def refuse_several_runs(history: History, loss: str, counter: np.ndarray, spec: 
         if len(found) < 2:
             continue
         named = any(_RUN_NAMES.search(part) for part in (name.replace(".", "_"), re.split(r"[/.]", name)[-1]))
+        named = named or _names_runs(name, found)
         if named or _tells_apart(name, history.columns[name], cells, part, counter, logged):
             raise _several(history, name, found)
 
@@ -117,6 +121,11 @@ def _several(history: History, name: str, found: list[str]) -> InputError:
         hint=f"--where '{name}={found[0]}' takes one; --split '{name}' makes a run of each; a --manifest with a column "
         "`where` gives each its own counts",
     )
+
+
+def _names_runs(name: str, found: Sequence[str]) -> bool:
+    """Whether a column `name` or `id` holds names of runs: no numbers, which count rows, and no checkpoints."""
+    return _NAMES.search(name) is not None and not any(_numeric(v) or _CHECKPOINT.search(v) for v in found)
 
 
 def _tells_apart(
