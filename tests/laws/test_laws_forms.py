@@ -13,6 +13,8 @@ from regrow.laws.setting import Reference, Setting
 
 X = {"params_before": 3e9, "pruning_rate": 0.3, "tokens": 5e9, "loss_before": 2.1}
 N1 = 3e9 * 0.7
+GAP = math.exp(0.1) * (3 / 7) ** 0.8 * 3000**-0.2
+EXPONENT = 0.4 * GAP**-0.1 * 3000**0.05
 # parameters in natural units and the formula written out once more, by hand
 KNOWN = {
     "p2": (
@@ -35,6 +37,14 @@ KNOWN = {
     "chinchilla": (
         {"alpha": 0.34, "beta": 0.28, "E": 1.69, "A": 406.4, "B": 410.7},
         1.69 + 406.4 / N1**0.34 + 410.7 / 5e9**0.28,
+    ),
+    # the gap right after pruning is not given: exp(0.1 + 0.8 ln(3/7)) 3000^-0.2
+    "regrowth": (
+        {"level": 0.1, "level_gap": 0.2, "pace": 2e8, "exponent": 0.4, "exponent_gap": -0.1, "exponent_size": 0.05}
+        | {"end": 0.02, "drift": 0.03, "drift_tokens": 1e9, "gap": 0.1, "gap_rate": 0.8, "gap_size": -0.2},
+        2.1 * (1 + 0.03 * 5 / 6)
+        + math.exp(0.1 + 0.2 * (GAP - 1)) * GAP * (1 + 5e9 / (EXPONENT * 2e8)) ** -EXPONENT
+        + 0.02 * 2.1 * (1 - (1 + 5e9 / (EXPONENT * 2e8)) ** -EXPONENT),
     ),
     "compression": (
         {"alpha": 1.1, "beta": 0.6, "gamma": 3e8},

@@ -80,7 +80,7 @@ def test_forms_are_ranked_by_what_they_did_not_see() -> None:
     ranked = rank_forms(results)["simulated", "depth"]
     assert ranked[0][0] in ("p2", "p2_counts", "p2_shifted")
     assert [error for _, error in ranked] == sorted(error for _, error in ranked)
-    assert len(ranked) == 7
+    assert len(ranked) == 8
     assert "baseline_last" in validate(runs(), "rate", forms=["p2"], draws=5).to_frame().columns
 
 

@@ -84,6 +84,7 @@ def ask(s: dict[str, Any], law: Law) -> PlanSpec:
         params_before=None if named else s["params_before"],
         pruning_rate=None if named and law.method == "2:4" else s["pruning_rate"],
         loss_before=s["loss_before"],
+        loss_pruned=s["loss_pruned"],
         criterion=criterion_from(s["criterion"], **{to: s[of] for of, to in OPTIONS[s["criterion"]].items()}),
         gpu=s["gpu"],
         mfu=s["mfu"],

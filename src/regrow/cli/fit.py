@@ -7,12 +7,15 @@ from typing import Annotated, Any
 
 import typer
 
-from regrow.cli.options import AsJson, Baseline, Loss, Runs, number, print_json, print_table
+from regrow.cli.options import AsJson, Baseline, Loss, Pool, Runs, number, print_json, print_table
 
 
 def fit(
     runs: Runs,
-    form: Annotated[str, typer.Option(help="The law's form; see docs/laws.md.")] = "p2",
+    form: Annotated[
+        str, typer.Option(help="The law's form; `auto` takes `regrowth` or `p2`, whichever predicts better.")
+    ] = "auto",
+    pool: Pool = None,
     baseline: Baseline = "initial",
     loss: Loss = "raw",
     out: Annotated[Path | None, typer.Option("--out", help="Write the laws to this file.")] = None,
@@ -28,12 +31,19 @@ def fit(
     from regrow.laws.files import save_laws
     from regrow.runs import read_finished
 
-    laws = run(read_finished(*runs), form=form, baseline=baseline, loss=loss, draws=draws, seed=seed)
+    laws = run(read_finished(*runs), form=form, pool=pool, baseline=baseline, loss=loss, draws=draws, seed=seed)
     if out is not None:
         save_laws(laws, out)
     if as_json:
         other = [law_summary(law) for law in laws.other_baseline]
-        print_json({"laws": [law_summary(law) for law in laws], "skipped": list(laws.skipped), "other_baseline": other})
+        print_json(
+            {
+                "laws": [law_summary(law) for law in laws],
+                "chosen": laws.chosen,
+                "skipped": list(laws.skipped),
+                "other_baseline": other,
+            }
+        )
         return
     names = list(dict.fromkeys(name for law in laws for name in law.params))
     print_table(
@@ -55,6 +65,8 @@ def fit(
             for law in (*laws, *laws.other_baseline)
         ],
     )
+    if laws.chosen:
+        typer.echo(laws.chosen)
     if laws.other_baseline:
         typer.echo(
             f"The unpruned controls moved: the rows with the baseline {laws.other_baseline[0].baseline} show what the "

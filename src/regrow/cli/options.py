@@ -38,6 +38,10 @@ Baseline = Annotated[
         help="Measure gaps from the `initial` loss of the unpruned model, or from its `control` run at the same tokens."
     ),
 ]
+Pool = Annotated[
+    str | None,
+    typer.Option(help="Which runs share a law of the form regrowth: `method`, `family` or `all`. [family]"),
+]
 Loss = Annotated[
     str,
     typer.Option("--loss", help="Which losses of the curves: `raw`, `averaged`, or `cooled` (of runs that end there)."),
@@ -61,6 +65,14 @@ Rate = Annotated[
 LossBefore = Annotated[
     float,
     typer.Option("--loss-before", help="Held-out loss before pruning, nats/token.", callback=_checked(check_loss)),
+]
+LossPruned = Annotated[
+    float | None,
+    typer.Option(
+        "--loss-pruned",
+        help="Held-out loss right after pruning, nats/token: what the form regrowth starts from, and recovery.",
+        callback=_checked(check_loss, where="--loss-pruned"),
+    ),
 ]
 Level = Annotated[float, typer.Option("--level", help="Probability of the intervals.", callback=_checked(check_level))]
 Gpu = Annotated[str, typer.Option("--gpu", help="The GPU whose hours are counted.")]

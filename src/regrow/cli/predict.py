@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from regrow.cli.options import AsJson, Family, LawFile, Level, LossBefore, Method, Rate, print_json
+from regrow.cli.options import AsJson, Family, LawFile, Level, LossBefore, LossPruned, Method, Rate, print_json
 
 
 def predict(
@@ -14,6 +14,7 @@ def predict(
     params_before: Annotated[str, typer.Option(help="Parameters before pruning, e.g. 8B.")],
     tokens: Annotated[str, typer.Option(help="Post-training tokens, e.g. 2B.")],
     loss_before: LossBefore,
+    loss_pruned: LossPruned = None,
     rate: Rate = None,
     family: Family = None,
     method: Method = None,
@@ -37,6 +38,7 @@ def predict(
         pruning_rate=pruning_rate(rate, found),
         tokens=parse_count(tokens, what="--tokens"),
         loss_before=loss_before,
+        loss_pruned=loss_pruned,
         level=level,
     )
     if as_json:

@@ -6,13 +6,14 @@ from typing import Annotated
 
 import typer
 
-from regrow.cli.options import AsJson, Baseline, Loss, Runs, number, print_json, print_table
+from regrow.cli.options import AsJson, Baseline, Loss, Pool, Runs, number, print_json, print_table
 
 
 def validate(
     runs: Runs,
-    hold_out: Annotated[str, typer.Option(help="`size`, `rate`, `tokens` or `run`.")] = "size",
+    hold_out: Annotated[str, typer.Option(help="`size`, `rate`, `tokens`, `run`, `method` or `family`.")] = "size",
     form: Annotated[list[str] | None, typer.Option(help="A form; may be repeated. Without it, all are ranked.")] = None,
+    pool: Pool = None,
     baseline: Baseline = "initial",
     loss: Loss = "raw",
     seed: Annotated[int, typer.Option(help="Of the bootstrap and the starts.")] = 0,
@@ -28,7 +29,7 @@ def validate(
     from regrow.laws import validate as run
     from regrow.runs import read_finished
 
-    results = run(read_finished(*runs), hold_out=hold_out, forms=form or None, baseline=baseline, loss=loss, seed=seed)
+    results = run(read_finished(*runs), hold_out, form or None, baseline, loss=loss, pool=pool, seed=seed)
     if as_json:
         print_json({"results": [asdict(result) for result in results], "skipped": list(results.skipped)})
         return

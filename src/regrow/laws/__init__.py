@@ -15,11 +15,12 @@ from regrow.laws.law import Law, Prediction, select_law
 from regrow.laws.setting import Column, Setting
 
 if TYPE_CHECKING:
-    from regrow.laws.fitting import Laws, fit
+    from regrow.laws.entry import fit
+    from regrow.laws.fitting import Laws
     from regrow.laws.validation import HoldOutResult, rank_forms, validate, validate_law
 
 _LAZY = {
-    "fit": "fitting",
+    "fit": "entry",
     "Laws": "fitting",
     "validate": "validation",
     "validate_law": "validation",

@@ -43,8 +43,14 @@ def law_to_json(law: Law) -> dict[str, Any]:
     out["ranges"] = _plain(dict(law.ranges))
     out["fingerprint"] = law.fingerprint
     out["diagnostics"] = _plain(dict(law.diagnostics))
-    out["draws"] = [[float(f"{v:.6g}") for v in row] for row in law.draws]
+    if law.sizes:
+        out["sizes"] = {str(size): _rounded(rows) for size, rows in law.sizes.items()}
+    out["draws"] = _rounded(law.draws)
     return out
+
+
+def _rounded(rows: np.ndarray) -> list[list[float]]:
+    return [[float(f"{v:.6g}") for v in row] for row in rows]
 
 
 def law_from_json(data: Any, *, where: str) -> Law:
@@ -53,7 +59,12 @@ def law_from_json(data: Any, *, where: str) -> Law:
         form = find_form(data["form"])
         params = {name: float(data["params"][name]) for name in form.names}
         draws = np.array(data.get("draws") or [], dtype=float).reshape(-1, len(params))
-        if not (np.isfinite(list(params.values())).all() and np.isfinite(draws).all()):
+        sizes = {
+            int(size): np.array(rows, dtype=float).reshape(-1, len(params))
+            for size, rows in data.get("sizes", {}).items()
+        }
+        numbers = [np.array(list(params.values())), draws, *sizes.values()]
+        if not all(np.isfinite(part).all() for part in numbers):
             raise ValueError("a parameter is not finite")
         return Law(
             family=str(data["family"]),
@@ -74,6 +85,7 @@ def law_from_json(data: Any, *, where: str) -> Law:
             baseline=str(data.get("baseline", "initial")),
             loss_kind=str(data.get("loss_kind", "raw")),
             fingerprint=str(data.get("fingerprint", "")),
+            sizes=sizes,
             diagnostics=dict(data.get("diagnostics", {})),
         )
     except KeyError as missing:

@@ -42,15 +42,21 @@ class Laws(list[Law]):
     """Fitted laws, one per family and method.
 
     Attributes:
+        chosen: which form was taken and why, where none was asked for; else empty.
         skipped: which groups could not be fitted, and why.
         other_baseline: the laws of the groups whose control moved by more than the noise, measured from the other
             baseline: what the choice of the baseline does.
     """
 
     def __init__(
-        self, laws: Iterable[Law] = (), skipped: Sequence[str] = (), other_baseline: Sequence[Law] = ()
+        self,
+        laws: Iterable[Law] = (),
+        skipped: Sequence[str] = (),
+        other_baseline: Sequence[Law] = (),
+        chosen: str = "",
     ) -> None:
         super().__init__(laws)
+        self.chosen = chosen
         self.skipped = tuple(skipped)
         self.other_baseline = tuple(other_baseline)
 
@@ -76,7 +82,7 @@ def fit(
     seed: int = 0,
     hold: Mapping[str, float] | None = None,
 ) -> Laws:
-    """Fit one law per family and method.
+    """Fit one law per family and method, each to its own runs: every form but `regrowth` (`regrow.laws.entry.fit`).
 
     Args:
         runs: run records, or a table with the contract's columns; controls have the method `none`.
@@ -97,9 +103,9 @@ def fit(
         InputError: a bad table, an unknown form, baseline or loss, a run that has no such loss, a missing control, or
             no group that can be fitted.
     """
-    formula = find_form(form)
     if draws < 1:
         raise InputError(f"{draws} draws", where="fit", hint="give at least 1")
+    formula = find_form(form)
     used = baseline if "loss_before" in formula.uses else "initial"
     records = of_loss(as_records(runs), loss, controls=used == "control")
     laws, skipped, drifted = _fit_all(formula, records, used, draws=draws, seed=seed, hold=hold)

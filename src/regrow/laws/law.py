@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -31,6 +31,8 @@ CONTROL_BASELINE = (
     "this law measures gaps from the unpruned control: the loss before pruning must be the control's at these tokens, "
     "and D* is of the gap alone"
 )
+#: parameter counts closer than this share are of one model
+_SAME_SIZE = 1e-3
 #: noise values per bootstrap draw; with the draws they make the quantiles of a new run
 _NOISE_PER_DRAW = 40
 
@@ -75,6 +77,8 @@ class Law:
         baseline: `initial` or `control`: where gaps are measured from.
         loss_kind: `raw`, `averaged` or `cooled`: which of the runs' losses it was fitted to, and so predicts.
         fingerprint: SHA-256 (16 hex digits) of the data.
+        sizes: of models that the fit has seen, by their parameters before pruning: the parameters for a new run of that
+            model, [1 + draws, parameters], the first row the point estimate. Empty for laws that know no such thing.
         diagnostics: objective, starts, starts_agreed, condition, at_bound, fixed, run_dof, and what else helps trust.
     """
 
@@ -95,6 +99,7 @@ class Law:
     baseline: str = "initial"
     loss_kind: str = "raw"
     fingerprint: str = ""
+    sizes: Mapping[int, np.ndarray] = field(default_factory=dict)
     diagnostics: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -122,7 +127,7 @@ class Law:
 
         Raises `InputError` for a setting without a column that the form reads, or with a value that is not possible.
         """
-        return self._evaluate(self.theta[None, :], x)[0]
+        return self._at_sizes(x, lambda rows, at: self._evaluate(rows[:1], at))[0]
 
     def loss_draws(self, x: Setting) -> np.ndarray:
         """Loss of every bootstrap refit, [draws, ...]: the uncertainty of the predicted mean of a model of this size.
@@ -130,7 +135,7 @@ class Law:
         Each draw differs in what the runs leave open about the parameters, and in the random effect of the size
         (`variance_inflation`).
         """
-        drawn = self._evaluate(self.draws, x)
+        drawn = self._at_sizes(x, lambda rows, at: self._evaluate(rows[1:], at))
         if not self.size_spread:
             return drawn
         base = self._evaluate(self.draws, x, part="baseline")
@@ -182,7 +187,7 @@ class Law:
 
     def slope(self, x: Setting) -> np.ndarray:
         """dL/d ln D in nats per e-fold of tokens; divide by the tokens for nats per token."""
-        return self._evaluate(self.theta[None, :], x, part="slope")[0]
+        return self._at_sizes(x, lambda rows, at: self._evaluate(rows[:1], at, part="slope"))[0]
 
     def predict(
         self,
@@ -275,6 +280,24 @@ class Law:
             for p in self.formula.parameters
         ]  # fmt: skip
         return pd.DataFrame(rows).set_index("parameter")
+
+    def _at_sizes(self, x: Setting, evaluate: Callable[[np.ndarray, Setting], np.ndarray]) -> np.ndarray:
+        """What `evaluate` gives for parameters [1 + draws, p] and a setting, with those of each model that is known."""
+        every = np.concatenate([self.theta[None, :], self.draws])
+        if not self.sizes or "params_before" not in x:
+            return evaluate(every, x)
+        size = x.params_before.ravel()
+        row = x.ravel()
+        parts = [(np.isclose(size, known, rtol=_SAME_SIZE), rows) for known, rows in self.sizes.items()]
+        parts = [(mine, rows) for mine, rows in parts if mine.any()]
+        new = ~np.any([mine for mine, _ in parts], axis=0) if parts else np.ones(len(size), dtype=bool)
+        if new.any():
+            parts.append((new, every))
+        found = [(mine, evaluate(rows, row.keep(mine))) for mine, rows in parts]
+        out = np.empty((len(found[0][1]), len(size)))
+        for mine, values in found:
+            out[:, mine] = values
+        return out.reshape(len(out), *x.shape)
 
     def _evaluate(
         self, theta: np.ndarray, x: Setting, *, part: Literal["value", "slope", "baseline"] = "value"

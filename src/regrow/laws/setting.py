@@ -79,10 +79,10 @@ class Column:
         return bool(np.all(fine))
 
 
-def _loss_pruned(record: RunRecord) -> float | None:
-    first = next((point for point in record.curve if point.tokens == 0), None)
-    given = getattr(record, "loss_pruned", None) or record.details.get("loss_pruned")
-    return given if given is not None else None if first is None else first.loss
+def _warmup(record: RunRecord) -> Any:
+    recipe = record.spec.get("train")
+    known = recipe.get("warmup_tokens") if isinstance(recipe, Mapping) else None
+    return record.details.get("warmup_tokens") if known is None else known
 
 
 PARAMS_BEFORE = Column(
@@ -104,7 +104,12 @@ TOKENS = Column(
     of=lambda record: [float(point.tokens) for point in record.curve],
 )
 LOSS_BEFORE = Column(name="loss_before", spoken="loss before pruning", hint="give nats/token")
-LOSS_PRUNED = Column(name="loss_pruned", spoken="loss right after pruning", hint="give nats/token", of=_loss_pruned)
+LOSS_PRUNED = Column(
+    name="loss_pruned", spoken="loss right after pruning", hint="give nats/token", of=lambda record: record.start_loss
+)
+WARMUP_TOKENS = Column(
+    name="warmup_tokens", spoken="number of tokens of the warm-up", is_count=True, hint="give tokens, or 0", of=_warmup
+)
 
 #: what every run record has
 BASIC = (PARAMS_BEFORE, PRUNING_RATE, TOKENS, LOSS_BEFORE)

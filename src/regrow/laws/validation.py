@@ -4,26 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from regrow.errors import InputError, RegrowError, one_of
 from regrow.laws import baselines
+from regrow.laws.choose import POOLED, check_pool
 from regrow.laws.fitting import PointFit, fit_group, fit_point, known, usable
 from regrow.laws.forms import FORMS, Form, find_form
 from regrow.laws.law import Law
 from regrow.laws.objective import average_slope_difference
 from regrow.laws.observations import Observations, as_records, observe, of_loss
-from regrow.laws.setting import distinct
+from regrow.laws.pooled.fit import pools_of
+from regrow.laws.pooled.held_out import hold_out as hold_out_of
+from regrow.laws.splits import masks
 from regrow.runs.record import RunRecord
 
 if TYPE_CHECKING:
     import pandas as pd
 
-HOLD_OUTS = ("tokens", "size", "rate", "run")
-#: share of the checkpoints of each run that the hold-out `tokens` keeps back
-TOKENS_SHARE = 0.2
+HOLD_OUTS = ("tokens", "size", "rate", "run", "method", "family")
+#: what only a law that methods or families share can be asked
+_SHARED = ("method", "family")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +92,7 @@ def validate(
     baseline: str = "initial",
     *,
     loss: str = "raw",
+    pool: str | None = None,
     level: float = 0.9,
     draws: int = 200,
     seed: int = 0,
@@ -95,8 +100,9 @@ def validate(
     """Hold out, fit, predict, for every group and form.
 
     Args:
-        hold_out: `tokens`, `size`, `rate` or `run`.
+        hold_out: `tokens`, `size`, `rate`, `run`, or `method` and `family`, each in turn, for the form `regrowth`.
         forms: one name, several, or None for all.
+        pool: which runs share a law of the form `regrowth`, as in `regrow.laws.fit`; `all` where a family is held out.
         loss: `raw`, `averaged` or `cooled`, as in `regrow.laws.fit`.
         level: probability of the intervals whose coverage is counted.
 
@@ -108,16 +114,23 @@ def validate(
     """
     one_of(hold_out, HOLD_OUTS, what="hold-out")
     names = list(FORMS) if forms is None else [forms] if isinstance(forms, str) else list(forms)
-    formulas = [find_form(name) for name in names]
+    formulas = [find_form(name) for name in names if name != POOLED]
+    for formula in formulas if forms is not None else ():
+        check_pool(formula.name, pool)
     records = of_loss(as_records(runs), loss, controls=baseline == "control")
     results, skipped = [], list[str]()
+    if POOLED in names:
+        results += _pooled(records, hold_out, pool, baseline, level, draws, seed, skipped)
+    if hold_out in _SHARED:
+        skipped += [f"{f.name}, hold-out {hold_out}: it has a law of each family and method" for f in formulas]
+        formulas = []
     columns = [column for formula in formulas for column in formula.columns]
     measured = observe(records, baseline=baseline, columns=columns, skipped=skipped)
     initial = measured
     if baseline != "initial":
         groups = [(group.family, group.method) for group in measured]
         initial = [g for g in observe(records, columns=columns, skipped=[]) if (g.family, g.method) in groups]
-    lenders = {name: _Lenders(_groups(find_form(name), initial, measured), seed) for name in names}
+    lenders = {name: _Lenders(_groups(find_form(name), initial, measured), seed) for name in names if name != POOLED}
     for number, plain in enumerate(initial):
         chinchilla: float | None = None
         chinchilla_done = False
@@ -163,55 +176,42 @@ class _Lenders:
         return [point for i in others if (point := self.fits[i]) is not None]
 
 
+def _pooled(
+    records: Sequence[RunRecord],
+    hold_out: str,
+    pool: str | None,
+    baseline: str,
+    level: float,
+    draws: int,
+    seed: int,
+    skipped: list[str],
+) -> list[HoldOutResult]:
+    """The results of the form whose groups share a law."""
+    name = pool or ("all" if hold_out == "family" else "family")
+    refused: list[str] = []
+    results = []
+    for one in pools_of(records, name, baseline=baseline, skipped=refused):
+        split_one = partial(masks, hold_out=hold_out)
+        found, why = hold_out_of(one, hold_out, name, split_one, baseline=baseline, level=level, draws=draws, seed=seed)
+        refused += why
+        for number in sorted(found):
+            folds = [(part.fitted, part.held) for part in found[number]]
+            parts = [
+                _Part(law=p.law, predicted=p.predicted, covered=(p.low <= p.held.loss) & (p.held.loss <= p.high))
+                for p in found[number]
+            ]
+            rivals = {"last": None, "power": None} if hold_out in _SHARED else baselines.errors(folds, hold_out)
+            results.append(_summary(POOLED, hold_out, folds, parts, {**rivals, "chinchilla": None}, level))
+    skipped += [f"{POOLED}, hold-out {hold_out}: {text}" for text in refused]
+    return results
+
+
 def split(seen: Observations, hold_out: str) -> list[tuple[Observations, Observations]]:
     """Pairs of fitted and held-out observations.
 
     Raises `InputError` where there is one size, one run, one rate of each size, or too few checkpoints to hold any out.
     """
-    if hold_out == "size":
-        sizes = distinct(seen.x.params_before)
-        if sizes.size < 2:
-            raise InputError("one model size", where=seen.where, hint="holding one out takes 2 or more model sizes")
-        held = seen.x.params_before >= sizes[-1]
-        return [(seen.keep(~held), seen.keep(held))]
-    if hold_out == "rate":
-        held = _highest_rates(seen)
-        return [(seen.keep(~held), seen.keep(held))]
-    if hold_out == "run":
-        if len(seen.runs) < 2:
-            raise InputError("one run", where=seen.where, hint="holding one out takes 2 or more runs")
-        return [(seen.keep(seen.run != r), seen.keep(seen.run == r)) for r in range(len(seen.runs))]
-    held = np.zeros(len(seen), dtype=bool)
-    for r in range(len(seen.runs)):
-        points = np.flatnonzero((seen.run == r) & (seen.x.tokens > 0))
-        if len(points) >= 4:
-            held[points[-max(1, round(TOKENS_SHARE * len(points))) :]] = True
-    if not held.any():
-        raise InputError("no run has 4 checkpoints", where=seen.where, hint="holding out the last 20% takes 4 or more")
-    return [(seen.keep(~held), seen.keep(held))]
-
-
-def _highest_rates(seen: Observations) -> np.ndarray:
-    """Mask [n] of the checkpoints from the rate on from which every size has its highest.
-
-    Whole blocks and whole channels give each size rates of its own, so the highest rate of all is one size's alone.
-    Sizes with one rate are not held out. Of a size whose rates are all that high, only the highest is held out: without
-    any run of its own, the size itself would be held out as well. Raises `InputError` if no size has two rates.
-    """
-    by_size = [
-        (mine, distinct(seen.x.pruning_rate[mine]))
-        for mine in (seen.x.params_before == size for size in np.unique(seen.x.params_before))
-    ]
-    highest = [rates[-1] for _, rates in by_size if rates.size > 1]
-    if not highest:
-        raise InputError(
-            "no size was pruned at two rates", where=seen.where, hint="holding one out takes 2 or more rates of a size"
-        )
-    held = seen.x.pruning_rate >= min(highest)
-    for mine, rates in by_size:
-        if held[mine].all():
-            held[mine] = (seen.x.pruning_rate[mine] >= rates[-1]) & (rates.size > 1)
-    return held
+    return [(seen.keep(~held), seen.keep(held)) for held in masks(seen, hold_out)]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

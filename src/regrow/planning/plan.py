@@ -25,7 +25,7 @@ from regrow.planning.cost import (
     say_usd,
     teacher_size,
 )
-from regrow.planning.criteria import Budget, Criterion, Gain
+from regrow.planning.criteria import Budget, Criterion, Gain, Recovery
 from regrow.planning.curves import Curves
 from regrow.planning.solve import FEWEST, MOST, optimal_tokens
 from regrow.units import check_context, check_level, check_rate, format_count, format_factor
@@ -107,11 +107,14 @@ class PlanSpec:
 
     def setting(self, pruning_rate: float) -> Setting:
         """Where a law is read, at the rate that pruning reaches; without tokens."""
+        pruned = self.loss_pruned
+        if pruned is None and isinstance(self.criterion, Recovery):
+            pruned = self.criterion.loss_pruned
         return Setting(
             params_before=self.size,
             pruning_rate=pruning_rate,
             loss_before=self.loss_before,
-            loss_pruned=self.loss_pruned,
+            loss_pruned=pruned,
             **self.others,
         )
 

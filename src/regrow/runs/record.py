@@ -77,6 +77,7 @@ class RunRecord:
         params_after: parameters after pruning (N1; non-zero ones for N:M sparsity).
         pruning_rate: rho, a fraction; 1 - N1/N0.
         loss_before: held-out loss of the unpruned model, nats/token (L0).
+        loss_pruned: held-out loss right after pruning, nats/token, where it is known but no evaluation at 0 tokens.
         curve: evaluations in the order of their tokens.
         spec: what was asked, as plain data; `hash` identifies it.
         status: `running`, `done`, `failed` or `imported`.
@@ -95,6 +96,7 @@ class RunRecord:
     params_after: int
     pruning_rate: float
     loss_before: float
+    loss_pruned: float | None = None
     curve: tuple[CurvePoint, ...] = ()
     spec: Mapping[str, Any] = field(default_factory=dict)
     status: Status = "done"
@@ -116,6 +118,8 @@ class RunRecord:
             raise InputError(f"pruning rate {self.pruning_rate}", where=f"run {self.run}", hint="it lies in [0, 1)")
         if not (math.isfinite(self.loss_before) and self.loss_before > 0):
             raise InputError(f"loss_before is {self.loss_before}", where=f"run {self.run}", hint="give nats/token")
+        if self.loss_pruned is not None and not (math.isfinite(self.loss_pruned) and self.loss_pruned > 0):
+            raise InputError(f"loss_pruned is {self.loss_pruned}", where=f"run {self.run}", hint="give nats/token")
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any], curve: Iterable[CurvePoint]) -> Self:
@@ -145,6 +149,12 @@ class RunRecord:
     def is_control(self) -> bool:
         """Whether this is an unpruned model trained on the same tokens."""
         return self.method == CONTROL
+
+    @property
+    def start_loss(self) -> float | None:
+        """The held-out loss right after pruning, nats/token: the evaluation at 0 tokens, or `loss_pruned`."""
+        first = next((point.loss for point in self.curve if point.tokens == 0), None)
+        return self.loss_pruned if first is None else first
 
     @property
     def hash(self) -> str:

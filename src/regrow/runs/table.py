@@ -1,9 +1,9 @@
 """Runs as a table: one row per checkpoint, and back.
 
 The columns are the contract: `run, family, method, params_before, params_after, tokens, loss, loss_before`, and the
-optional `pruning_rate, seed, objective, schedule`, and a checkpoint's other losses, `loss_averaged` and `loss_cooled`,
-where some run has them, and benchmark scores (`regrow.runs.score_columns`); any other column is kept in a run's details
-and not used.
+optional `loss_pruned, pruning_rate, seed, objective, schedule`, and a checkpoint's other losses, `loss_averaged` and
+`loss_cooled`, where some run has them, and benchmark scores (`regrow.runs.score_columns`); any other column is kept in
+a run's details and not used.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 REQUIRED = ("run", "family", "method", "params_before", "params_after", "tokens", "loss", "loss_before")
-OPTIONAL = ("pruning_rate", "seed", "objective", "schedule")
+OPTIONAL = ("pruning_rate", "seed", "objective", "schedule", "loss_pruned")
 #: What else may be known of a checkpoint; a column is there if one run has it, and empty where it is not known.
 OTHER_LOSSES = ("loss_averaged", "loss_cooled")
 _NUMBERS = ("params_before", "params_after", "tokens", "loss", "loss_before")
@@ -44,6 +44,7 @@ def to_table(runs: Iterable[RunRecord]) -> pd.DataFrame:
     runs = list(runs)
     others = [c for c in OTHER_LOSSES if any(getattr(p, c) is not None for run in runs for p in run.curve)]
     scores = score_columns(runs)
+    pruned = ["loss_pruned"] if any(run.loss_pruned is not None for run in runs) else []
     rows = [
         {
             "run": run.run,
@@ -58,13 +59,15 @@ def to_table(runs: Iterable[RunRecord]) -> pd.DataFrame:
             "seed": run.seed,
             "objective": run.objective,
             "schedule": run.schedule,
+            **{column: getattr(run, column) for column in pruned},
             **{column: getattr(point, column) for column in others},
             **score_cells(run, point, scores),
         }
         for run in runs
         for point in run.curve
     ]
-    return pd.DataFrame(rows, columns=[*REQUIRED[:5], "pruning_rate", *REQUIRED[5:], *OPTIONAL[1:], *others, *scores])
+    columns = [*REQUIRED[:5], "pruning_rate", *REQUIRED[5:], *OPTIONAL[1:4], *pruned, *others, *scores]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def from_table(table: pd.DataFrame, *, where: str = "table") -> list[RunRecord]:
@@ -92,7 +95,7 @@ def from_table(table: pd.DataFrame, *, where: str = "table") -> list[RunRecord]:
         if bad.any():
             raise InputError(f"{column} is empty in row {_row(bad)}", where=where, hint="every row names its run")
         table[column] = table[column].astype(str)
-    others = [c for c in OTHER_LOSSES if c in table.columns]
+    others = [c for c in (*OTHER_LOSSES, "loss_pruned") if c in table.columns]
     for column in others:
         table[column] = _numbers(table, column, where, missing=True)
     for column in ("loss", "loss_before", *others):
@@ -131,7 +134,7 @@ def _row(bad: np.ndarray) -> int:
 
 
 def _run(name: str, rows: pd.DataFrame, where: str) -> RunRecord:
-    for column in (*_PER_RUN, "pruning_rate"):
+    for column in (*_PER_RUN, "pruning_rate", "loss_pruned"):
         if column in rows.columns and rows[column].nunique() > 1:
             found = ", ".join(map(str, rows[column].unique()[:3]))
             raise InputError(f"{column} changes within the run ({found})", where=f"{where}, run {name}")
@@ -158,6 +161,7 @@ def _run(name: str, rows: pd.DataFrame, where: str) -> RunRecord:
         params_after=round(first["params_after"]),
         pruning_rate=rate,
         loss_before=float(first["loss_before"]),
+        loss_pruned=_one(rows, "loss_pruned"),
         curve=tuple(
             CurvePoint(
                 tokens=round(t),
@@ -188,6 +192,11 @@ def _known(rows: pd.DataFrame, column: str) -> list[float | None]:
     if column not in rows.columns:
         return [None] * len(rows)
     return [float(v) if np.isfinite(v) else None for v in rows[column].to_numpy(dtype=float)]
+
+
+def _one(rows: pd.DataFrame, column: str) -> float | None:
+    """The one value of a run's column, wherever it stands; None without one."""
+    return next((value for value in _known(rows, column) if value is not None), None)
 
 
 def _seed(row: pd.Series, where: str) -> int | None:

@@ -12,13 +12,15 @@ from regrow.laws.forms.base import Form, Identified, Parameter, Simpler
 from regrow.laws.forms.chinchilla import Chinchilla
 from regrow.laws.forms.compression import Compression
 from regrow.laws.forms.p2 import P2, P2Counts, P2Odds, P2Shifted
+from regrow.laws.forms.regrowth import Regrowth
 from regrow.laws.forms.sparse import Sparse
 
 __all__ = ["FORMS", "Form", "Identified", "Parameter", "Simpler", "add_form", "find_form"]
 
 #: all forms by name
 FORMS: dict[str, Form] = {
-    form.name: form for form in (P2(), P2Counts(), P2Shifted(), P2Odds(), Chinchilla(), Compression(), Sparse())
+    form.name: form
+    for form in (Regrowth(), P2(), P2Counts(), P2Shifted(), P2Odds(), Chinchilla(), Compression(), Sparse())
 }
 
 

@@ -78,6 +78,8 @@ class Form(ABC):
     parameters: tuple[Parameter, ...]
     #: what the formula reads
     columns: tuple[Column, ...] = BASIC
+    #: what it also reads, where it is known; a setting may lack these columns, or have NaN in them
+    optional: tuple[Column, ...] = ()
     #: names of the columns that may be 0; of the others the formula covers values above 0 only
     covers_zero: tuple[str, ...] = ()
     #: parameters that `fit_beforehand` sets and the fit then holds

@@ -37,6 +37,20 @@ function p2Curve(p, s, rate, before, shift) {
   return falling(before, scale * (p.N_C * Math.exp(-p.alpha * n) + p.E), scale * p.D_C, p.beta, shift);
 }
 
+/* The form regrowth (regrow.laws.forms.regrowth): the drift of an unpruned model, and the gap that closes above it. */
+function regrowthCurve(p, s) {
+  const before = s.loss_before, size = Math.log(s.params_before / 1e6), rate = Math.max(s.pruning_rate, 1e-3);
+  const gap = s.loss_pruned > 0 ? Math.max(s.loss_pruned - before, 1e-3 * before)
+    : Math.exp(p.gap + p.gap_rate * Math.log(rate / (1 - rate)) + p.gap_size * size);
+  const seen = Math.max(gap, 0.02), b = p.exponent * Math.exp(p.exponent_gap * Math.log(seen) + p.exponent_size * size);
+  const start = Math.exp(p.level + p.level_gap * (seen - 1)) * gap, end = p.end * before;
+  return { base: before, loss: tokens => {
+    if (tokens === 0) return before + gap;
+    const left = Math.exp(-b * Math.log1p(tokens / (b * p.pace)));
+    return before * (1 + p.drift / (1 + p.drift_tokens / tokens)) + (start - end) * left + end;
+  } };
+}
+
 /* How far outside the fitted range, in widths of it, on a log scale. */
 function outside(law, name, value) {
   const [low, high] = law.ranges[name];

@@ -112,7 +112,7 @@
       form.querySelector(`[data-field="${each}"]`).hidden = !asked(each, s);
       field(each).setAttribute("aria-invalid", String(each === name));
     }
-    form.querySelector('[data-field="loss_pruned"]').hidden = s.criterion !== "recovery" && !reads(s, "loss_pruned");
+    form.querySelector('[data-field="loss_pruned"]').hidden = s.criterion !== "recovery" && !reads(s, "loss_pruned") && data.laws[s.law].form !== "regrowth";
     field("loss_pruned").setAttribute("aria-invalid", String(name === "loss_pruned"));
     const r = typo ? { refused: typo } : planFor(data, s);
     const problem = form.querySelector(".problem");

@@ -1,0 +1,89 @@
+"""`fit` for every form: each method alone, or runs that share a law; and the choice between the two."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from regrow.errors import InputError
+from regrow.laws import fitting
+from regrow.laws.choose import POOLED, check_pool, choose_form
+from regrow.laws.fitting import Laws
+from regrow.laws.forms import find_form
+from regrow.laws.observations import as_records, of_loss
+from regrow.laws.pooled.fit import fit_records
+from regrow.runs.record import RunRecord
+
+
+def fit(
+    runs: Sequence[RunRecord] | Any,
+    form: str = "auto",
+    *,
+    pool: str | None = None,
+    baseline: str = "initial",
+    loss: str = "raw",
+    draws: int = 200,
+    seed: int = 0,
+    hold: Mapping[str, float] | None = None,
+) -> Laws:
+    """Fit one law per family and method.
+
+    Args:
+        runs: run records, or a table with the contract's columns; controls have the method `none`.
+        form: name of a form in `regrow.laws.forms.FORMS`, or `auto`: `regrowth` or `p2`, whichever predicts better what
+            is held out (`regrow.laws.choose`).
+        pool: which runs share a law of the form `regrowth`: `method` (each family and method alone), `family` (a
+            family's methods; the default) or `all`. Every other form has a law of each method.
+        baseline: `initial` or `control`: what the gap is measured from. A law of the form `regrowth` counts gaps above
+            the controls that there are in any case; from `initial` it predicts their drift as well, from `control` it
+            is told the control's loss. Forms that do not read the loss before pruning do not depend on it.
+        loss: which of the losses of a checkpoint: `raw`, `averaged` (of averaged weights) or `cooled` (of a run that
+            ends annealed there); checkpoints without it are left out.
+        draws: bootstrap refits, or draws from the posterior.
+        seed: of starts and draws; the same seed gives the same law.
+        hold: parameters to hold, e.g. `{"gamma": 0.0}`; exponents at any value, coefficients at 0.
+
+    Returns:
+        The laws; `.chosen` says which form was taken where none was asked for, `.skipped` lists the groups that were
+        too small, where others could be fitted, `.other_baseline` the laws from the other baseline where the unpruned
+        controls moved.
+
+    Raises:
+        InputError: a bad table, an unknown form, pool, baseline or loss, a run that has no such loss, a missing
+            control, or no group that can be fitted.
+    """
+    if draws < 1:
+        raise InputError(f"{draws} draws", where="fit", hint="give at least 1")
+    records, chosen = as_records(runs), ""
+    if form == "auto":
+        form, chosen = choose_form(records, pool=pool, baseline=baseline, loss=loss, seed=seed, hold=hold)
+        pool = pool if form == POOLED else None
+    find_form(form)
+    check_pool(form, pool)
+    if form != POOLED:
+        laws = fitting.fit(records, form, baseline=baseline, loss=loss, draws=draws, seed=seed, hold=hold)
+        return Laws(_unread(laws, records), laws.skipped, laws.other_baseline, chosen)
+    if hold:
+        raise InputError(
+            f"{', '.join(hold)} held in the form {POOLED}",
+            where="fit",
+            hint="its numbers differ between runs: leave it",
+        )
+    used = of_loss(records, loss, controls=baseline == "control")
+    skipped: list[str] = []
+    found = fit_records(used, pool or "family", baseline=baseline, draws=draws, seed=seed, skipped=skipped)
+    return Laws([replace(law, loss_kind=loss) for law in found], skipped, chosen=chosen)
+
+
+def _unread(laws: Sequence[Any], records: Sequence[RunRecord]) -> list[Any]:
+    """The laws, each with a note where its runs were given a loss right after pruning that its form doesn't read."""
+    given = {(r.family, r.method) for r in records if r.loss_pruned is not None}
+    return [
+        replace(
+            law, warnings=(*law.warnings, f"loss_pruned is given, and not read by the form {law.form}: {POOLED} is")
+        )
+        if (law.family, law.method) in given and "loss_pruned" not in law.formula.uses
+        else law
+        for law in laws
+    ]

@@ -1,0 +1,178 @@
+"""From run records to the runs that share a law: which they are, and above what their gaps are counted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from regrow.errors import InputError, one_of
+from regrow.laws.observations import Observations, control_curves
+from regrow.laws.regrowth.drift import Drift, fit_drift, smooth
+from regrow.laws.regrowth.runs import RunCurve
+from regrow.runs.record import RunRecord
+from regrow.units import format_count
+
+#: which runs share a law
+POOLS = ("method", "family", "all")
+#: scorers that solve the weights that stay again: such runs have less to win back than their gap says
+REFITTING = ("sparsegpt", "least-squares")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Pool:
+    """Groups that share a law, each with its runs; `drifts` are those of its families.
+
+    Attributes:
+        groups: one for each family and method, as `regrow.laws.observations.observe` makes them.
+        runs: of each group, the runs as the law sees them, in the order of the group's.
+        controlled: whether every run has a control: then no end but the gap's own has to be looked for.
+    """
+
+    groups: tuple[Observations, ...]
+    runs: tuple[tuple[RunCurve, ...], ...]
+    drifts: dict[str, Drift]
+
+    @property
+    def controlled(self) -> bool:
+        return all(run.controlled for runs in self.runs for run in runs)
+
+    @property
+    def all_runs(self) -> list[RunCurve]:
+        return [run for runs in self.runs for run in runs]
+
+
+def method_label(method: str, scorer: object) -> str:
+    """What the effect of a method is of: the method, apart where its scorer solves weights again."""
+    return f"{method}, refitted" if scorer in REFITTING else method
+
+
+def make_pools(
+    groups: Sequence[Observations], records: Sequence[RunRecord], pool: str, *, where: str = "fit"
+) -> list[Pool]:
+    """The groups that share a law, and their runs.
+
+    Args:
+        groups: with the columns `loss_pruned` and `warmup_tokens` beside what every run has.
+        records: the runs of the groups and their controls.
+        pool: `method` (each group alone), `family` or `all`.
+
+    Raises `InputError` for another pool.
+    """
+    one_of(pool, POOLS, what="pool", where=where)
+    by_name = {(r.family, r.method, r.run): r for r in records}
+    gathered: dict[object, list[Observations]] = {}
+    for number, group in enumerate(groups):
+        key = {"method": number, "family": group.family, "all": "all"}[pool]
+        gathered.setdefault(key, []).append(group)
+    pools = []
+    for members in gathered.values():
+        controls = {}
+        drifts = {}
+        for family in dict.fromkeys(group.family for group in members):
+            controls[family] = control_curves([r for r in records if r.is_control], family)
+            sizes = {int(size) for group in members if group.family == family for size in group.sizes}
+            drifts[family] = fit_drift({size: curve for size, curve in controls[family].items() if size in sizes})
+        runs = tuple(
+            tuple(_run(group, row, by_name[group.family, group.method, group.runs[row]], controls[group.family])
+                  for row in range(len(group.runs)))
+            for group in members
+        )  # fmt: skip
+        above = tuple(_above_control(group, mine) for group, mine in zip(members, runs, strict=True))
+        pools.append(Pool(groups=above, runs=runs, drifts=drifts))
+    return pools
+
+
+def _above_control(group: Observations, runs: Sequence[RunCurve]) -> Observations:
+    """A group with the baseline `control`, above its smoothed control; the gap right after pruning stays what it is."""
+    if group.baseline != "control":
+        return group
+    before, pruned = group.x.loss_before.copy(), group.x.loss_pruned.copy()
+    for number, run in enumerate(runs):
+        mine = group.run == number
+        before[mine & (group.x.tokens > 0)] = run.baseline
+        pruned[mine] += before[mine] - run.loss_before
+    return replace(group, x=group.x.replace(loss_before=before, loss_pruned=pruned))
+
+
+def _run(
+    group: Observations,
+    row: int,
+    record: RunRecord,
+    controls: dict[int, tuple[np.ndarray, np.ndarray, float]],
+) -> RunCurve:
+    """One run of a group: its readings above zero tokens, above its control where there is one."""
+    mine = np.flatnonzero((group.run == row) & (group.x.tokens > 0))
+    x = group.x.keep(mine)
+    recipe = record.spec.get("prune")
+    scorer = recipe.get("scorer") if isinstance(recipe, dict) else record.details.get("scorer")
+    before = record.loss_before
+    baseline, control = np.full(len(mine), before), controls.get(record.params_before)
+    controlled = control is not None and bool(np.any(control[0] > 0)) and len(mine) > 0
+    if controlled and control is not None:
+        read = control[0] > 0
+        # past the control's last reading it is taken to stay where it was
+        at = np.clip(x.tokens, control[0][read].min(), control[0].max())
+        baseline = smooth(control[0][read], control[1][read], at)
+    warmup = group.x["warmup_tokens"][mine] if "warmup_tokens" in group.x else np.zeros(0)
+    known = warmup[~np.isnan(warmup)]
+    return RunCurve(
+        run=record.run,
+        family=record.family,
+        method=method_label(record.method, scorer),
+        params_before=float(record.params_before),
+        pruning_rate=record.pruning_rate,
+        loss_before=before,
+        loss_pruned=record.start_loss,
+        warmup=float(known[0]) if known.size else 0.0,
+        tokens=x.tokens,
+        loss=group.loss[mine],
+        baseline=baseline,
+        controlled=controlled,
+    )
+
+
+def fitted_runs(runs: Sequence[RunCurve]) -> list[RunCurve]:
+    """Those with a reading after training. Raises `InputError` where there is none."""
+    found = [run for run in runs if len(run.tokens)]
+    if not found:
+        raise InputError("no run has a checkpoint after training", where="fit", hint="a curve needs some")
+    return found
+
+
+def notes_of(pool: Pool, group: int) -> list[str]:
+    """What is to be said of a group's runs, in plain words."""
+    runs, notes = pool.runs[group], []
+    unread = [run.run for run in runs if not run.measured]
+    if unread:
+        notes.append(
+            f"the loss right after pruning is not known of {_some(unread)}: what pruning cost is guessed from their "
+            "first reading; give loss_pruned, or a reading at 0 tokens"
+        )
+    below = [(run.run, run.loss_pruned - run.loss_before) for run in runs if run.loss_pruned is not None]
+    below = [(name, gap) for name, gap in below if gap <= 0]
+    if below:
+        notes.append(
+            f"the loss right after pruning is below the loss before it in {_some([name for name, _ in below])} "
+            f"(by up to {-min(gap for _, gap in below):.3f} nats): there is no gap to close"
+        )
+    bare = sorted({run.params_before for run in runs if not run.controlled})
+    if bare:
+        sizes = ", ".join(format_count(size) for size in bare)
+        drift = pool.drifts[runs[0].family]
+        if drift.models:
+            notes.append(
+                f"no unpruned control at {sizes}: its drift is taken from the family's others "
+                f"({drift.share:+.1%} of the loss, give or take {drift.spread:.1%})"
+            )
+        else:
+            notes.append(
+                f"no unpruned control at {sizes}: what the training text alone does to the loss is not known, so the "
+                "end of the curves is free; a control (method none) would settle it"
+            )
+    return notes
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -1,0 +1,83 @@
+"""Before pruning, too: the gap that pruning opens, predicted from the method, the rate and the size.
+
+    ln G0 = c + k ln(rate / (1 - rate)) + d ln(N0 / 1M) + effects of method, family, model + rest
+
+A Bayesian linear regression with normal effects of given spread. It knows little: one evaluation of the pruned model
+says more than any number of other models (docs/laws.md shows by how much).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from regrow.laws.regrowth.effects import SIZE
+from regrow.laws.regrowth.runs import RunCurve
+
+#: prior means and standard deviations: of c, k and d; and spreads of the effects and of the rest
+_PRIOR = ((0.0, 3.0), (1.0, 0.5), (-0.2, 0.2))
+_SPREADS = {"method": 0.5, "family": 0.4, "model": 0.25}
+#: what the rest is taken to be, and the number of cells that this is worth
+_REST, _REST_WORTH = 0.35, 4.0
+#: rates at which half is pruned stand for a rate of 0
+_LEAST_RATE = 1e-3
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class GapLaw:
+    """The fitted law: coefficients of c, k, d and of the labels, normal with `mean` [q] and `covariance` [q, q]."""
+
+    mean: np.ndarray
+    covariance: np.ndarray
+    labels: tuple[tuple[str, tuple[object, ...]], ...]
+    rest: float
+
+    def draw(self, known: Sequence[tuple[str, tuple[object, ...]]], draws: int, rng: np.random.Generator) -> np.ndarray:
+        """c, k and d of a cell that shares these labels, [1 + draws, 3]; row 0 is the point estimate.
+
+        The draws of c have the effects of the labels that are not known, and the rest, in them.
+        """
+        pick = np.zeros((3, len(self.mean)))
+        pick[:, :3] = np.eye(3)
+        fresh = self.rest**2
+        for level, spread in _SPREADS.items():
+            label = next((label for name, label in known if name == level), None)
+            if (level, label) in self.labels:
+                pick[0, 3 + self.labels.index((level, label))] = 1.0
+            else:
+                fresh += spread**2
+        mean, covariance = pick @ self.mean, pick @ self.covariance @ pick.T
+        covariance[0, 0] += fresh
+        root = np.linalg.cholesky(covariance + 1e-12 * np.eye(3))
+        return np.concatenate([mean[None, :], mean + rng.standard_normal((draws, 3)) @ root.T])
+
+
+def log_odds(pruning_rate: np.ndarray) -> np.ndarray:
+    """ln(rate / (1 - rate))."""
+    rate = np.maximum(np.asarray(pruning_rate, dtype=float), _LEAST_RATE)
+    return np.log(rate / (1 - rate))
+
+
+def fit_gap_law(runs: Sequence[RunCurve]) -> GapLaw:
+    """Fit the cells of these runs; seeds of a cell share its gap and count once."""
+    cells = list({run.label("cell"): run for run in runs}.values())
+    labels = tuple(dict.fromkeys((level, run.label(level)) for run in cells for level in _SPREADS))
+    rows = np.zeros((len(cells), 3 + len(labels)))
+    rows[:, 0] = 1.0
+    rows[:, 1] = log_odds(np.array([run.pruning_rate for run in cells]))
+    rows[:, 2] = np.log(np.array([run.params_before for run in cells]) / SIZE)
+    for i, run in enumerate(cells):
+        for level in _SPREADS:
+            rows[i, 3 + labels.index((level, run.label(level)))] = 1.0
+    target = np.log([run.gap_pruned for run in cells])
+    mean = np.array([m for m, _ in _PRIOR] + [0.0] * len(labels))
+    precision = np.array([s**-2 for _, s in _PRIOR] + [_SPREADS[level] ** -2 for level, _ in labels])
+    rest = _REST
+    for _ in range(20):  # the rest by the expectation of its square, the effects given it
+        covariance = np.linalg.inv(rows.T @ rows / rest**2 + np.diag(precision))
+        found = covariance @ (rows.T @ target / rest**2 + precision * mean)
+        square = float(np.sum((target - rows @ found) ** 2) + np.trace(rows @ covariance @ rows.T))
+        rest = float(np.sqrt((square + _REST_WORTH * _REST**2) / (len(cells) + _REST_WORTH)))
+    return GapLaw(mean=found, covariance=covariance, labels=labels, rest=rest)

@@ -1,0 +1,85 @@
+"""A run under way: the law of such runs and the run's own readings together.
+
+The law's draws say what the run may be: level, pace, exponent, end and drift, a normal distribution with their mean and
+covariance. The readings are normal around the run's curve, with the noise of the fit (`noise`). Gauss-Newton steps find
+the most probable numbers, and the curvature there is the precision of the posterior (Laplace's method). So a run
+without readings is the law's, one with many is its own, and every one between is weighed by what each knows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from regrow.laws.regrowth import noise
+from regrow.laws.regrowth.curve import gap_and_jacobian
+from regrow.laws.regrowth.effects import TAILS
+
+_STEPS, _SETTLED, _STEP = 30, 1e-6, 1.0
+#: variance that a number has at least, so that one which never varies stays where it is
+_LEAST_VARIANCE = 1e-12
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Readings:
+    """What was read of the run, [n]: effective tokens, tokens, losses; nats/token.
+
+    `drifted` is the share of the whole drift that an unpruned model has made at each.
+    """
+
+    tokens: np.ndarray
+    loss: np.ndarray
+    loss_before: float
+    gap_pruned: float
+    drifted: np.ndarray
+
+
+def condition(
+    prior: np.ndarray, read: Readings, spreads: np.ndarray, *, draws: int, rng: np.random.Generator
+) -> tuple[np.ndarray, float]:
+    """Posterior draws of (psi, drift), [1 + draws, 5], row 0 the most probable; and how strange the readings are.
+
+    Args:
+        prior: draws of (psi, drift) of such runs, [m, 5], the first row their centre.
+        spreads: the three standard deviations of the noise (`regrow.laws.regrowth.noise`).
+
+    Strangeness is the squared distance of the readings from what the law expects over what it should be, about 1 where
+    the run is of the law's kind.
+    """
+    centre = prior[0]
+    covariance = np.cov(prior[1:], rowvar=False) + _LEAST_VARIANCE * np.eye(prior.shape[1])
+    precision = np.linalg.inv(covariance)
+    scatter = sum(
+        s**2 * part
+        for s, part in zip(
+            spreads, noise.parts(read.tokens, read.loss, np.abs(read.loss - read.loss_before)), strict=True
+        )
+    )
+    weight = np.linalg.inv(scatter)
+    at = centre.copy()
+    for _ in range(_STEPS):
+        rest, rows = _linear(at, read)
+        information = rows.T @ weight @ rows + precision
+        step = np.linalg.solve(information, rows.T @ weight @ rest - precision @ (at - centre))
+        step = np.clip(step, -_STEP, _STEP)
+        at = at + step
+        if np.abs(step).max() < _SETTLED:
+            break
+    rest, rows = _linear(at, read)
+    posterior = np.linalg.inv(rows.T @ weight @ rows + precision)
+    root = np.linalg.cholesky(0.5 * (posterior + posterior.T))
+    heavy = np.sqrt(TAILS / rng.chisquare(TAILS, (draws, 1)))
+    drawn = at + heavy * (rng.standard_normal((draws, len(at))) @ root.T)
+    first, first_rows = _linear(centre, read)
+    expected = scatter + first_rows @ covariance @ first_rows.T
+    strange = float(first @ np.linalg.solve(expected, first)) / len(first)
+    return np.concatenate([at[None, :], drawn]), strange
+
+
+def _linear(at: np.ndarray, read: Readings) -> tuple[np.ndarray, np.ndarray]:
+    """Residuals [n] in nats and the derivatives [n, 5] of the loss by (psi, drift)."""
+    gap, jacobian = gap_and_jacobian(at[:4], np.array(read.gap_pruned), np.array(read.loss_before), read.tokens)
+    by_drift = read.loss_before * read.drifted
+    rest = read.loss - read.loss_before - by_drift * at[4] - gap
+    return rest, np.concatenate([jacobian, by_drift[:, None]], axis=1)

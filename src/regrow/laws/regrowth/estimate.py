@@ -1,0 +1,86 @@
+"""The fit: spreads by the highest marginal likelihood, everything else given them (empirical Bayes)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from regrow.laws.regrowth import noise
+from regrow.laws.regrowth.effects import EXPECTED, LEVELS, PRIOR_WIDTH
+from regrow.laws.regrowth.mixed import MixedModel, Posterior, Spreads
+from regrow.laws.regrowth.runs import RunCurve, side_by_side
+
+#: times that the curves are linearised anew, and the step in psi at which that ends
+_ROUNDS, _SETTLED = 25, 5e-3
+#: the largest step in psi of one round
+_STEP = 1.0
+#: steps of the search for the spreads: in the first rounds, and once psi hardly moves
+_SEARCH, _REFINE = 60, 20
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Hierarchy:
+    """A fitted hierarchical law: the model at its last linearisation, its spreads and its posterior."""
+
+    model: MixedModel
+    spreads: Spreads
+    posterior: Posterior
+    #: log density of the readings, with that of the spreads' priors
+    log_evidence: float
+    settled: bool
+
+    def known(self, run: RunCurve) -> tuple[np.ndarray, np.ndarray] | None:
+        """Mean and covariance of psi of a run that was fitted, or of a new run of a cell that was; None for others."""
+        for i, other in enumerate(self.model.arrays.runs):
+            if (other.run, other.label("cell")) == (run.run, run.label("cell")):
+                return self.posterior.psi[i], self.posterior.psi_covariance[i]
+        for i, first in enumerate(self.model.arrays.first):
+            if self.model.arrays.runs[first].label("cell") == run.label("cell"):
+                spread = np.diag(self.spreads.of("run") ** 2)
+                return self.posterior.cell[i], self.posterior.cell_covariance[i] + spread
+        return None
+
+
+def fit_hierarchy(runs: Sequence[RunCurve], *, end: float = 0.0) -> Hierarchy:
+    """Fit all runs together.
+
+    Args:
+        runs: at least one, each with at least one reading.
+        end: standard deviation that the common end is expected to have, a share of the loss before pruning; 0 for none.
+    """
+    from scipy.optimize import minimize
+
+    model = MixedModel(side_by_side(runs), end)
+    expected = Spreads(
+        effects=np.array([EXPECTED[level] for level in LEVELS])[:, : model.numbers],
+        noise=np.array(noise.EXPECTED),
+    )
+    if end:
+        expected.effects[:, 3] *= max(end / EXPECTED["family"][3], 1.0)
+    centre = expected.to_log()
+
+    def objective(logs: np.ndarray) -> tuple[float, np.ndarray]:
+        found = model.posterior(Spreads.from_log(logs, model.numbers))
+        off = (logs - centre) / PRIOR_WIDTH
+        return 0.5 * float(off @ off) - found.log_evidence, off / PRIOR_WIDTH - found.gradient
+
+    logs, settled = centre, False
+    for number in range(_ROUNDS):
+        steps = _SEARCH if number < 2 else _REFINE
+        logs = minimize(objective, logs, jac=True, method="L-BFGS-B", options={"maxiter": steps}).x
+        posterior = model.posterior(Spreads.from_log(logs, model.numbers))
+        step = np.clip(posterior.psi - model.psi, -_STEP, _STEP)
+        model.linearise(model.psi + step)
+        settled = bool(np.abs(step).max() < _SETTLED)
+        if settled:
+            break
+    spreads = Spreads.from_log(logs, model.numbers)
+    return Hierarchy(
+        model=model,
+        spreads=spreads,
+        posterior=model.posterior(spreads),
+        log_evidence=-objective(logs)[0],
+        settled=settled,
+    )

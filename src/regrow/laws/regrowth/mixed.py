@@ -1,0 +1,207 @@
+"""The mixed model at given spreads: what the runs say of the fixed terms and of every effect, and how likely they are.
+
+The curve of every run is taken as linear around its current psi (Lindstrom & Bates 1990, Biometrics 46, 673), so its
+readings are normal information on psi. Run and cell effects are integrated out in closed form, the few fixed terms and
+crossed effects that are left are solved for at once. The gradient of the log likelihood by the logarithm of a spread is
+the expectation of that of the complete data (Fisher's identity): for an effect, the sum of E[u^2]/s^2 - 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from regrow.laws.regrowth import noise
+from regrow.laws.regrowth.curve import first_guess, gap_and_jacobian
+from regrow.laws.regrowth.effects import CROSSED, LEVEL_BY_PACE, LEVELS, TERMS, UNMEASURED, design
+from regrow.laws.regrowth.gaussian import Effect, Information, integrate_out
+from regrow.laws.regrowth.runs import RunArrays
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spreads:
+    """Standard deviations: of effects [levels, K], in the order of `LEVELS`, and of the noise [3]."""
+
+    effects: np.ndarray
+    noise: np.ndarray
+
+    def of(self, level: str) -> np.ndarray:
+        return self.effects[LEVELS.index(level)]
+
+    def to_log(self) -> np.ndarray:
+        """All of them as logarithms, in one row."""
+        return np.log(np.concatenate([self.effects.ravel(), self.noise]))
+
+    @classmethod
+    def from_log(cls, logs: np.ndarray, numbers: int) -> Spreads:
+        count = len(LEVELS) * numbers
+        return cls(effects=np.exp(logs[:count]).reshape(len(LEVELS), numbers), noise=np.exp(logs[count:]))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Posterior:
+    """What is known at given spreads.
+
+    Attributes:
+        mean, covariance: of the fixed terms and crossed effects, [q] and [q, q].
+        psi, psi_covariance: of every run, [R, K] and [R, K, K].
+        cell, cell_covariance: of the mean of every cell, [C, K] and [C, K, K].
+        log_evidence: log density of the readings, the effects integrated out.
+        gradient: of it by the logarithms of the spreads, in the order of `Spreads.to_log`.
+    """
+
+    mean: np.ndarray
+    covariance: np.ndarray
+    psi: np.ndarray
+    psi_covariance: np.ndarray
+    cell: np.ndarray
+    cell_covariance: np.ndarray
+    log_evidence: float
+    gradient: np.ndarray
+
+
+class MixedModel:
+    """Runs, linear around their current psi; K of the four numbers are free (3: the end is 0).
+
+    psi counts the pace from the runs' median (`log_pace`), and the level from what goes with the pace.
+
+    Args:
+        end: prior standard deviation of the common end, as a share of the loss before pruning; 0 holds the end at 0.
+    """
+
+    def __init__(self, arrays: RunArrays, end: float = 0.0) -> None:
+        self.arrays = arrays
+        self.numbers = 4 if end else 3
+        rows = design(arrays.gap_pruned, np.array([run.params_before for run in arrays.runs]))
+        used = [i for i, term in enumerate(TERMS) if term.number < self.numbers]
+        self.rows = rows[:, : self.numbers, used]
+        self.term_mean = np.array([TERMS[i].mean for i in used])
+        self.term_deviation = np.array([end if TERMS[i].name == "end" else TERMS[i].deviation for i in used])
+        self.unmeasured = np.zeros((len(rows), self.numbers))
+        self.unmeasured[:, 0] = np.where([run.measured for run in arrays.runs], 0.0, UNMEASURED)
+        self.slots: dict[str, slice] = {}
+        at = len(used)
+        for level in CROSSED:
+            self.slots[level] = slice(at, at + self.numbers * len(arrays.labels[level]))
+            at = self.slots[level].stop
+        self.size = at
+        self.weights = np.stack([self.weights_of(i) for i in arrays.first])
+        start = first_guess(arrays.gap, arrays.gap_pruned, arrays.tokens, arrays.seen)
+        self.log_pace = float(np.median(start[:, 1]))
+        start[:, 1] -= self.log_pace
+        start[:, 0] -= LEVEL_BY_PACE * start[:, 1]
+        self.linearise(start[:, : self.numbers])
+
+    def weights_of(self, run: int) -> np.ndarray:
+        """[K, q]: turns the fixed terms and crossed effects into the mean of a run's psi."""
+        labels = {level: self.arrays.member[level][self.arrays.cell[run]] for level in CROSSED}
+        return self.weights_for(self.rows[run], labels)
+
+    def weights_for(self, rows: np.ndarray, labels: dict[str, int]) -> np.ndarray:
+        """The same for rows [K, terms] of a new run and the labels that it shares with the runs that are known."""
+        out = np.zeros((self.numbers, self.size))
+        out[:, : rows.shape[1]] = rows
+        for level, label in labels.items():
+            for k in range(self.numbers):
+                out[k, self.slots[level].start + label * self.numbers + k] = 1.0
+        return out
+
+    def natural(self, psi: np.ndarray) -> np.ndarray:
+        """psi [..., K] as the curve takes it, [..., 4]: the level and the pace themselves, and an end of 0 if held."""
+        out = np.zeros((*psi.shape[:-1], 4))
+        out[..., : self.numbers] = psi
+        out[..., 0] += LEVEL_BY_PACE * psi[..., 1]
+        out[..., 1] += self.log_pace
+        return out
+
+    def linearise(self, psi: np.ndarray) -> None:
+        """Take the curves as linear around psi [R, K]."""
+        arrays, self.psi = self.arrays, psi
+        gap, jacobian = gap_and_jacobian(self.natural(psi), arrays.gap_pruned, arrays.loss_before, arrays.tokens)
+        jacobian[..., 1] += LEVEL_BY_PACE * jacobian[..., 0]
+        self.jacobian = jacobian[..., : self.numbers] * arrays.seen[..., None]
+        self.rest = (arrays.gap - gap) * arrays.seen
+        pairs = arrays.seen[:, :, None] & arrays.seen[:, None, :]
+        # the noise goes with what was read: with the fitted gap a poor start would excuse itself
+        self.parts = [part * pairs for part in noise.parts(arrays.tokens, arrays.loss, np.abs(arrays.gap))]
+        self.target = self.rest + np.einsum("rnk,rk->rn", self.jacobian, psi)
+        self.blank = np.eye(arrays.seen.shape[1]) * ~arrays.seen[:, :, None]
+
+    def _information(self, spreads: Spreads) -> tuple[Information, np.ndarray]:
+        """Of every run's psi, and the inverse covariance of its noise [R, n, n]."""
+        covariance = sum((s**2 * p for s, p in zip(spreads.noise, self.parts, strict=True)), start=self.blank)
+        inverse = np.linalg.inv(covariance)
+        weighted = np.einsum("rnm,rm->rn", inverse, self.target)
+        constant = -0.5 * float(np.sum(weighted * self.target)) - 0.5 * float(np.linalg.slogdet(covariance)[1].sum())
+        transposed = np.swapaxes(self.jacobian, 1, 2)
+        matrix = transposed @ inverse @ self.jacobian
+        return (
+            Information(matrix=matrix, vector=np.einsum("rkn,rn->rk", transposed, weighted), constant=constant),
+            inverse,
+        )
+
+    def posterior(self, spreads: Spreads) -> Posterior:
+        """What the readings say at these spreads."""
+        arrays, k = self.arrays, self.numbers
+        of_runs, inverse = self._information(spreads)
+        unknown = integrate_out(of_runs, self.unmeasured)
+        run = integrate_out(unknown.above, spreads.of("run"))
+        cell = integrate_out(run.above.gathered(arrays.cell, len(arrays.first)), spreads.of("cell"))
+        precision = self._prior_precision(spreads)
+        prior_mean = np.zeros(self.size)
+        prior_mean[: len(self.term_mean)] = self.term_mean
+        flat = self.weights.reshape(-1, self.size)
+        weighted = (cell.above.matrix @ self.weights).reshape(-1, self.size)
+        information = flat.T @ weighted
+        information = 0.5 * (information + information.T) + np.diag(precision)
+        covariance = np.linalg.inv(information)
+        vector = np.einsum("ckq,ck->q", self.weights, cell.above.vector) + precision * prior_mean
+        mean = covariance @ vector
+        log_evidence = (
+            cell.above.constant
+            + 0.5 * float(vector @ mean)
+            - 0.5 * float(prior_mean @ (precision * prior_mean))
+            - 0.5 * float(np.linalg.slogdet(information)[1])
+            + 0.5 * float(np.sum(np.log(precision)))
+        )
+        of_cell = cell.given(self.weights @ mean, self.weights @ covariance @ np.swapaxes(self.weights, 1, 2))
+        of_run = run.given(of_cell[2][arrays.cell], of_cell[3][arrays.cell])
+        of_reading = unknown.given(of_run[2], of_run[3])
+        squares = [_squares(mean[s], np.diag(covariance)[s], k) for s in self.slots.values()]
+        squares += [e[0] ** 2 + np.einsum("nkk->nk", e[1]) for e in (of_cell, of_run)]
+        by_level = [(s / spreads.of(level) ** 2 - 1).sum(axis=0) for level, s in zip(LEVELS, squares, strict=True)]
+        gradient = np.concatenate([*by_level, self._noise_gradient(spreads, inverse, of_reading[2], of_reading[3])])
+        return Posterior(
+            mean=mean,
+            covariance=covariance,
+            psi=of_reading[2],
+            psi_covariance=of_reading[3],
+            cell=of_cell[2],
+            cell_covariance=of_cell[3],
+            log_evidence=log_evidence,
+            gradient=gradient,
+        )
+
+    def _prior_precision(self, spreads: Spreads) -> np.ndarray:
+        out = np.empty(self.size)
+        out[: len(self.term_deviation)] = self.term_deviation**-2
+        for level, slot in self.slots.items():
+            out[slot] = np.tile(spreads.of(level) ** -2, len(self.arrays.labels[level]))
+        return out
+
+    def _noise_gradient(
+        self, spreads: Spreads, inverse: np.ndarray, psi: np.ndarray, covariance: np.ndarray
+    ) -> np.ndarray:
+        left = self.rest - np.einsum("rnk,rk->rn", self.jacobian, psi - self.psi)
+        square = left[:, :, None] * left[:, None, :]
+        square += self.jacobian @ covariance @ np.swapaxes(self.jacobian, 1, 2)
+        more = inverse @ square @ inverse - inverse
+        return np.array([s**2 * float(np.sum(more * p)) for s, p in zip(spreads.noise, self.parts, strict=True)])
+
+
+def _squares(mean: np.ndarray, variance: np.ndarray, numbers: int) -> np.ndarray:
+    return (mean**2 + variance).reshape(-1, numbers)
+
+
+__all__ = ["Effect", "MixedModel", "Posterior", "Spreads"]

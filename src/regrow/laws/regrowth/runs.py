@@ -1,0 +1,122 @@
+"""The arrays that the hierarchical law is fitted to: one padded row of readings per run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from regrow.laws.regrowth.curve import LEAST_GAP, effective_tokens
+from regrow.laws.regrowth.effects import CROSSED
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RunCurve:
+    """One pruned run, as the law sees it.
+
+    Attributes:
+        run: its name.
+        family, method: as in its record; `method` with its scorer where that changes how weights recover.
+        params_before, pruning_rate, loss_before, loss_pruned: of its model; parameters, fraction, nats/token. Without a
+            loss right after pruning (None) the gap is guessed from the first reading, and the level is free.
+        warmup: tokens of its linear warm-up.
+        tokens, loss: its readings above zero tokens, [n].
+        baseline: [n] the loss above which its gap is counted: its control's at the same tokens, or `loss_before`.
+        controlled: whether that is a control's.
+    """
+
+    run: str
+    family: str
+    method: str
+    params_before: float
+    pruning_rate: float
+    loss_before: float
+    loss_pruned: float | None
+    warmup: float
+    tokens: np.ndarray
+    loss: np.ndarray
+    baseline: np.ndarray
+    controlled: bool
+
+    @property
+    def gap_pruned(self) -> float:
+        """G0 in nats, at least a thousandth of the loss before pruning."""
+        start = float(self.loss[0]) if self.loss_pruned is None else self.loss_pruned
+        return max(start - self.loss_before, LEAST_GAP * self.loss_before)
+
+    @property
+    def measured(self) -> bool:
+        """Whether the loss right after pruning was read."""
+        return self.loss_pruned is not None
+
+    def label(self, level: str) -> tuple[object, ...]:
+        """What it shares with the other runs of a level."""
+        if level == "family":
+            return (self.family,)
+        if level == "model":
+            return (self.family, round(self.params_before))
+        if level == "method":
+            return (self.method,)
+        # two runs of one cell start from the very same weights, so they share the loss right after pruning
+        return (*self.label("model"), self.method, round(self.pruning_rate, 6), round(self.gap_pruned, 9))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RunArrays:
+    """Runs side by side: `R` runs of up to `n` readings, `C` cells.
+
+    Attributes:
+        tokens: effective tokens [R, n], 1 where there is no reading.
+        gap, loss: [R, n] in nats.
+        seen: [R, n] whether there is a reading.
+        gap_pruned, loss_before: [R] in nats.
+        cell: [R] index of each run's cell.
+        first: [C] a run of each cell.
+        labels: of each crossed level, the labels that occur.
+        member: of each crossed level, the index [C] of each cell's label.
+    """
+
+    runs: tuple[RunCurve, ...]
+    tokens: np.ndarray
+    gap: np.ndarray
+    loss: np.ndarray
+    seen: np.ndarray
+    gap_pruned: np.ndarray
+    loss_before: np.ndarray
+    cell: np.ndarray
+    first: np.ndarray
+    labels: dict[str, list[tuple[object, ...]]]
+    member: dict[str, np.ndarray]
+
+
+def side_by_side(runs: Sequence[RunCurve]) -> RunArrays:
+    """The runs as padded arrays."""
+    longest = max(len(run.tokens) for run in runs)
+    shape = (len(runs), longest)
+    tokens, gap, loss, seen = np.ones(shape), np.zeros(shape), np.ones(shape), np.zeros(shape, dtype=bool)
+    for row, run in enumerate(runs):
+        n = len(run.tokens)
+        tokens[row, :n] = effective_tokens(run.tokens, run.warmup)
+        gap[row, :n], loss[row, :n], seen[row, :n] = run.loss - run.baseline, run.loss, True
+    cells: dict[tuple[object, ...], int] = {}
+    cell = np.array([cells.setdefault(run.label("cell"), len(cells)) for run in runs])
+    first = np.unique(cell, return_index=True)[1]
+    labels, member = {}, {}
+    for level in CROSSED:
+        found: dict[tuple[object, ...], int] = {}
+        member[level] = np.array([found.setdefault(runs[i].label(level), len(found)) for i in first])
+        labels[level] = list(found)
+    return RunArrays(
+        runs=tuple(runs),
+        tokens=tokens,
+        gap=gap,
+        loss=loss,
+        seen=seen,
+        gap_pruned=np.array([run.gap_pruned for run in runs]),
+        loss_before=np.array([run.loss_before for run in runs]),
+        cell=cell,
+        first=first,
+        labels=labels,
+        member=member,
+    )
