@@ -38,7 +38,7 @@ def test_full_law_with_a_size_term_is_recognised() -> None:
     assert gap == pytest.approx(true, rel=0.01)
 
 
-@pytest.mark.parametrize("form", [name for name in FORMS if name != "regrowth"])  # tests/laws/regrowth
+@pytest.mark.parametrize("form", [name for name in FORMS if name != "regrowth"])  # tests/laws/test_regrowth.py
 def test_every_form_finds_its_own_truth(form: str) -> None:
     known = {
         "p2": TRUTH,

@@ -20,6 +20,10 @@ POOLS = ("method", "family", "all")
 REFITTING = ("sparsegpt", "least-squares")
 
 
+#: readings after training that one run of a pool has at least
+LEAST_READINGS = 3
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Pool:
     """Groups that share a law, each with its runs; `drifts` are those of its families.
@@ -134,10 +138,14 @@ def _run(
 
 
 def fitted_runs(runs: Sequence[RunCurve]) -> list[RunCurve]:
-    """Those with a reading after training. Raises `InputError` where there is none."""
+    """Those with a reading after training. Raises `InputError` where none has enough to show a curve."""
     found = [run for run in runs if len(run.tokens)]
-    if not found:
-        raise InputError("no run has a checkpoint after training", where="fit", hint="a curve needs some")
+    if max((len(run.tokens) for run in found), default=0) < LEAST_READINGS:
+        raise InputError(
+            f"a curve needs checkpoints at {LEAST_READINGS} or more token counts after training",
+            where="fit",
+            hint="train longer, or evaluate more often",
+        )
     return found
 
 

@@ -77,6 +77,8 @@ def _root(covariance: np.ndarray) -> np.ndarray:
     return vectors * np.sqrt(np.maximum(values, 0.0))
 
 
+#: the largest logarithm of a pace or an exponent that is drawn
+_MOST = 100.0
 #: parameters of the form `regrowth`, in its order
 NAMES = (
     "level", "level_gap", "pace", "exponent", "exponent_gap", "exponent_size", "end",
@@ -113,8 +115,8 @@ def draw_parameters(
     columns = {
         "level": level,
         "level_gap": drawn.column("level_gap"),
-        "pace": np.exp(drawn.column("pace")),
-        "exponent": np.exp(drawn.column("exponent")),
+        "pace": _finite_exp(drawn.column("pace")),
+        "exponent": _finite_exp(drawn.column("exponent")),
         "exponent_gap": drawn.column("exponent_gap"),
         "exponent_size": drawn.column("exponent_size"),
         "end": drawn.column("end"),
@@ -125,6 +127,11 @@ def draw_parameters(
         "gap_size": before[:, 2],
     }
     return np.stack([columns[name] for name in NAMES], axis=1)
+
+
+def _finite_exp(values: np.ndarray) -> np.ndarray:
+    """exp, of what a tail that the runs can't tell may draw, within what a file holds."""
+    return np.exp(np.clip(values, -_MOST, _MOST))
 
 
 def parameters_around(point: np.ndarray, psi: np.ndarray, covariate: dict[str, np.ndarray]) -> np.ndarray:
@@ -143,8 +150,8 @@ def parameters_around(point: np.ndarray, psi: np.ndarray, covariate: dict[str, n
     level, log_pace, log_exponent, end = (psi - shift).T
     for name, values in (
         ("level", level),
-        ("pace", np.exp(log_pace)),
-        ("exponent", np.exp(log_exponent)),
+        ("pace", _finite_exp(log_pace)),
+        ("exponent", _finite_exp(log_exponent)),
         ("end", end),
     ):
         rows[:, NAMES.index(name)] = values

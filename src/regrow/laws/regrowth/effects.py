@@ -27,6 +27,8 @@ EXPECTED = {
     "run": (0.003, 0.015, 0.006, 0.001),
 }
 PRIOR_WIDTH = 0.7
+#: the same for the end: few runs come near theirs, and an end and an exponent can stand for each other
+END_WIDTH = 0.25
 #: standard deviation of the level of a run whose loss right after pruning was not read
 UNMEASURED = 0.7
 #: degrees of freedom of the t distribution that effects are drawn from: families and methods are few, and some are odd

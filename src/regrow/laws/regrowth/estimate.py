@@ -8,14 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from regrow.laws.regrowth import noise
-from regrow.laws.regrowth.effects import EXPECTED, LEVELS, PRIOR_WIDTH
+from regrow.laws.regrowth.effects import END_WIDTH, EXPECTED, LEVELS, PRIOR_WIDTH
 from regrow.laws.regrowth.mixed import MixedModel, Posterior, Spreads
 from regrow.laws.regrowth.runs import RunCurve, side_by_side
 
 #: times that the curves are linearised anew, and the step in psi at which that ends
-_ROUNDS, _SETTLED = 25, 5e-3
+_ROUNDS, _SETTLED = 40, 2e-2
 #: the largest step in psi of one round
 _STEP = 1.0
+#: rounds of whole steps
+_WHOLE = 8
 #: steps of the search for the spreads: in the first rounds, and once psi hardly moves
 _SEARCH, _REFINE = 60, 20
 
@@ -60,11 +62,14 @@ def fit_hierarchy(runs: Sequence[RunCurve], *, end: float = 0.0) -> Hierarchy:
     if end:
         expected.effects[:, 3] *= max(end / EXPECTED["family"][3], 1.0)
     centre = expected.to_log()
+    effects = np.full((len(LEVELS), 4), PRIOR_WIDTH)
+    effects[:, 3] = END_WIDTH
+    width = np.concatenate([effects[:, : model.numbers].ravel(), np.full(3, PRIOR_WIDTH)])
 
     def objective(logs: np.ndarray) -> tuple[float, np.ndarray]:
         found = model.posterior(Spreads.from_log(logs, model.numbers))
-        off = (logs - centre) / PRIOR_WIDTH
-        return 0.5 * float(off @ off) - found.log_evidence, off / PRIOR_WIDTH - found.gradient
+        off = (logs - centre) / width
+        return 0.5 * float(off @ off) - found.log_evidence, off / width - found.gradient
 
     logs, settled = centre, False
     for number in range(_ROUNDS):
@@ -72,6 +77,8 @@ def fit_hierarchy(runs: Sequence[RunCurve], *, end: float = 0.0) -> Hierarchy:
         logs = minimize(objective, logs, jac=True, method="L-BFGS-B", options={"maxiter": steps}).x
         posterior = model.posterior(Spreads.from_log(logs, model.numbers))
         step = np.clip(posterior.psi - model.psi, -_STEP, _STEP)
+        # two linearisations may answer each other for ever: half steps end that
+        step *= 1.0 if number < _WHOLE else 0.5
         model.linearise(model.psi + step)
         settled = bool(np.abs(step).max() < _SETTLED)
         if settled:
