@@ -10,6 +10,7 @@ import pytest
 from regrow.errors import InputError
 from regrow.laws import Setting, fit, load_laws, save_laws, validate
 from regrow.laws.pooled.fit import pools_of
+from regrow.laws.pooled.under_way import law_under_way
 from regrow.laws.regrowth.curve import effective_tokens, gap_and_jacobian
 from regrow.laws.regrowth.estimate import fit_hierarchy
 from regrow.laws.regrowth.gaussian import Information, integrate_out
@@ -202,3 +203,25 @@ def test_what_does_not_fit_together_is_refused() -> None:
         validate(simulated(), "family", "regrowth")
     with pytest.raises(InputError, match="3 or more token counts"):
         fit([replace(r, curve=r.curve[:3]) for r in simulated()], "regrowth")
+
+
+def test_a_run_under_way_is_followed_from_law_and_readings() -> None:
+    runs = ladder()
+    held = next(r for r in runs if r.method == "depth" and r.params_before == 3103616 and 0.3 < r.pruning_rate < 0.35)
+    others = [r for r in runs if r.params_before != 3103616 or r.is_control]
+    law = next(law for law in fit(others, "regrowth", draws=100) if law.method == "depth")
+    at = Setting(params_before=held.params_before, pruning_rate=held.pruning_rate, loss_before=held.loss_before)
+    tokens = np.array([p.tokens for p in held.curve], dtype=float)
+    losses = np.array([p.loss for p in held.curve])
+    widths, errors = [], []
+    for read in (1, 5, 11):
+        mine, _ = law_under_way(law, at.replace(loss_pruned=losses[0]), tokens[:read], losses[:read])
+        end = at.replace(tokens=tokens[-1], loss_pruned=losses[0])
+        low, high = mine.interval(end)
+        widths.append(float(high - low))
+        errors.append(abs(float(mine.loss(end)) / losses[-1] - 1))
+    assert widths[0] > widths[1] > widths[2]
+    assert errors[2] < 0.004
+    # a run that was never measured right after pruning tells its gap by its readings
+    alone, _ = law_under_way(law, at, tokens[1:11], losses[1:11])
+    assert float(alone.loss(at.replace(tokens=tokens[-1]))) == pytest.approx(losses[-1], rel=0.01)

@@ -19,6 +19,8 @@ from regrow.laws.forms import find_form
 from regrow.laws.law import Law
 
 FORMAT = 1
+#: the law that the package ships, and the name by which it is asked for (`scripts/make_reference_law.py` makes it)
+REFERENCE, REFERENCE_NAME = Path(__file__).with_name("reference.json"), "reference"
 _SCALARS = (
     "family",
     "method",
@@ -108,11 +110,13 @@ def save_laws(laws: Sequence[Law], path: str | Path) -> None:
 
 
 def load_laws(path: str | Path) -> list[Law]:
-    """Read a law file.
+    """Read a law file, or the law that the package ships: `reference`.
 
     Raises `InputError` if there is none, it is not JSON, not a law file, of a newer format, or holds no law.
     """
     where = str(path)
+    if where == REFERENCE_NAME and not Path(path).exists():
+        path = REFERENCE
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -281,6 +281,13 @@ class Law:
         ]  # fmt: skip
         return pd.DataFrame(rows).set_index("parameter")
 
+    def parameters_at(self, params_before: np.ndarray | float) -> np.ndarray:
+        """Parameters for a new run of one model, [1 + draws, p]: those of the model where the fit has seen it."""
+        for known, rows in self.sizes.items():
+            if np.all(np.isclose(params_before, known, rtol=_SAME_SIZE)):
+                return rows
+        return np.concatenate([self.theta[None, :], self.draws])
+
     def _at_sizes(self, x: Setting, evaluate: Callable[[np.ndarray, Setting], np.ndarray]) -> np.ndarray:
         """What `evaluate` gives for parameters [1 + draws, p] and a setting, with those of each model that is known."""
         every = np.concatenate([self.theta[None, :], self.draws])

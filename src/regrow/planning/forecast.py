@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from regrow.laws.law import Law
     from regrow.laws.setting import Setting
 
+#: the form whose laws take a run's readings themselves
+POOLED = "regrowth"
 #: a run's evaluations tell a level, a slope and a bend, however many there are (`regrow.laws.fitting` counts so, too)
 _NUMBERS_OF_A_RUN = 3.0
 #: as many draws at least are to carry the forecast, or the run and the law are taken to disagree
@@ -129,7 +131,13 @@ def forecast(
         else:
             if law.status == "failed":
                 raise InputError(f"the law of {law.family}, {law.method} failed to fit", hint="fit it again")
-            curves, notes = _conditioned(law, setting, at, read, level)
+            if law.form == POOLED:
+                from regrow.laws.pooled.under_way import law_under_way
+
+                law, more = law_under_way(law, setting, at, read)
+                curves, notes = Curves(law, setting), [*law.warnings, *more]
+            else:
+                curves, notes = _conditioned(law, setting, at, read, level)
     except InputError as refused:
         if empty.source == "law":
             raise

@@ -27,6 +27,7 @@ from regrow.planning.cost import (
 )
 from regrow.planning.criteria import Budget, Criterion, Gain, Recovery
 from regrow.planning.curves import Curves
+from regrow.planning.measuring import worth_measuring
 from regrow.planning.solve import FEWEST, MOST, optimal_tokens
 from regrow.units import check_context, check_level, check_rate, format_count, format_factor
 
@@ -224,6 +225,8 @@ def plan(law: Law, spec: PlanSpec) -> Plan:
     reached = setting.at(law.ranges["tokens"][0] if tokens is None else tokens)
     extrapolates = law.extrapolates(reached)
     warnings += _beyond(law, reached, extrapolates)
+    if tokens is not None:
+        warnings[:0] = worth_measuring(law, setting, tokens, spec.level)
     at = _at(law, curves, tokens, spec.level)
     flops = None if tokens is None else tokens * per_token.per_token
     hours = None if flops is None else gpu_hours(flops, gpu=gpu, mfu=spec.mfu)

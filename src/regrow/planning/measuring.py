@@ -1,0 +1,30 @@
+"""What one evaluation of the pruned model would tell, before it is made: the gap right after pruning."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from regrow.laws.law import Law
+    from regrow.laws.setting import Setting
+
+
+def worth_measuring(law: Law, setting: Setting, tokens: float, level: float) -> list[str]:
+    """How much narrower the expected loss would be if the loss right after pruning were known; empty where it is, or
+    where the law has no use for it."""
+    if "loss_pruned" not in (c.name for c in law.formula.optional) or "loss_pruned" in setting or not len(law.draws):
+        return []
+    start = setting.at(0.0)
+    low, high = (float(end) for end in law.interval(start, level=level))
+    guess = float(law.loss(start))
+    wide, narrow = (
+        float(np.subtract(*law.interval(x.at(tokens), level=level)[::-1]))
+        for x in (setting, setting.replace(loss_pruned=guess))
+    )
+    return [
+        f"the loss right after pruning is guessed at {guess:.3g} ({low:.3g} to {high:.3g}): measured, it would narrow "
+        f"the interval of the loss from {wide:.2g} to {narrow:.2g} nats; prune the model, read its loss with "
+        "`regrow eval`, and give it as --loss-pruned"
+    ]
