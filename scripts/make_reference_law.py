@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from regrow.laws import save_laws
-from regrow.laws.files import REFERENCE
+from regrow.laws.files import ANY, REFERENCE
 from regrow.laws.pooled.fit import fit_pool, law_for, pools_of
 from regrow.runs import read_runs
 
@@ -32,15 +32,16 @@ def main() -> None:
     runs = len(pool.all_runs)
     note = RESTS_ON.format(runs=runs, families=len({r.family for r in pool.all_runs}))
     laws = []
-    for method in dict.fromkeys(group.method for group in pool.groups):
-        seen = replace(next(g for g in pool.groups if g.method == method), family="reference")
+    for method in (*dict.fromkeys(group.method for group in pool.groups), ANY):
+        members = [g for g in pool.groups if method in (g.method, ANY)]
+        seen = replace(members[0], family="reference", method=method)
         law = law_for(fitted, seen, method, baseline="initial", draws=DRAWS, seed=0, pool="all", warnings=(note,))
         ranges = dict(law.ranges)
         for name in ranges:
-            ends = [g.x.only((name,)).ranges()[name] for g in pool.groups if g.method == method]
+            ends = [g.x.only((name,)).ranges()[name] for g in members]
             ranges[name] = (min(low for low, _ in ends), max(high for _, high in ends))
-        count = sum(len(g.runs) for g in pool.groups if g.method == method)
-        points = sum(len(g) for g in pool.groups if g.method == method)
+        count = sum(len(g.runs) for g in members)
+        points = sum(len(g) for g in members)
         laws.append(replace(law, ranges=ranges, n_runs=count, n_points=points))
     save_laws(laws, REFERENCE)
     print(f"{REFERENCE.name}: {', '.join(law.method for law in laws)} from {runs} runs")

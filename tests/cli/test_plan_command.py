@@ -168,3 +168,17 @@ def test_the_command_itself_starts_and_answers(law_file):
         env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
     )
     assert json.loads(done.stdout)["tokens"] > 0
+
+
+def test_the_law_that_is_shipped_answers_without_any_run(regrow):
+    ask = ("--model", "Llama-3.1-8B", "--loss-before", 2.0)
+    told = regrow("plan", "--law", "reference", *ask, "--loss-pruned", 2.9, "--json")
+    assert told.code == 0
+    assert told.json["tokens_low"] < told.json["tokens"] < told.json["tokens_high"]
+    assert any("rests on" in warning for warning in told.json["warnings"])
+    guessed = regrow("plan", "--law", "reference", *ask, "--method", "depth", "--rate", 0.25, "--json")
+    assert any("it would narrow the interval" in warning for warning in guessed.json["warnings"])
+    for wrong in (("law.json", "--law", "reference"), ()):
+        refused = regrow("plan", *wrong, *ask)
+        assert refused.code == 2
+        assert "--law reference" in refused.err

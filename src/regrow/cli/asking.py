@@ -1,4 +1,4 @@
-"""What `--rate` means for a law. Light."""
+"""Which law is asked, and what `--rate` means for it. Light."""
 
 from __future__ import annotations
 
@@ -8,6 +8,14 @@ from regrow.errors import InputError
 
 if TYPE_CHECKING:
     from regrow.laws.law import Law
+
+
+def law_source(law: str | None, named: str | None) -> str:
+    """The law file, or the name of the law that is shipped. Raises `InputError` unless one of the two is given."""
+    if (law is None) == (named is None):
+        wrong = "no law" if law is None else "a law file and --law"
+        raise InputError(wrong, hint="give a law file, or --law reference")
+    return str(law if named is None else named)
 
 
 def pruning_rate(rate: float | None, law: Law) -> float:

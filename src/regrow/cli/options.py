@@ -29,7 +29,14 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout;
 Runs = Annotated[
     list[str], typer.Argument(help="Study folders, run folders or tables (CSV, Parquet).", show_default=False)
 ]
-LawFile = Annotated[str, typer.Argument(metavar="law.json", help="A law file, as `regrow fit --out` writes it.")]
+LawFile = Annotated[
+    str | None,
+    typer.Argument(metavar="law.json", help="A law file, as `regrow fit --out` writes it.", show_default=False),
+]
+NamedLaw = Annotated[
+    str | None,
+    typer.Option("--law", help="Instead of a law file: `reference` is the law that the package ships."),
+]
 Family = Annotated[str | None, typer.Option(help="Family of the law, if the file holds several.")]
 Method = Annotated[str | None, typer.Option(help="Pruning method of the law, if the file holds several.")]
 Baseline = Annotated[

@@ -17,6 +17,7 @@ from regrow.cli.options import (
     LossPruned,
     Method,
     Mfu,
+    NamedLaw,
     Price,
     Rate,
     number,
@@ -30,9 +31,14 @@ if TYPE_CHECKING:
     from regrow.planning.frontier import Candidate, Comparison
 
 
+#: the rate at which the reference law is asked where none is given
+_USUAL_RATE = 0.25
+
+
 def plan(
-    law: LawFile,
     loss_before: LossBefore,
+    law: LawFile = None,
+    named: NamedLaw = None,
     model: Annotated[str | None, typer.Option(help="A catalogue name such as Llama-3.1-8B, or a config.json.")] = None,
     params_before: Annotated[
         str | None, typer.Option(help="Parameters before pruning, where no model is named.")
@@ -77,10 +83,15 @@ def plan(
 
     Example: `regrow plan law.json --model Llama-3.1-8B --method depth --rate 0.25 --loss-before 2.0 --price 2.5`
 
+    No runs yet: `regrow plan --law reference --model Llama-3.1-8B --method depth --rate 0.25 --loss-before 2.0`
+
     Which method: `regrow plan law.json --compare --model Llama-3.1-8B --loss-before 2.0 --params-after 6B`
     """
+    from dataclasses import replace
+
+    from regrow.cli.asking import law_source
     from regrow.errors import InputError, one_of
-    from regrow.laws.files import load_laws
+    from regrow.laws.files import ANY, REFERENCE_NAME, load_laws
     from regrow.laws.law import select_law
     from regrow.planning.cost import DEFAULT_MFU, find_gpu
     from regrow.planning.criteria import criterion_from
@@ -133,7 +144,12 @@ def plan(
         context=context,
         level=level,
     )
-    laws = load_laws(law)
+    laws = load_laws(law_source(law, named))
+    if named == REFERENCE_NAME and not compare:
+        method = method or ANY
+        if rate is None and ":" not in method:
+            typer.echo(f"note: no --rate: FLOPs and parameters are those of a rate of {_USUAL_RATE}", err=True)
+            spec = replace(spec, pruning_rate=_USUAL_RATE)
     if not compare:
         answer = run(select_law(laws, family=family, method=method), spec)
         if as_json:

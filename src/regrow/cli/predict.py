@@ -6,14 +6,26 @@ from typing import Annotated
 
 import typer
 
-from regrow.cli.options import AsJson, Family, LawFile, Level, LossBefore, LossPruned, Method, Rate, print_json
+from regrow.cli.options import (
+    AsJson,
+    Family,
+    LawFile,
+    Level,
+    LossBefore,
+    LossPruned,
+    Method,
+    NamedLaw,
+    Rate,
+    print_json,
+)
 
 
 def predict(
-    law: LawFile,
     params_before: Annotated[str, typer.Option(help="Parameters before pruning, e.g. 8B.")],
     tokens: Annotated[str, typer.Option(help="Post-training tokens, e.g. 2B.")],
     loss_before: LossBefore,
+    law: LawFile = None,
+    named: NamedLaw = None,
     loss_pruned: LossPruned = None,
     rate: Rate = None,
     family: Family = None,
@@ -27,12 +39,12 @@ def predict(
     """
     from dataclasses import asdict
 
-    from regrow.cli.asking import pruning_rate
+    from regrow.cli.asking import law_source, pruning_rate
     from regrow.laws.files import load_laws
     from regrow.laws.law import CONTROL_BASELINE, select_law
     from regrow.units import format_factor, parse_count
 
-    found = select_law(load_laws(law), family=family, method=method)
+    found = select_law(load_laws(law_source(law, named)), family=family, method=method)
     prediction = found.predict(
         params_before=parse_count(params_before, what="--params-before"),
         pruning_rate=pruning_rate(rate, found),

@@ -20,6 +20,7 @@ from regrow.laws.law import Law
 
 FORMAT = 1
 #: the law that the package ships, and the name by which it is asked for (`scripts/make_reference_law.py` makes it)
+ANY = "any"  # the method of its law for a method that is not said
 REFERENCE, REFERENCE_NAME = Path(__file__).with_name("reference.json"), "reference"
 _SCALARS = (
     "family",
