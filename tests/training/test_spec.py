@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -33,6 +34,18 @@ def test_eval_at_as_people_write_it():
     assert parse_eval_at("log:2", 3200) == (100, 3200)
 
 
+def test_tasks_are_asked_at_every_milestone_or_where_they_are_wanted():
+    plain = TrainSpec(tokens=8000, batch_tokens=1000, sequence_length=100, eval_at=(2000, 4000))
+    assert plain.scored_steps == frozenset()
+    assert replace(plain, tasks=("a",)).scored_steps == {0, 2, 4, 8}
+    wanted = replace(plain, tasks=("a",), tasks_at=(2900,), task_limit=50, task_shots=2)
+    assert wanted.scored_steps == {0, 3, 8}
+    assert wanted.milestone_steps == (0, 2, 3, 4, 8)
+    assert TrainSpec.from_dict(wanted.to_dict()) == wanted
+    assert not any(key.startswith("task") for key in plain.to_dict())
+    assert wanted.cooled_down(4, 2000).tasks == ()
+
+
 @pytest.mark.parametrize("text", ["log:1", "often", "10k,,20k", "log:x", "-5"])
 def test_eval_at_that_makes_no_sense(text):
     with pytest.raises(InputError):
@@ -43,6 +56,9 @@ def test_eval_at_that_makes_no_sense(text):
     ("changes", "says"),
     [
         ({"tokens": 0}, "tokens is 0"),
+        ({"tasks": ("a", "a")}, "'a' is named twice"),
+        ({"task_limit": 50}, "without tasks"),
+        ({"tasks_at": (50,)}, "without tasks"),
         ({"batch_tokens": 1000}, "not whole blocks of 256"),
         ({"schedule": "constnat"}, "did you mean 'constant'"),
         ({"precision": "fp8"}, "unknown precision"),

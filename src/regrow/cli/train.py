@@ -105,6 +105,15 @@ def train(
     seed: Annotated[int, typer.Option(help="Seed of the order of the data.")] = 0,
     temperature: Annotated[float, typer.Option(help="Temperature of the distillation.")] = 1.0,
     mix: Annotated[float, typer.Option(help="Share of the distillation in the loss; the rest is cross-entropy.")] = 1.0,
+    tasks: Annotated[
+        str | None, typer.Option(help="Also read scores: benchmarks of lm-eval, or `ladder` (see `regrow eval`).")
+    ] = None,
+    tasks_at: Annotated[
+        str | None, typer.Option(help="Where scores are read, beside start and end, e.g. 100k,1M. [every milestone]")
+    ] = None,
+    task_limit: Annotated[int | None, typer.Option(help="Ask the first so many questions of each task.")] = None,
+    task_shots: Annotated[int | None, typer.Option(help="Examples before each question. [the task's own]")] = None,
+    task_path: Annotated[Path | None, typer.Option(help="A folder with task files of your own.")] = None,
     forecast: Annotated[
         str | None,
         typer.Option(
@@ -128,6 +137,8 @@ def train(
     Example: `regrow train pruned --data ladder --tokens 300k --out run`
     """
     from regrow.ladder import find_corpus, find_model
+    from regrow.ladder.tasks import find_tasks
+    from regrow.scores import parse_tasks
     from regrow.training.spec import TrainSpec, parse_eval_at
     from regrow.units import parse_count
 
@@ -159,7 +170,12 @@ def train(
         micro_batch_blocks=micro_batch,
         distill_temperature=temperature,
         distill_mix=mix,
+        tasks=() if tasks is None else parse_tasks(tasks),
+        tasks_at=() if tasks_at is None else parse_eval_at(tasks_at, total),
+        task_limit=task_limit,
+        task_shots=task_shots,
     )
+    folders = find_tasks(spec.tasks, folder=task_path).folders if spec.tasks else ()
     held = "ladder" if held_out is None and data == "ladder" else held_out
     from regrow.training.post_train import post_train
     from regrow.training.signals import stop_on_signals
@@ -186,6 +202,7 @@ def train(
             on_forecast=bar.say,
             on_progress=bar.show,
             keep=parse_keep(keep_checkpoints),
+            task_folders=folders,
         )
     if is_main_process():
         tell(record, out, as_json=as_json)
@@ -200,6 +217,8 @@ def parse_keep(text: str) -> int | None:
 
 def tell(record: RunRecord, out: Path, *, as_json: bool) -> None:
     """Say on stdout how a run has ended."""
+    from regrow.runs.scores import plain_scores
+
     first, last = record.curve[0], record.curve[-1]
     if as_json:
         print_json(
@@ -211,6 +230,8 @@ def tell(record: RunRecord, out: Path, *, as_json: bool) -> None:
                 "loss_averaged": last.loss_averaged,
                 "loss_cooled": last.loss_cooled,
                 "loss_before": record.loss_before,
+                "scores": plain_scores(last.scores),
+                "scores_before": plain_scores(record.scores_before),
                 "tokens_per_second": record.details.get("tokens_per_second"),
                 "ended_by": record.details.get("ended_by"),
                 "cooldown_from": record.spec.get("cooldown_from"),
@@ -222,6 +243,14 @@ def tell(record: RunRecord, out: Path, *, as_json: bool) -> None:
         + (f"from {first.tokens:,} to {last.tokens:,} tokens " if first.tokens else f"after {last.tokens:,} tokens ")
         + f"(unpruned: {record.loss_before:.4f}), written to {out}"
     )
+    for name, score in last.scores.items():
+        begun, before = first.scores.get(name), record.scores_before.get(name)
+        typer.echo(
+            f"{name}: "
+            + ("" if begun is None else f"{begun.value:.4f} -> ")
+            + f"{score.value:.4f}"
+            + ("" if before is None else f" (unpruned: {before.value:.4f})")
+        )
 
 
 def _rate(text: str, folder: str) -> float:

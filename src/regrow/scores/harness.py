@@ -59,6 +59,8 @@ class Harness:
         self.progress = progress
         with _quiet(progress):
             self._loaded = _load(spec)
+        #: How each score was measured, by its name; filled when a model is asked.
+        self.measured: dict[str, dict[str, Any]] = {}
         self.chance = {name: _chance(task, spec.limit) for name, task in self._loaded["tasks"].items()}
 
     def __call__(self, model: PreTrainedModel) -> dict[str, TaskResult]:
@@ -85,7 +87,9 @@ class Harness:
                 )
         finally:
             model.train(was_training)
-        return self._results(results)
+        found = self._results(results)
+        self.measured = self.how(found)
+        return found
 
     def scores(self, model: PreTrainedModel) -> dict[str, Score]:
         """As calling it, the scores alone."""

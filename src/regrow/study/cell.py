@@ -9,15 +9,16 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from regrow.data import Blocks, read_blocks
 from regrow.errors import InputError
 from regrow.evaluation import evaluate
 from regrow.ladder import find_corpus, find_model
+from regrow.ladder.tasks import find_tasks
 from regrow.locks import LOCK_FILE, hold
 from regrow.methods import is_masked
 from regrow.models.beside import PRUNE_RECORD, Beside, beside
@@ -31,18 +32,34 @@ from regrow.pruning.prune import prune_model
 from regrow.pruning.scores import AnyScores, load_scores
 from regrow.pruning.scoring import measure
 from regrow.pruning.spec import PruneSpec
-from regrow.runs import RunRecord, read_run
+from regrow.runs import RunRecord, Score, read_run
 from regrow.runs.store import CURVE_FILE, DONE_FILE, RUN_FILE, is_done
 from regrow.study.cells import Cell
 from regrow.study.inputs import fingerprint_model
 from regrow.study.progress import PROGRESS_FILE, ProgressFile
-from regrow.study.shared import LOSSES, PRUNED, SCORES, load_number, load_whole, save_number, share
+from regrow.study.shared import (
+    LOSSES,
+    PRUNED,
+    SCORES,
+    TASK_SCORES,
+    load_number,
+    load_task_scores,
+    load_whole,
+    save_number,
+    save_task_scores,
+    share,
+)
 from regrow.training.checkpoints import checkpoints
 from regrow.training.inputs import RunInputs
 from regrow.training.processes import processes
 from regrow.training.run import CHECKPOINTS, START, RunOptions, train_model
 from regrow.training.signals import StopRequest
 from regrow.training.teacher import load_teacher
+
+if TYPE_CHECKING:
+    from regrow.scores.harness import Harness
+
+T = TypeVar("T")
 
 #: Seconds to wait for a process that still writes this run: one that lost its study is about to end.
 _WAIT = 20.0
@@ -111,9 +128,32 @@ class _Shop:
             self.shared,
             LOSSES,
             {**self.source, "held_out": held_out.fingerprint, **({"isolated": True} if isolated else {})},
-            make=lambda: _evaluate(model, held_out, isolated),
+            make=lambda: _on_device(model, lambda moved: evaluate(moved, held_out, isolated=isolated).loss),
             save=save_number,
             load=load_number,
+        )
+
+    def harness(self, tokenizer: PreTrainedTokenizerBase) -> Harness | None:
+        """What asks the benchmarks of the recipe; None if it names none."""
+        train = self.cell.train
+        if not train.tasks:
+            return None
+        from regrow.scores.harness import Harness
+
+        return Harness(find_tasks(train.tasks, limit=train.task_limit, shots=train.task_shots), tokenizer)
+
+    def scores_before(self, model: PreTrainedModel, harness: Harness | None) -> dict[str, Score]:
+        """The unpruned model's scores: the same for all cells of a model that ask the same."""
+        if harness is None:
+            return {}
+        asked = {name: value for name, value in self.cell.train.to_dict().items() if name.startswith("task")}
+        return share(
+            self.shared,
+            TASK_SCORES,
+            {**self.source, **asked},
+            make=lambda: _on_device(model, harness.scores),
+            save=save_task_scores,
+            load=load_task_scores,
         )
 
     def pruned(self, model: PreTrainedModel, spec: PruneSpec, train: Blocks) -> tuple[PreTrainedModel, PrunePlan]:
@@ -159,6 +199,8 @@ def _run(cell: Cell, out: Path, shop: _Shop, stop: StopRequest | None) -> RunRec
     before, loss_before = count_params(model), shop.loss_before(model, held_out)
     after, rate, masks = before, 0.0, {}
     tokenizer = load_tokenizer(shop.folder)
+    harness = shop.harness(tokenizer)
+    scores_before = shop.scores_before(model, harness)
     around = shop.beside()
     if cell.prune is not None:
         # pruned anew, with other threads or on another machine, a run that goes on might not keep the zeros it trained
@@ -175,6 +217,7 @@ def _run(cell: Cell, out: Path, shop: _Shop, stop: StopRequest | None) -> RunRec
         teacher=None if cell.teacher is None else load_teacher(find_model(cell.teacher), tokenizer),
         tokenizer=tokenizer,
         beside=around,
+        harness=harness,
     )
     record = RunRecord(
         run=cell.name,
@@ -189,21 +232,22 @@ def _run(cell: Cell, out: Path, shop: _Shop, stop: StopRequest | None) -> RunRec
         objective=str(cell.objective),
         schedule=cell.train.schedule,
         details={"model": cell.model, "setup_seconds": round(time.perf_counter() - began, 3)},
+        scores_before=scores_before,
     )
     with ProgressFile(out) as progress:
         options = RunOptions(resume=True, stop=stop, on_progress=progress.tell)
         return train_model(inputs, spec=cell.train, record=record, out=out, options=options)
 
 
-def _evaluate(model: PreTrainedModel, held_out: Blocks, isolated: bool) -> float:
-    """A model's held-out loss (nats/token), read on the device that the curve is read on.
+def _on_device(model: PreTrainedModel, read: Callable[[PreTrainedModel], T]) -> T:
+    """What `read` makes of a model on the device that the curve is read on.
 
     The model is back on its own device afterwards, where pruning takes it apart.
     """
     home = model.device
     model.to(processes().device)  # type: ignore[arg-type]
     try:
-        return evaluate(model, held_out, isolated=isolated).loss
+        return read(model)
     finally:
         model.to(home)  # type: ignore[arg-type]
 

@@ -17,7 +17,8 @@ from typing import Any, TypeVar
 
 from regrow.errors import RegrowError
 from regrow.locks import hold
-from regrow.runs import spec_hash
+from regrow.runs import Score, spec_hash
+from regrow.runs.scores import plain_scores, read_scores
 
 T = TypeVar("T")
 
@@ -33,6 +34,7 @@ class Kind:
 
 
 LOSSES = Kind(name="loss-before", suffix=".json")
+TASK_SCORES = Kind(name="scores-before", suffix=".json")
 SCORES = Kind(name="scores", suffix=".safetensors")
 PRUNED = Kind(name="pruned")
 
@@ -97,6 +99,14 @@ def _remove(place: Path) -> None:
 
 def save_number(value: float, path: Path) -> None:
     path.write_text(json.dumps({"value": value}) + "\n")
+
+
+def save_task_scores(scores: Mapping[str, Score], path: Path) -> None:
+    path.write_text(json.dumps(plain_scores(scores)) + "\n")
+
+
+def load_task_scores(path: Path) -> dict[str, Score]:
+    return read_scores(json.loads(path.read_text()))
 
 
 def load_number(path: Path) -> float:

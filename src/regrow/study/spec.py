@@ -9,10 +9,12 @@ from typing import Any
 
 from regrow.errors import InputError, one_of, reason_of
 from regrow.ladder import find_corpus, find_model
+from regrow.ladder.tasks import find_tasks
 from regrow.methods import WIDTH, is_masked
 from regrow.pruning.plan import outline
 from regrow.pruning.spec import PruneSpec
 from regrow.runs.objective import CROSS_ENTROPY, parse_teacher
+from regrow.scores.spec import parse_tasks
 from regrow.study.budget import StudyBudget
 from regrow.study.cells import Cell
 from regrow.study.inputs import check_data, fingerprint_data, fingerprint_model, shape_of
@@ -146,12 +148,15 @@ class StudySpec:
 
     def check(self) -> None:
         """Find what cannot be before anything runs. Raises `InputError` for text or a model folder that is not there, a
-        rate that no shape of a model reaches (with the nearest ones), a teacher of another vocabulary.
+        rate that no shape of a model reaches (with the nearest ones), a teacher of another vocabulary, tasks without
+        lm-eval.
         """
         check_data(self.data, "post_train", where="study, data")
         check_data(self.held_out, "held_out", where="study, held_out")
         shapes = {model: shape_of(model) for model in self.models}
         cells = self.cells()
+        for train in {cell.train.tasks: cell.train for cell in cells if cell.train.tasks}.values():
+            find_tasks(train.tasks, limit=train.task_limit, shots=train.task_shots)
         for model, prune in dict.fromkeys((cell.model, cell.prune) for cell in cells):
             shape = shapes[model]
             if shape is None or prune is None:
@@ -253,13 +258,16 @@ def _recipe_values(content: Any, where: str, tokens: int | None = None) -> dict[
         one_of(str(key), types, what="key", where=where)
         if types[key].startswith(("int", "float")) and value is not None:
             values[key] = _number(value, types[key].startswith("int"), f"{where}, {key}")
-    milestones = values.get("eval_at")
-    if isinstance(milestones, str):
-        total = values.get("tokens", tokens)
-        if total is not None:
-            values["eval_at"] = parse_eval_at(milestones, total)
-    elif isinstance(milestones, list):
-        values["eval_at"] = tuple(parse_count(point, what=f"{where}, eval_at") if point else 0 for point in milestones)
+    for key in ("eval_at", "tasks_at"):
+        milestones = values.get(key)
+        if isinstance(milestones, str):
+            total = values.get("tokens", tokens)
+            if total is not None:
+                values[key] = parse_eval_at(milestones, total)
+        elif isinstance(milestones, list):
+            values[key] = tuple(parse_count(point, what=f"{where}, {key}") if point else 0 for point in milestones)
+    if isinstance(values.get("tasks"), str):
+        values["tasks"] = parse_tasks(values["tasks"])
     return values
 
 

@@ -93,6 +93,7 @@ class CurveCallback(TrainerCallback):
         self.on_progress = on_progress
         self.first_step = first_step
         self.milestones = set(self.spec.milestone_steps)
+        self.scored = self.spec.scored_steps
         self.branches = self.spec.cooldowns
         self.stopped_by: str | None = None
         self._cooled: dict[int, float] = {}  # by milestone step, read before the run is there
@@ -215,6 +216,7 @@ class CurveCallback(TrainerCallback):
             seconds=round(self._seconds_before + self._seconds, 3),
             loss_averaged=averaged,
             loss_cooled=loss if annealed else self._cooled.pop(step, None),
+            scores=self.reader.scores(model, at=at) if step in self.scored else {},
         )
         if self.writer is not None:
             self.writer.append(point)

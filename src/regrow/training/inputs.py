@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -17,6 +17,9 @@ from regrow.models.load import load_model, load_tokenizer, local_checkpoint
 from regrow.models.masks import zero_masks
 from regrow.training.processes import processes
 from regrow.training.spec import TrainSpec
+
+if TYPE_CHECKING:
+    from regrow.scores.harness import Harness
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +35,7 @@ class RunInputs:
         tokenizer: of the model; a teacher must have the same entries.
         beside: what the final model takes over from the folder that the model comes from; see `save_checkpoint`.
         save_dtype: dtype of the final model on disk.
+        harness: asks the benchmarks that the spec names.
     """
 
     model: PreTrainedModel
@@ -42,9 +46,12 @@ class RunInputs:
     tokenizer: PreTrainedTokenizerBase | None = None
     beside: Beside | None = None
     save_dtype: torch.dtype = torch.float32
+    harness: Harness | None = None
 
     def check_fit(self, spec: TrainSpec) -> None:
-        """Raise `InputError` if the blocks or the teacher do not fit the model or the spec."""
+        """Raise `InputError` if the blocks, the teacher or the harness do not fit the model or the spec."""
+        if spec.tasks and self.harness is None:
+            raise InputError("the spec names tasks and there is no harness", where="train spec", hint="give a Harness")
         for blocks, what in ((self.train, "training"), (self.held_out, "held-out")):
             if blocks.sequence_length != spec.sequence_length:
                 raise InputError(

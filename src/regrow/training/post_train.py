@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import PreTrainedModel
@@ -15,7 +15,7 @@ from regrow.errors import InputError
 from regrow.evaluation import evaluate
 from regrow.models.load import count_nonzero, count_params, load_model, local_checkpoint
 from regrow.models.masks import zero_masks
-from regrow.runs import RunRecord, read_run
+from regrow.runs import CONTROL, RunRecord, Score, read_run
 from regrow.runs.store import RUN_FILE
 from regrow.training.callbacks import OnProgress
 from regrow.training.checkpoints import KEPT
@@ -27,6 +27,9 @@ from regrow.training.run import RunOptions, train_model
 from regrow.training.signals import StopRequest
 from regrow.training.spec import TrainSpec
 from regrow.training.teacher import load_teacher
+
+if TYPE_CHECKING:
+    from regrow.scores.harness import Harness
 
 
 def post_train(
@@ -52,6 +55,7 @@ def post_train(
     on_forecast: Callable[[str], None] | None = None,
     on_progress: OnProgress | None = None,
     keep: int | None = KEPT,
+    task_folders: tuple[Path, ...] = (),
 ) -> RunRecord:
     """Post-train the checkpoint `model` on `data` and record its curve in the run folder `out`.
 
@@ -69,6 +73,7 @@ def post_train(
         forecast: forecast the run at every milestone: from its own curve (`run`), or by a law file.
         stop_when: end the run once that says so, as in `gain:0.01` (`regrow.training.forecast.parse_stop`).
         on_forecast: is given each forecast in one line.
+        task_folders: of further task files for the benchmarks that the spec names; see `regrow.scores.TasksSpec`.
 
     Raises `InputError` where L0 can't be known or the data do not fit, `RunFailed` where training breaks.
     """
@@ -85,6 +90,7 @@ def post_train(
     if pruned.keeps_zeros:
         inputs = replace(inputs, masks=zero_masks(inputs.model))
     before, loss_before = _before(model, inputs, spec, origin, pruned, original, loss_before, shard)
+    inputs = replace(inputs, harness=_harness(inputs, spec, task_folders))
     if teacher:
         inputs = replace(inputs, teacher=load_teacher(teacher, inputs.tokenizer))
     probed = _probed(inputs, spec, lr_probe, Path(out) if resume else None) if lr_probe else None
@@ -114,10 +120,30 @@ def post_train(
             **({"trained_before": origin.trained_tokens} if origin and origin.trained_tokens else {}),
             **({"lr_probe": probed} if probed else {}),
         },
+        scores_before=_scores_before(model, original, inputs, control=pruned.method == CONTROL, shard=shard),
     )
     watch = None if watcher is None else watcher(record, spec)
     options = RunOptions(resume=resume, shard=shard, keep=keep, stop=stop, watch=watch, on_progress=on_progress)
     return train_model(inputs, spec=spec, record=record, out=Path(out), options=options)
+
+
+def _harness(inputs: RunInputs, spec: TrainSpec, folders: tuple[Path, ...]) -> Harness | None:
+    if not spec.tasks:
+        return None
+    from regrow.scores.harness import Harness
+
+    return Harness(spec.tasks_spec(*folders), inputs.tokenizer)
+
+
+def _scores_before(
+    model: str, original: str | None, inputs: RunInputs, *, control: bool, shard: bool
+) -> dict[str, Score]:
+    """The unpruned model's scores; none where it is not here, or no tasks are asked."""
+    if inputs.harness is None or (original is None and not control):
+        return {}
+    if original is None and not shard:
+        return inputs.harness.scores(inputs.model)
+    return inputs.harness.scores(load_model(original or model, dtype=torch.float32, device=processes().device))
 
 
 def _asked(model: str, text: TextSpec, teacher: str | None, spec: TrainSpec) -> dict[str, Any]:

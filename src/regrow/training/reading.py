@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import PreTrainedModel
@@ -14,10 +14,14 @@ from regrow.data import Blocks
 from regrow.errors import RunFailed
 from regrow.evaluation import evaluate
 from regrow.models.masks import MaskKeeper
+from regrow.runs import Score
 from regrow.training.lora import adapted_layers, merged
 from regrow.training.processes import add_up, processes
 from regrow.training.sharding import settle
 from regrow.training.spec import TrainSpec
+
+if TYPE_CHECKING:
+    from regrow.scores.harness import Harness
 
 ZEROS_LOST = "run again with --resume, and report it if it happens again"
 
@@ -28,9 +32,13 @@ class Reader:
     Args:
         where: named in errors.
         keeper: the zeros to check before each reading.
+        harness: asks the spec's benchmarks; every process asks all of them.
     """
 
-    def __init__(self, *, spec: TrainSpec, held_out: Blocks, keeper: MaskKeeper, where: str) -> None:
+    def __init__(
+        self, *, spec: TrainSpec, held_out: Blocks, keeper: MaskKeeper, where: str, harness: Harness | None = None
+    ) -> None:
+        self.harness = harness
         self.spec = spec
         self.held_out = held_out
         self.keeper = keeper
@@ -41,11 +49,26 @@ class Reader:
 
         Raises `RunFailed` if a zero is lost or the loss is not finite; `at` says when, for the message.
         """
+        with self._as_saved(model, at):
+            return self.plain_loss(model, at=at)
+
+    def scores(self, model: Any, *, at: str) -> dict[str, Score]:
+        """The scores of the spec's benchmarks, of the same weights whose loss `loss` reads; none without a harness."""
+        if self.harness is None:
+            return {}
+        with self._as_saved(model, at), _evaluable(model, self.spec):
+            found = self.harness.scores(model)
+        settle(model)
+        return found
+
+    @contextlib.contextmanager
+    def _as_saved(self, model: Any, at: str) -> Iterator[None]:
+        """Inside, the model is what would be saved: zeros proven, adapters of a masked run merged."""
         with contextlib.ExitStack() as stack:
             if self.keeper and adapted_layers(model):
                 stack.enter_context(merged(model, self.keeper))
             self.prove_zeros(at)
-            return self.plain_loss(model, at=at)
+            yield
 
     def plain_loss(self, model: Any, *, at: str) -> float:
         """The held-out loss of the model exactly as it is."""

@@ -134,7 +134,9 @@ class _Run:
         self.network = self._network(precision)
         self.trainer = self._trainer(arguments, precision, record.hash)
         self.keeper = MaskKeeper(self.network, inputs.masks)
-        self.reader = Reader(spec=spec, held_out=inputs.held_out, keeper=self.keeper, where=str(out))
+        self.reader = Reader(
+            spec=spec, held_out=inputs.held_out, keeper=self.keeper, where=str(out), harness=inputs.harness
+        )
         self.curve = self._add_callbacks()
         if self.checkpoint is not None:
             # of another run's readings nothing is taken over, of its weights everything
@@ -237,6 +239,8 @@ class _Run:
             self.details |= _merge(network, self.reader)
         model.config.use_cache = self.use_cache  # Trainer turns it off, and who generates from the result wants it
         weights = sharding.full_state_dict(network) if self.options.shard else None
+        if self.inputs.harness is not None and self.inputs.harness.measured:
+            self.details["tasks"] = self.inputs.harness.measured
         speed = self.curve.tokens_per_second
         self.details["tokens_per_second"] = round(speed, 1) if speed else None
         tokens = self.trainer.state.global_step * self.spec.batch_tokens

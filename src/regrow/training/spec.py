@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 from regrow.errors import InputError, one_of
 from regrow.runs.objective import Objective
+from regrow.scores.spec import TasksSpec
 from regrow.training.schedules import SCHEDULES, rate_factor
 
 PRECISIONS = ("auto", "bf16", "fp32")
@@ -50,6 +52,10 @@ class TrainSpec:
         compile, liger: `torch.compile`, and Liger's kernels.
         packing: `cross`: attention may reach over a document's end into those before it in the block; `isolated`: it
             stays inside each document, in training and in evaluation.
+        tasks: benchmarks of lm-eval whose scores are read as well (`regrow.scores`); none by default.
+        tasks_at: token counts at which they are read, beside the start and the end; empty for all of `eval_at`.
+        task_limit: ask the first so many questions of each; None for all.
+        task_shots: examples before each question; None for the task's own number.
     """
 
     tokens: int
@@ -80,6 +86,10 @@ class TrainSpec:
     compile: bool = False
     liger: bool = False
     packing: str = "cross"
+    tasks: tuple[str, ...] = ()
+    tasks_at: tuple[int, ...] = ()
+    task_limit: int | None = None
+    task_shots: int | None = None
 
     def __post_init__(self) -> None:
         one_of(self.schedule, SCHEDULES, what="schedule", where="train spec")
@@ -105,7 +115,7 @@ class TrainSpec:
             raise InputError(f"learning rate {self.learning_rate}", where="train spec", hint="give a positive number")
         if not 0 <= self.distill_mix <= 1 or self.distill_temperature <= 0:
             raise InputError("distill_mix lies in [0, 1] and distill_temperature above 0", where="train spec")
-        if any(t < 0 for t in self.eval_at):
+        if any(t < 0 for t in (*self.eval_at, *self.tasks_at)):
             raise InputError("a negative evaluation point", where="train spec", hint="give token counts")
         if self.warmup_tokens < 0 or (self.save_every_tokens or 0) < 0:
             raise InputError("warmup_tokens and save_every_tokens cannot be negative", where="train spec")
@@ -138,6 +148,16 @@ class TrainSpec:
             raise InputError("lora_rank and lora_alpha must be positive", where="train spec")
         if self.average is not None:
             parse_average(self.average)
+        if self.tasks:
+            self.tasks_spec()
+        elif self.tasks_at or self.task_limit is not None or self.task_shots is not None:
+            raise InputError(
+                "tasks_at, task_limit or task_shots without tasks", where="train spec", hint="name the tasks"
+            )
+
+    def tasks_spec(self, *folders: Path) -> TasksSpec:
+        """What is asked of the benchmarks, with the folders of further task files."""
+        return TasksSpec(names=self.tasks, limit=self.task_limit, shots=self.task_shots, folders=folders)
 
     @property
     def batch_blocks(self) -> int:
@@ -152,9 +172,19 @@ class TrainSpec:
     @property
     def milestone_steps(self) -> tuple[int, ...]:
         """Optimizer steps after which the held-out loss is read; always 0 (right after pruning) and the last."""
-        asked = self.eval_at or default_milestones(self.tokens)
-        steps = {min(self.steps, math.ceil(t / self.batch_tokens)) for t in asked}
-        return tuple(sorted(steps | {0, self.steps}))
+        asked = (*(self.eval_at or default_milestones(self.tokens)), *self.tasks_at)
+        return tuple(sorted(self._steps_of(asked) | {0, self.steps}))
+
+    @property
+    def scored_steps(self) -> frozenset[int]:
+        """Milestones at which the benchmarks are asked as well; none without tasks."""
+        if not self.tasks:
+            return frozenset()
+        return frozenset(self._steps_of(self.tasks_at) | {0, self.steps} if self.tasks_at else self.milestone_steps)
+
+    def _steps_of(self, tokens: Iterable[int]) -> set[int]:
+        """The optimizer steps at whose end these token counts are reached, the last step for what is beyond it."""
+        return {min(self.steps, math.ceil(t / self.batch_tokens)) for t in tokens}
 
     @property
     def cooldowns(self) -> dict[int, int]:
@@ -163,7 +193,7 @@ class TrainSpec:
         Milestones nearer to the start than a cool-down is long have none.
         """
         steps = self.cooldown_steps
-        at = {min(self.steps, math.ceil(t / self.batch_tokens)) for t in self.cooldown_at}
+        at = self._steps_of(self.cooldown_at)
         return {m - steps: m for m in self.milestone_steps if steps and m >= steps and (not at or m in at)}
 
     @property
@@ -173,6 +203,8 @@ class TrainSpec:
 
     def cooled_down(self, after: int, tokens: int, *, save_every_tokens: int | None = None) -> TrainSpec:
         """The recipe of this run up to its step `after`, annealed from there over `tokens`: what a `wsd` run does.
+
+        Benchmarks are not asked: the cooled model is scored by `regrow eval --tasks`.
 
         Args:
             after: optimizer steps; the rate must still be the stable one there.
@@ -192,6 +224,10 @@ class TrainSpec:
             eval_at=((after + steps) * self.batch_tokens,),
             cooldown_tokens=0,
             cooldown_at=(),
+            tasks=(),
+            tasks_at=(),
+            task_limit=None,
+            task_shots=None,
             save_every_tokens=max(self.batch_tokens, tokens // 10) if save_every_tokens is None else save_every_tokens,
         )
         if any(self.rate_at(step) != cooled.rate_at(step) for step in {0, after // 2, after}):
@@ -256,6 +292,10 @@ _LATER = frozenset(
         "compile",
         "liger",
         "packing",
+        "tasks",
+        "tasks_at",
+        "task_limit",
+        "task_shots",
     }
 )
 
