@@ -235,7 +235,7 @@ def test_imports_that_cannot_be_trusted(regrow, tmp_path):
     only_train = trainer_state(tmp_path, [{"step": 10, "loss": 2.9}])
     one_line_error(regrow("import", only_train, *ask, "--tokens-per-step", "1k"), "no held-out loss")
     perplexities = trainer_state(tmp_path, [{"step": 10, "eval_loss": 290.0}])
-    one_line_error(regrow("import", perplexities, *ask, "--tokens-per-step", "1k"), "not nats per token")
+    one_line_error(regrow("import", perplexities, *ask, "--tokens-per-step", "1k"), "145.0 times --loss-before")
     one_line_error(regrow("import", tmp_path / "nowhere", *ask), "no such file")
     one_line_error(
         regrow("import", trainer_state(tmp_path, steps), "--as", "wandb-cvs", *META, "--out", "x"), "wandb-csv"

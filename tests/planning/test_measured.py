@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from regrow.planning.measured import last_above, measured_tokens
+from regrow.planning.measured import measured_tokens
 
 TOKENS = np.geomspace(6e3, 4e6, 33)
 
@@ -45,10 +45,4 @@ def test_a_run_that_did_not_get_there_says_so():
 
 
 def test_a_run_that_gains_nothing_was_there_from_the_start():
-    assert measured_tokens(TOKENS, np.full(len(TOKENS), 2.5) - 1e-5 * np.log(TOKENS)).tokens == 0
-
-
-def test_the_last_crossing_counts():
-    grid = np.geomspace(1, 1e4, 5)
-    gain = np.array([[0.0, 3.0, 3.0, 1.0, 0.5], [0, 0, 0, 0, 0], [3, 3, 3, 3, 3]], dtype=float)
-    assert last_above(grid, gain, 2.0) == pytest.approx([10**2.5, 0, np.inf])
+    assert measured_tokens(TOKENS, np.full(len(TOKENS), 2.5) - 1e-5 * np.log(TOKENS)).tokens == TOKENS[0]

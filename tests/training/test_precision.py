@@ -23,5 +23,5 @@ def test_auto_follows_the_cpu(monkeypatch, able, chosen):
 
 def test_a_run_does_not_change_its_arithmetic_half_way(monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
-    with pytest.raises(InputError, match="begun in bf16, and this hardware chooses fp32"):
+    with pytest.raises(InputError, match="begun in bf16, and this hardware would use fp32"):
         resolve_precision("auto", "cpu", recorded="bf16")

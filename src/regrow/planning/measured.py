@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from regrow.laws.smoothing import SmoothCurve, smooth_curve
+from regrow.planning.solve import crossings
 
 #: Points of the grid on which the curve is read, and curves drawn for the interval.
 _GRID, _DRAWS = 400, 400
@@ -21,10 +22,11 @@ class MeasuredTokens:
     """D* of one run by the gain criterion, in tokens.
 
     Attributes:
-        tokens: where the gain of a doubling falls under the threshold for good; None where the run did not get there.
-        low, high: ends of the interval that the noise of the readings leaves. `low` is 0 where the gain may have been
-            under the threshold from the first reading on; `high` is None where the run may not have passed it.
-        passed: share of the drawn curves that pass it within the run.
+        tokens: where the gain of a doubling falls under the threshold for good. The first reading's tokens where it was
+            under it from there on: D* is then at or below them. None where the run did not get to D*.
+        low, high: ends of the interval that the noise of the readings leaves; `high` is None where the run may not have
+            passed D*.
+        passed: share of the drawn curves that pass D* within the run.
         level: probability of the interval.
         noise: standard deviation of a reading, nats/token.
         curve: the smoothed curve.
@@ -49,18 +51,16 @@ def measured_tokens(
     Raises `InputError` for too few readings (`regrow.laws.smoothing.smooth_curve`).
     """
     curve = smooth_curve(tokens, losses)
-    first, last = np.exp(curve.x[0]), np.exp(curve.x[-1])
-    grid = np.geomspace(first, last / 2, _GRID)
+    read = np.asarray(tokens, dtype=float)
+    grid = np.geomspace(read[read > 0].min(), read.max() / 2, _GRID)
     both = np.concatenate([grid, 2 * grid])
-    once, twice = np.split(curve.mean(both), 2)
-    found = last_above(grid, (once - twice)[None, :], min_gain)[0]
-    drawn = curve.draws(both, _DRAWS, seed=seed)
-    every = last_above(grid, drawn[:, :_GRID] - drawn[:, _GRID:], min_gain)
+    rows = np.vstack([curve.mean(both), curve.draws(both, _DRAWS, seed=seed)])
+    found = crossings(grid, rows[:, :_GRID] - rows[:, _GRID:], np.full(len(rows), min_gain))
+    every = np.sort(found[1:])
     tail = (1 - level) / 2
-    ordered = np.sort(every)
-    low, high = (ordered[round(share * (_DRAWS - 1))] for share in (tail, 1 - tail))
+    low, high = (every[round(share * (_DRAWS - 1))] for share in (tail, 1 - tail))
     return MeasuredTokens(
-        tokens=float(found) if np.isfinite(found) else None,
+        tokens=float(found[0]) if np.isfinite(found[0]) else None,
         low=float(low) if np.isfinite(low) else float(grid[-1]),
         high=float(high) if np.isfinite(high) else None,
         passed=float(np.isfinite(every).mean()),
@@ -68,19 +68,3 @@ def measured_tokens(
         noise=curve.noise,
         curve=curve,
     )
-
-
-def last_above(grid: np.ndarray, gain: np.ndarray, threshold: float) -> np.ndarray:
-    """Where each row of `gain` [k, n] falls under the threshold for good, log-linear between the grid's points.
-
-    0 for a row that never reaches it, infinity for one that ends above it.
-    """
-    above = gain > threshold
-    last = np.where(above.any(axis=1), gain.shape[1] - 1 - above[:, ::-1].argmax(axis=1), -1)
-    inside = np.clip(last, 0, gain.shape[1] - 2)
-    rows = np.arange(len(gain))
-    here, there = gain[rows, inside], gain[rows, inside + 1]
-    with np.errstate(all="ignore"):
-        share = np.clip((here - threshold) / (here - there), 0, 1)
-    at = np.exp(np.log(grid[inside]) + share * np.log(grid[inside + 1] / grid[inside]))
-    return np.where(last < 0, 0.0, np.where(last == gain.shape[1] - 1, np.inf, at))
