@@ -164,6 +164,15 @@ def test_the_newest_dialect_is_written_for_older_readers_too(family, tmp_path):
     assert open_checkpoint(folder).config.rope_parameters == {"rope_theta": 1e6, **LLAMA3}
 
 
+def test_fields_of_both_dialects_are_left_as_they_are(tmp_path):
+    folder = save_checkpoint(make("llama-tied"), None, tmp_path / "model")
+    # transformers 5 goes by the old field, and so by its default of 10000
+    change_config(folder, remove=("rope_theta",), rope_parameters={"rope_theta": 1e6, **LLAMA3}, rope_scaling=LLAMA3)
+    beside(folder).write(tmp_path)
+    assert (tmp_path / "config.json").read_bytes() == (folder / "config.json").read_bytes()
+    assert open_checkpoint(folder).config.rope_parameters["rope_theta"] == 10000
+
+
 def test_a_model_of_another_type_is_named_by_its_type(published, tmp_path):
     source = published()
     around = beside(source)

@@ -145,14 +145,15 @@ def agree(content: dict[str, Any], wanted: PretrainedConfig) -> dict[str, Any]:
 def with_old_rope(content: Mapping[str, Any]) -> dict[str, Any]:
     """The fields with `rope_theta` and `rope_scaling` beside `rope_parameters`, where only transformers 5 would look.
 
-    Both versions read the two old names; transformers 4 does not know the new one.
+    Both versions read the two old names; transformers 4 does not know the new one. Where `rope_scaling` is there already,
+    both versions go by it, and nothing is added that would change what they read.
     """
     rope = content.get("rope_parameters")
     added: dict[str, Any] = {}
-    if isinstance(rope, Mapping) and "rope_theta" in rope:
+    if isinstance(rope, Mapping) and "rope_theta" in rope and content.get("rope_scaling") is None:
         if content.get("rope_theta") is None:
             added["rope_theta"] = rope["rope_theta"]
-        if content.get("rope_scaling") is None and rope.get("rope_type", "default") != "default":
+        if rope.get("rope_type", "default") != "default":
             added["rope_scaling"] = {name: value for name, value in rope.items() if name != "rope_theta"}
     return {**content, **added}
 
