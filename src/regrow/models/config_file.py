@@ -145,7 +145,7 @@ def agree(content: dict[str, Any], wanted: PretrainedConfig) -> dict[str, Any]:
 def with_old_rope(content: Mapping[str, Any]) -> dict[str, Any]:
     """The fields with `rope_theta` and `rope_scaling` beside `rope_parameters`, where only transformers 5 would look.
 
-    Both versions read the two old names; transformers 4 does not know the new one. Where `rope_scaling` is there already,
+    Both versions read the two old names; transformers 4 does not know the new one. Where `rope_scaling` is there,
     both versions go by it, and nothing is added that would change what they read.
     """
     rope = content.get("rope_parameters")
