@@ -42,6 +42,7 @@ STANDS_FOR = {
 #: What does not run here: a pattern, and why. Patterns that no page needs are an error.
 NOT_HERE = {
     r"make (test|lint|format|docs)": "this is `make test`; the others are run by the gate or write into the clone",
+    r"regrow eval tiny-llama-0.2m --tasks": "3,000 questions: tests/scores and tests/cli ask a few",
     r"make demo": "32 runs of 98,304 tokens: tests/test_demo.py runs the same with fewer",
     r"make ladder": "hours, and packages of Debian: tests/ladder runs its parts",
     r"make results": "minutes of fits: tests/docs/test_results.py makes a part of the page anew",
