@@ -26,7 +26,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 import regrow.arch
 from regrow.arch import Architecture, catalog
-from regrow.planning.cost import PrunedModel, prune_model
+from regrow.planning.cost import PrunedModel, pruned_model
 
 RATES = (0.15, 0.25, 0.35)
 
@@ -124,7 +124,7 @@ def rows(name: str, *, context: int = 64, rates: tuple[float, ...] = RATES, whol
         model = (
             unpruned
             if method == "none"
-            else prune_model(method=method, pruning_rate=rate, params_before=None, architecture=architecture)
+            else pruned_model(method=method, pruning_rate=rate, params_before=None, architecture=architecture)
         )
         assert model.after is not None
         found = counted(model.after)

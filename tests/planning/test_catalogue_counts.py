@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 
 from regrow.arch import catalog
-from regrow.planning.cost import prune_model
+from regrow.planning.cost import pruned_model
 from regrow.pruning.plan import outline
 from regrow.pruning.spec import PruneSpec
 
@@ -50,7 +50,7 @@ def test_extrapolating_in_blocks_is_exact(counts: ModuleType) -> None:
 def test_a_plan_counts_what_regrow_prune_would_make(name: str) -> None:
     shape = catalog()[name]
     for method, rate in [("2:4", None), *((m, r) for m in ("depth", "width") for r in RATES)]:
-        planned = prune_model(method=method, pruning_rate=rate, architecture=shape)
+        planned = pruned_model(method=method, pruning_rate=rate, architecture=shape)
         pruned = outline(shape, PruneSpec(method=method, rate=rate))
         assert (planned.after, planned.params_after) == (pruned.after, pruned.params_after)
         assert planned.pruning_rate == pytest.approx(pruned.pruning_rate, abs=1e-15)

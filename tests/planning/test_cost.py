@@ -10,7 +10,7 @@ import pytest
 from regrow.arch import catalog
 from regrow.errors import InputError
 from regrow.planning import DEFAULT_MFU, GPUS, cost_usd, find_gpu, flops_per_token, gpu_hours
-from regrow.planning.cost import prune_model
+from regrow.planning.cost import pruned_model
 from regrow.shapes import shape_for_rate
 
 
@@ -87,15 +87,15 @@ def test_a_teacher_adds_its_forward_pass() -> None:
 
 def test_serving_saves_what_sparse_kernels_save() -> None:
     arch = catalog()["Llama-3.2-1B"]
-    masked = prune_model(method="2:4", pruning_rate=None, architecture=arch)
+    masked = pruned_model(method="2:4", pruning_rate=None, architecture=arch)
     dense = arch.forward_flops_per_token(2048)
     assert masked.inference_flops(2048) == dense
     # at twice the speed the pruned matrices count half; attention and the output embedding are as they were
     rest = dense - 2 * arch.layers * arch.block_matrix_params
     assert masked.inference_flops(2048, sparse_speedup=2.0) == pytest.approx(rest + (dense - rest) / 2)
-    counted = prune_model(method="2:4", pruning_rate=0.4, params_before=1e9)
+    counted = pruned_model(method="2:4", pruning_rate=0.4, params_before=1e9)
     assert (counted.inference_flops(), counted.inference_flops(sparse_speedup=1.6)) == (2e9, 1.25e9)
-    deep = prune_model(method="depth", pruning_rate=0.25, params_before=1e9)
+    deep = pruned_model(method="depth", pruning_rate=0.25, params_before=1e9)
     assert deep.inference_flops(sparse_speedup=2.0) == 1.5e9
 
 

@@ -80,7 +80,7 @@ def test_what_cannot_be_solved_is_said():
     _, weight = problem()
     with pytest.raises(RunFailed, match="not finite"):
         solve(weight, torch.full((12, 12), torch.nan), [1])
-    with pytest.raises(RunFailed, match="no one solution"):
+    with pytest.raises(RunFailed, match="no unique solution"):
         solve(weight, torch.zeros(12, 12), [1], damping=0)
 
 

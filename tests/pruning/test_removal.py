@@ -105,11 +105,11 @@ def test_models_pruned_by_each_scorer_generate_with_their_cache(family, scorer):
     pruned, plan = prune_model(model, PruneSpec(method="depth", shape={"layers": 2}, scorer=scorer), ids)
     first, second = plan.dropped_layers
     assert scorer == "perplexity" or second == first + 1
-    said = [
+    generated = [
         pruned.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=6, do_sample=False, use_cache=cache)
         for cache in (True, False)
     ]
-    assert torch.equal(*said)
+    assert torch.equal(*generated)
 
 
 def test_scores_serve_many_rates_and_only_their_scorer(tmp_path):

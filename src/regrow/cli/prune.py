@@ -9,71 +9,93 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from regrow.cli.options import AsJson, NoCache, print_json, print_table
+from regrow.errors import InputError
 
 if TYPE_CHECKING:
     from regrow.arch import Architecture
     from regrow.data import Blocks
     from regrow.pruning.plan import PrunePlan
+    from regrow.pruning.scores import AnyScores
     from regrow.pruning.spec import PruneSpec
 
 _COUNTING = "Parameters are all of them, tied embeddings counted once; non-embedding leaves the embeddings out."
 
 
+_Model = Annotated[str, typer.Argument(help="A checkpoint folder, or a ladder model such as tiny-llama-3m.")]
+_Out = Annotated[Path | None, typer.Option("--out", help="Where the pruned model is written; a dry run needs none.")]
+_Method = Annotated[str | None, typer.Option(help="`depth`, `width`, or N:M such as `2:4` (2 kept of every 4).")]
+_Rate = Annotated[float | None, typer.Option(help="Share of the parameters to remove, e.g. 0.25.")]
+_Params = Annotated[
+    str | None, typer.Option(help="Parameters to leave instead of a rate, e.g. 6B; tied embeddings count once.")
+]
+_Shape = Annotated[
+    str | None, typer.Option(help="Sizes to leave instead of a rate: layers=24, or hidden=768,intermediate=2048.")
+]
+_ScorerName = Annotated[str | None, typer.Option("--scorer", help="What ranks the parts; each method has its default.")]
+_Axes = Annotated[
+    str | None, typer.Option(help="What width may shrink, e.g. intermediate or hidden,intermediate,kv_heads.")
+]
+_MultipleOf = Annotated[int | None, typer.Option(help="Widths are multiples of this; no finer step is tried.")]
+_Search = Annotated[
+    int | None,
+    typer.Option(
+        help="Width: how many shapes near the target are tried; the one of least calibration loss is kept. Default: 4 "
+        "if there is text."
+    ),
+]
+_Iterative = Annotated[bool, typer.Option("--iterative", help="Depth: remove one block, measure again, and go on.")]
+_Strict = Annotated[
+    bool, typer.Option("--strict", help="Depth: a rate more than 0.5 points off is an error, not a note.")
+]
+_Calibration = Annotated[
+    str | None,
+    typer.Option(help="Text for scores and for the comparison of shapes; `ladder` is the embedded corpus."),
+]
+_Blocks = Annotated[int, typer.Option(help="Blocks of calibration text.")]
+_Length = Annotated[int, typer.Option(help="Tokens in a block, at most the model's context.")]
+_PlanFile = Annotated[
+    str | None,
+    typer.Option("--plan", help="Carry out this plan: a file from --dry-run --json, or a regrow_prune.json."),
+]
+_ScoresFile = Annotated[
+    str | None, typer.Option("--scores", help="Scores of this model from --save-scores; no text is then measured.")
+]
+_SaveScores = Annotated[str | None, typer.Option(help="Write the scores to this file, for use at other rates.")]
+_DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Print the plan and write no model. With --calibration or --scores it also says which parts go.",
+    ),
+]
+_Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace --out if it holds something.")]
+_Device = Annotated[str, typer.Option(help="Where blocks are run: `cpu`, `cuda`, `cuda:1`.")]
+_Seed = Annotated[int, typer.Option(help="Selects the calibration blocks.")]
+
+
 def prune(
-    model: Annotated[str, typer.Argument(help="A checkpoint folder, or a ladder model such as tiny-llama-3m.")],
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Where the pruned model is written; a dry run needs none.")
-    ] = None,
-    method: Annotated[
-        str | None, typer.Option(help="`depth`, `width`, or N:M such as `2:4` (2 kept of every 4).")
-    ] = None,
-    rate: Annotated[float | None, typer.Option(help="Share of the parameters to remove, e.g. 0.25.")] = None,
-    params: Annotated[
-        str | None, typer.Option(help="Parameters to leave instead of a rate, e.g. 6B; tied embeddings count once.")
-    ] = None,
-    shape: Annotated[
-        str | None, typer.Option(help="Sizes to leave instead of a rate: layers=24, or hidden=768,intermediate=2048.")
-    ] = None,
-    scorer: Annotated[str | None, typer.Option(help="What ranks the parts; each method has its default.")] = None,
-    axes: Annotated[
-        str | None, typer.Option(help="What width may shrink, e.g. intermediate or hidden,intermediate,kv_heads.")
-    ] = None,
-    multiple_of: Annotated[int | None, typer.Option(help="Widths are multiples of this, and no other.")] = None,
-    search: Annotated[
-        int | None,
-        typer.Option(
-            help="Width: how many shapes near the target are tried; the one of least calibration loss is kept. 4 by "
-            "default where there is text."
-        ),
-    ] = None,
-    iterative: Annotated[
-        bool, typer.Option("--iterative", help="Depth: measure again after each block that goes.")
-    ] = False,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Depth: a rate more than 0.5 points off is an error, not a note.")
-    ] = False,
-    calibration: Annotated[
-        str | None,
-        typer.Option(help="Text that scores are measured and shapes compared on; `ladder` is the embedded corpus."),
-    ] = None,
-    calibration_blocks: Annotated[int, typer.Option(help="Blocks of calibration text.")] = 32,
-    calibration_length: Annotated[int, typer.Option(help="Tokens in a block, at most the model's context.")] = 512,
-    plan: Annotated[
-        str | None, typer.Option(help="Do what this plan says: a file from --dry-run --json, or a regrow_prune.json.")
-    ] = None,
-    scores: Annotated[
-        str | None, typer.Option(help="Scores of this model from --save-scores, in place of a pass.")
-    ] = None,
-    save_scores: Annotated[str | None, typer.Option(help="Keep the scores in this file, for other rates.")] = None,
-    dry_run: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run", help="Print the plan, write no model; with --calibration or --scores also which parts go."
-        ),
-    ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --out if it holds something.")] = False,
-    device: Annotated[str, typer.Option(help="Where blocks are run: `cpu`, `cuda`, `cuda:1`.")] = "cpu",
-    seed: Annotated[int, typer.Option(help="Which blocks are drawn.")] = 0,
+    model: _Model,
+    out: _Out = None,
+    method: _Method = None,
+    rate: _Rate = None,
+    params: _Params = None,
+    shape: _Shape = None,
+    scorer: _ScorerName = None,
+    axes: _Axes = None,
+    multiple_of: _MultipleOf = None,
+    search: _Search = None,
+    iterative: _Iterative = False,
+    strict: _Strict = False,
+    calibration: _Calibration = None,
+    calibration_blocks: _Blocks = 32,
+    calibration_length: _Length = 512,
+    plan: _PlanFile = None,
+    scores: _ScoresFile = None,
+    save_scores: _SaveScores = None,
+    dry_run: _DryRun = False,
+    overwrite: _Overwrite = False,
+    device: _Device = "cpu",
+    seed: _Seed = 0,
     no_cache: NoCache = False,
     as_json: AsJson = False,
 ) -> None:
@@ -81,58 +103,20 @@ def prune(
 
     Example: `regrow prune tiny-llama-3m --method depth --rate 0.25 --out pruned`
     """
-    from regrow.errors import InputError
     from regrow.ladder import find_model
 
-    asked = {
-        "method": method,
-        "rate": rate,
-        "params": params,
-        "shape": shape,
-        "scorer": scorer,
-        "axes": axes,
-        "multiple_of": multiple_of,
-        "search": search,
-        "iterative": iterative,
-        "strict": strict,
-    }
-    # not `v in (None, False)`: 0 equals False, and a rate of 0 is an error to be told
-    asked_for = {name: value for name, value in asked.items() if value is not None and value is not False}
+    asked = {"method": method, "rate": rate, "params": params, "shape": shape, "scorer": scorer, "axes": axes}
+    asked |= {"multiple_of": multiple_of, "search": search, "iterative": iterative, "strict": strict}
     options = {"calibration_blocks": calibration_blocks, "calibration_length": calibration_length, "seed": seed}
-    given, spec = _plan_and_spec(plan, asked_for, options)
+    given, spec = _plan_and_spec(plan, _set_options(asked), options)
     folder = find_model(model)
     if dry_run and not (plan or calibration or scores or save_scores):
-        from regrow.arch import find_architecture
-        from regrow.pruning.plan import outlines
-
-        outlined = outlines(find_architecture(folder), spec)
-        shapes = [
-            {"hidden": a.hidden, "intermediate": a.intermediate, "kv_heads": a.kv_heads}
-            for a in (p.after for p in outlined)
-        ]
-        _print_plan(outlined[0], model, as_json, memory=_memory(outlined[0].before, spec), shapes=shapes)
-        if len(outlined) > 1 and not as_json:
-            listed = ", ".join("/".join(map(str, shape.values())) for shape in shapes)
-            typer.echo(f"text will choose among hidden/intermediate/KV heads {listed} (--search)")
+        _print_outline(model, folder, spec, as_json)
         return
-    if out is None and not dry_run:
-        raise InputError("no output folder given", where="--out", hint="name one, or ask for a --dry-run")
-    # scores are looked at before the text: a wrong file should not cost a pass
-    measured = None
-    if scores is not None:
-        from regrow.pruning.scores import load_scores
-        from regrow.pruning.scoring import check_scorer
-
-        measured = load_scores(scores)
-        if spec.needs_calibration:
-            check_scorer(measured, spec)
-    searches = spec.shapes_tried > 1 and (calibration or spec.search is not None)
-    needs_text = spec.needs_calibration and bool(measured is None or searches)
-    if given is not None and given.pattern is None:
-        needs_text = False
-    # weights that stay are solved again on the text, when they are written
-    needs_text |= spec.refits and not dry_run
-    blocks = _calibration_blocks(model, folder, spec, calibration, cache=not no_cache) if needs_text else None
+    _check_out(out, dry_run)
+    measured, blocks = _read_scores(scores, spec), None
+    if _needs_text(spec, given, measured=measured is not None, calibration=calibration, dry_run=dry_run):
+        blocks = _calibration_blocks(model, folder, spec, calibration, cache=not no_cache)
     from regrow.pruning.prune import prune as run
 
     done = run(
@@ -146,23 +130,78 @@ def prune(
         overwrite=overwrite,
         device=device,
         text_name="ladder" if calibration in (None, "ladder") else None,
-        progress=lambda line: print(line, file=sys.stderr),
+        progress=_say,
     )
     _print_plan(done, model, as_json, None if dry_run else out)
+
+
+def _set_options(asked: dict[str, Any]) -> dict[str, Any]:
+    """The options that the user gave."""
+    # not `value in (None, False)`: 0 equals False, and a rate of 0 is an error that the spec reports
+    return {name: value for name, value in asked.items() if value is not None and value is not False}
+
+
+def _check_out(out: Path | None, dry_run: bool) -> None:
+    if out is None and not dry_run:
+        raise InputError("no output folder given", where="--out", hint="name one, or ask for a --dry-run")
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def _print_outline(model: str, folder: str, spec: PruneSpec, as_json: bool) -> None:
+    """What a dry run without text or scores says: shapes, counts and memory, from the config alone."""
+    from regrow.arch import find_architecture
+    from regrow.pruning.plan import outlines
+
+    outlined = outlines(find_architecture(folder), spec)
+    shapes = [
+        {"hidden": after.hidden, "intermediate": after.intermediate, "kv_heads": after.kv_heads}
+        for after in (plan.after for plan in outlined)
+    ]
+    _print_plan(outlined[0], model, as_json, memory=_memory(outlined[0].before, spec), shapes=shapes)
+    if len(outlined) > 1 and not as_json:
+        listed = ", ".join("/".join(map(str, shape.values())) for shape in shapes)
+        typer.echo(f"text will choose among hidden/intermediate/KV heads {listed} (--search)")
+
+
+def _read_scores(scores: str | None, spec: PruneSpec) -> AnyScores | None:
+    """The scores of a file, if there is one, checked against the spec's scorer before any text is read."""
+    if scores is None:
+        return None
+    from regrow.pruning.scores import load_scores
+    from regrow.pruning.scoring import check_scorer
+
+    measured = load_scores(scores)
+    if spec.needs_calibration:
+        check_scorer(measured, spec)
+    return measured
+
+
+def _needs_text(
+    spec: PruneSpec, given: PrunePlan | None, *, measured: bool, calibration: str | None, dry_run: bool
+) -> bool:
+    """Whether calibration text is read: to measure scores, to compare shapes, or to solve weights again."""
+    if spec.refits and not dry_run:
+        return True
+    if given is not None and given.pattern is None:
+        return False
+    searches = spec.shapes_tried > 1 and bool(calibration or spec.search is not None)
+    return spec.needs_calibration and (not measured or searches)
 
 
 def _plan_and_spec(
     plan: str | None, asked: dict[str, Any], options: dict[str, Any]
 ) -> tuple[PrunePlan | None, PruneSpec]:
     """The plan of a file, if there is one, and the spec: what the user asks, or what the plan answers."""
-    from regrow.errors import InputError
     from regrow.pruning.plan import read_plan, spec_of
     from regrow.pruning.spec import METHODS, PruneSpec, parse_shape
     from regrow.units import parse_count
 
     if plan is not None:
         for name in asked:
-            raise InputError(f"{name} given with a plan", where="--plan", hint="the plan says it; leave it out")
+            raise InputError(f"{name} given with a plan", where="--plan", hint="the plan sets it; leave it out")
         given = read_plan(plan)
         return given, spec_of(given, **options)
     if "method" not in asked:
@@ -178,13 +217,12 @@ def _plan_and_spec(
 
 def _calibration_blocks(model: str, folder: str, spec: PruneSpec, calibration: str | None, *, cache: bool) -> Blocks:
     """The calibration text in the model's tokens."""
-    from regrow.errors import InputError
     from regrow.ladder import find_corpus
 
     if calibration is None and folder == model:
         from regrow.models.load import load_tokenizer
 
-        load_tokenizer(model)  # a model that is not there is the first thing to say
+        load_tokenizer(model)  # a missing model is reported before missing text
         raise InputError(
             f"the scorer {spec.scorer!r} needs text", where="--calibration", hint="give text data, or `ladder`"
         )

@@ -176,7 +176,7 @@ def teacher_size(teacher: Architecture | float) -> float:
     return size
 
 
-def prune_model(
+def pruned_model(
     *,
     method: str,
     pruning_rate: float | None,
@@ -222,7 +222,7 @@ def flops_per_token(
     teacher: Architecture | float | None = None,
 ) -> TrainingFlops:
     """Training FLOPs per token of the pruned model; see `PrunedModel.training_flops`."""
-    model = prune_model(
+    model = pruned_model(
         method=method, pruning_rate=pruning_rate, params_before=params_before, architecture=architecture
     )
     return model.training_flops(context, teacher)

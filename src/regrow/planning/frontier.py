@@ -21,7 +21,7 @@ from regrow.planning.cost import (
     cost_usd,
     find_gpu,
     gpu_hours,
-    prune_model,
+    pruned_model,
     say_gpu_time,
     say_usd,
 )
@@ -289,7 +289,7 @@ def _candidate(law: Law, rate: float | None, spec: CompareSpec) -> Candidate:
             f"a sparse speed-up of {spec.sparse_speedup:g}",
             hint=f"{law.method} saves {pattern[1] / pattern[0]:g} at most",
         )
-    model = prune_model(
+    model = pruned_model(
         method=law.method,
         pruning_rate=answer.pruning_rate if rate is None else rate,
         params_before=base.params_before,

@@ -20,7 +20,7 @@ from regrow.planning.cost import (
     cost_usd,
     find_gpu,
     gpu_hours,
-    prune_model,
+    pruned_model,
     say_gpu_time,
     say_usd,
     teacher_size,
@@ -272,7 +272,7 @@ def _model(law: Law, spec: PlanSpec) -> tuple[PrunedModel, list[str]]:
             f"the rate of {law.method} sparsity depends on the model's shape, which is not known: {rate:.3g} is "
             f"assumed, the middle of the fitted {low:.3g} to {high:.3g}"
         )
-    model = prune_model(
+    model = pruned_model(
         method=law.method, pruning_rate=rate, params_before=spec.params_before, architecture=spec.architecture
     )
     if rate is not None and is_masked(law.method) and abs(model.pruning_rate - rate) > _RATE_SLACK:

@@ -1,4 +1,4 @@
-"""From a decided plan to the tensors of the pruned model, one block at a time: what goes, what is cut, what changes."""
+"""From a decided plan to the tensors of the pruned model, one block at a time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from regrow.pruning.width import Kept, narrow_config, slice_state
 
 
 class PlannedModel:
-    """The model that a decided plan makes of another, as tensors that are made when they are asked for.
+    """The pruned model that a decided plan describes; each tensor is made when it is asked for.
 
     Attributes:
         config: transformers' config of the pruned model.

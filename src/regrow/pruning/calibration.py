@@ -1,6 +1,6 @@
-"""One walk over calibration text; every activation-based score comes from what it leaves.
+"""One pass over calibration text, which gives all scores that are based on activations.
 
-Only norms are kept, a few numbers per channel, so that many pruning rates and methods cost one pass.
+Only norms are kept, a few numbers per channel, so that one pass serves many pruning rates and methods.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class _Statistics:
         }
 
     def attach(self, block: Any, layer: int) -> None:
-        """Hook a block of a stream, which is let go with its hooks."""
+        """Hook a block of a stream. The hooks vanish with the block."""
         block.register_forward_hook(self._block(layer), with_kwargs=True)
         block.input_layernorm.register_forward_hook(self._output("attention_input", layer))
         block.self_attn.o_proj.register_forward_pre_hook(self._input("attention_output", layer))

@@ -27,6 +27,19 @@ _WHAT = {
 }
 
 
+_USE = (
+    "## Use",
+    "",
+    "```python",
+    "from transformers import AutoModelForCausalLM, AutoTokenizer",
+    "",
+    'model = AutoModelForCausalLM.from_pretrained("path/to/this/folder", dtype="auto")',
+    'tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")',
+    "```",
+    "",
+)
+
+
 def model_card(
     model: str, spec: PruneSpec, plan: PrunePlan, calibration: Mapping[str, Any] | None, versions: Mapping[str, str]
 ) -> str:
@@ -70,15 +83,7 @@ def model_card(
         "",
         _calibration(calibration),
         "",
-        "## Use",
-        "",
-        "```python",
-        "from transformers import AutoModelForCausalLM, AutoTokenizer",
-        "",
-        'model = AutoModelForCausalLM.from_pretrained("path/to/this/folder", dtype="auto")',
-        'tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")',
-        "```",
-        "",
+        *_USE,
         "## Again",
         "",
         "```sh",

@@ -1,7 +1,7 @@
-"""How much memory pruning will take, said before the work starts, and refused if it is not there.
+"""How much memory pruning will take: estimated before the work starts, which is refused if less is free.
 
-Pruning holds one decoder block, the hidden states of the calibration text, and what is computed on the way; the terms
-below are what the code allocates, in bytes, beside what the process holds already.
+Pruning holds one decoder block, the hidden states of the calibration text, and the scorer's working memory. The terms
+below are what the code allocates, in bytes, in addition to what the process already holds.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from regrow.pruning.kernel import load_kernel
 from regrow.pruning.spec import PruneSpec
 from regrow.pruning.stream import BATCH_TOKENS, VOCABULARY_CHUNK
 
-#: Tensors of a batch's width that are alive at once inside a block, at most: inputs, outputs, and what PyTorch copies.
+#: Tensors of a batch's width that exist at once inside a block, at most: inputs, outputs, and PyTorch's copies.
 _ALIVE = 4
 
 
@@ -33,7 +33,7 @@ class MemoryEstimate:
         solver: a scorer's matrices, and weights that are worked on.
         output_layer: logits and entries of the output layer, where a loss is measured; its table, where channels are
             cut from it in memory.
-        files: rows of the embeddings on their way from file to file.
+        files: rows of the embeddings that are being copied from file to file.
     """
 
     block: int

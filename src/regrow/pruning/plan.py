@@ -118,7 +118,7 @@ class PrunePlan:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the user should know about how well the plan meets the target; empty where it meets it plainly."""
+        """What the user should know about how far the plan is from the target; empty if it is met."""
         notes = []
         if self.target_rate is not None and abs(self.pruning_rate - self.target_rate) > RATE_TOLERANCE:
             block = self.before.block_params / self.before.params
@@ -131,7 +131,7 @@ class PrunePlan:
             if self.after.intermediate % step:
                 notes.append(
                     f"the feed-forward width {self.after.intermediate} is not a multiple of {step}, the step that "
-                    "hardware likes: a finer one was asked for, or nothing else came near the target"
+                    "suits the hardware: a finer step was asked for, or no other shape is near the target"
                 )
         return tuple(notes)
 
@@ -224,7 +224,7 @@ def _check_indices(name: str, indices: Sequence[int], size: int, count: int) -> 
 
 
 def spec_of(plan: PrunePlan, **options: Any) -> PruneSpec:
-    """The spec that a plan answers, as far as the plan tells; `options` are fields that it does not, e.g. `seed`."""
+    """The spec that a plan fulfils, as far as the plan holds it; `options` are fields that it lacks, e.g. `seed`."""
     target: dict[str, Any] = {}
     # a width plan's shape may come of axes or of a search that it does not name, so the shape itself is the target
     if plan.target_params is not None and plan.method == DEPTH:

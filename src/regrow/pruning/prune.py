@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +53,9 @@ def prune(
 ) -> PrunePlan:
     """Prune a checkpoint folder into another: weights, config, tokenizer, a model card, and `regrow_prune.json`.
 
-    Weights are read and written shard by shard, and text is walked through one decoder block at a time: the memory it
-    takes is a small multiple of a block plus the text's hidden states, whatever the model's size. An estimate is the
-    second line of progress.
+    Weights are read and written shard by shard, and text is run through one decoder block at a time. So the memory is a
+    small multiple of a block plus the text's hidden states, whatever the model's size. The second line of progress is
+    an estimate of it.
 
     Args:
         path: folder or Hub name of the model; one without tokenizer files is pruned without a tokenizer.
@@ -68,36 +68,21 @@ def prune(
         save_scores: file to write the scores to, for other rates.
         overwrite: replace `out` if it holds something.
         device: where blocks are run, e.g. `cuda`.
-        text_name: what `--calibration` calls the text where that is not its file, e.g. `ladder`; for the record.
+        text_name: the name of the text for the record, if that is not its file, e.g. `ladder`.
         progress: called with a line of text at each step.
 
-    Raises `InputError` for anything the user can mend: a broken checkpoint, an output folder that is taken, a spec that
-    cannot be met, tokens of another vocabulary, more memory than there is.
+    Raises `InputError` for anything the user can correct: a broken checkpoint, an output folder that is taken, a spec
+    that cannot be met, tokens of another vocabulary, too little free memory.
     """
     say = progress or (lambda line: None)
     if out is not None:
-        check_output(out, overwrite=overwrite)
-        if save_scores is not None and Path(save_scores).resolve().is_relative_to(Path(out).resolve()):
-            raise InputError(
-                "the scores would lie in the folder of the model, which is written whole",
-                where=str(save_scores),
-                hint="give a file beside it",
-            )
+        _check_paths(out, save_scores, overwrite)
     say(f"loading {path}")
     folder = local_checkpoint(path)
     stream = open_stream(folder, device=device)
-    assert isinstance(stream.source, FolderSource)
-    checkpoint = stream.source.checkpoint
-    tokens = None
-    if not (spec.needs_calibration and _reads_text(spec, scores)):
-        calibration = None
-    # never beyond the positions that the model knows
-    length = spec.calibration_length
-    length = min(length, getattr(stream.config, "max_position_embeddings", None) or length)
-    if isinstance(calibration, str):
-        calibration = read_blocks(calibration, load_tokenizer(folder), sequence_length=length)
-    if calibration is not None:
-        tokens = choose_blocks(calibration, count=spec.calibration_blocks, length=length, seed=spec.seed)
+    text, tokens = None, None
+    if calibration is not None and spec.needs_calibration and _reads_text(spec, scores):
+        text, tokens = _read_text(folder, stream, spec, calibration)
     _say_memory(stream, spec, tokens, say)
     if plan is None or plan.pattern is not None:
         plan, scores = make_plan(stream, spec, tokens, scores=scores, progress=progress)
@@ -107,9 +92,37 @@ def prune(
         if scores is None and spec.scores == "shared" and tokens is not None:
             scores = calibrate(stream, tokens, progress=progress)
         check_saveable(scores, spec).save(save_scores)
-    if out is None:
-        return plan
-    notes = Notes()
+    if out is not None:
+        made = _Made(path, spec, plan, text, tokens, text_name)
+        _write(made, stream, out, scores=scores, overwrite=overwrite, progress=progress)
+    return plan
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What a record and a model card say: the model, what was asked and decided, and the text it was decided on."""
+
+    path: str | Path
+    spec: PruneSpec
+    plan: PrunePlan
+    text: Blocks | None
+    tokens: torch.Tensor | None
+    text_name: str | None
+
+
+def _write(
+    made: _Made,
+    stream: BlockStream,
+    out: str | Path,
+    *,
+    scores: AnyScores | None,
+    overwrite: bool,
+    progress: Progress | None,
+) -> None:
+    """Make the pruned checkpoint: whole, or not at all."""
+    path, spec, plan, tokens, say = made.path, made.spec, made.plan, made.tokens, progress or (lambda line: None)
+    assert isinstance(stream.source, FolderSource)
+    checkpoint, notes = stream.source.checkpoint, Notes()
     planned = PlannedModel(stream.source, plan)
     dense = scores if isinstance(scores, Scores) else None
     with staged_folder(out, overwrite=overwrite) as stage:
@@ -119,22 +132,44 @@ def prune(
         say(f"writing {out}")
         # what was done, whatever the default is where this is read
         spec = replace(spec, search=spec.shapes_tried if tokens is not None else 1)
-        record = _record(path, spec, plan, tokens, calibration, text_name, notes)
+        record = _record(replace(made, spec=spec), notes)
         record["corrected"] = list(checkpoint.notes)
         card = model_card(str(path), spec, plan, record["calibration"], record["versions"])
         planned_beside(beside(checkpoint), plan, planned.config).write(stage)
         (stage / PRUNE_RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         (stage / CARD).write_text(card, encoding="utf-8")
-    return plan
+
+
+def _check_paths(out: str | Path, save_scores: str | Path | None, overwrite: bool) -> None:
+    """Raises `InputError` if the model or its scores cannot be written where they are asked for."""
+    check_output(out, overwrite=overwrite)
+    if save_scores is not None and Path(save_scores).resolve().is_relative_to(Path(out).resolve()):
+        raise InputError(
+            "the scores would lie in the folder of the model, which is written whole",
+            where=str(save_scores),
+            hint="give a file beside it",
+        )
+
+
+def _read_text(
+    folder: Path, stream: BlockStream, spec: PruneSpec, calibration: Blocks | str
+) -> tuple[Blocks, torch.Tensor]:
+    """The calibration text in blocks, and the tokens [samples, length] that are used of it."""
+    # never beyond the positions that the model knows
+    longest = getattr(stream.config, "max_position_embeddings", None) or spec.calibration_length
+    length = min(spec.calibration_length, longest)
+    if isinstance(calibration, str):
+        calibration = read_blocks(calibration, load_tokenizer(folder), sequence_length=length)
+    return calibration, choose_blocks(calibration, count=spec.calibration_blocks, length=length, seed=spec.seed)
 
 
 def _reads_text(spec: PruneSpec, scores: AnyScores | None) -> bool:
-    """Whether text is walked although there may be scores."""
+    """Whether calibration text is read: scores in its place may serve."""
     return scores is None or spec.shapes_tried > 1 or spec.refits
 
 
 def _say_memory(stream: BlockStream, spec: PruneSpec, tokens: torch.Tensor | None, say: Progress) -> None:
-    """Print what it will take; raises `InputError` if there is less."""
+    """Report the memory that pruning needs. Raises `InputError` if less is free."""
     samples, length = (0, 0) if tokens is None else tokens.shape
     needed = estimate_for(
         stream.arch,
@@ -167,12 +202,9 @@ def prune_model(
 
     Raises `InputError` if the spec cannot be met on this model.
     """
-    stream = open_stream(model)
-    plan, scores = make_plan(stream, spec, calibration, scores=scores, progress=progress)
+    plan, scores = make_plan(model, spec, calibration, scores=scores, progress=progress)
     dense = scores if isinstance(scores, Scores) else None
-    pruned = _build(model, PlannedModel(stream.source, plan), stream, calibration, dense, progress)
-    _verify(pruned, plan)
-    return pruned, plan
+    return apply_plan(model, plan, dense, calibration, progress=progress), plan
 
 
 def make_plan(
@@ -220,24 +252,21 @@ def apply_plan(
     *,
     progress: Progress | None = None,
 ) -> PreTrainedModel:
-    """Build the pruned model that a decided plan describes.
+    """The pruned model that a decided plan describes: new, with weights of its own, and in eval mode.
 
-    `scores` serve N:M only: by `wanda` without `tokens`. `tokens` [samples, length] are what N:M and `least-squares`
-    go by; raises `InputError` if they are lacking.
+    It is a fresh model of the same class, so that transformers itself sets every index, mask and buffer.
+
+    Args:
+        model: what is pruned; it is left as it is.
+        plan: decided on this model.
+        scores: shared scores in the place of `tokens`, for N:M scorers that go by them.
+        tokens: calibration tokens [samples, length], for scorers that read text while the plan is carried out.
+        progress: called with a line of text at each step.
+
+    Raises `InputError` if tokens are lacking, `RegrowError` if the model does not come out as planned.
     """
     stream = open_stream(model)
-    return _build(model, PlannedModel(stream.source, plan), stream, tokens, scores, progress)
-
-
-def _build(
-    model: PreTrainedModel,
-    planned: PlannedModel,
-    stream: BlockStream,
-    tokens: torch.Tensor | None,
-    scores: Scores | None,
-    progress: Progress | None,
-) -> PreTrainedModel:
-    """A fresh model of the same class, so that transformers itself sets every index, mask and buffer."""
+    planned = PlannedModel(stream.source, plan)
     tensors = planned.tensors(stream, tokens=tokens, scores=scores, progress=progress)
     # transformers takes the tensors as they are; a copy keeps the new model apart from the old one
     owned = {name: torch.cat(list(parts)) for name, parts in tensors}
@@ -255,7 +284,9 @@ def _build(
         raise RegrowError(f"the pruned model does not take {odd[0]!r}", where="prune", hint="please report this")
     if model.generation_config is not None:
         built.generation_config = copy.deepcopy(model.generation_config)
-    return built.to(model.device).eval()
+    pruned = built.to(model.device).eval()
+    _verify(pruned, plan)
+    return pruned
 
 
 def _verify(pruned: PreTrainedModel, plan: PrunePlan) -> None:
@@ -274,29 +305,22 @@ def _verify(pruned: PreTrainedModel, plan: PrunePlan) -> None:
         )
 
 
-def _record(
-    path: str | Path,
-    spec: PruneSpec,
-    plan: PrunePlan,
-    tokens: torch.Tensor | None,
-    calibration: Blocks | None,
-    text_name: str | None,
-    notes: Notes,
-) -> dict[str, Any]:
-    used: dict[str, Any] | None = None
-    if tokens is not None and calibration is not None:
-        used = {"blocks": tokens.shape[0], "length": tokens.shape[1], "data_fingerprint": calibration.fingerprint}
-        if text_name is not None:
-            used["name"] = text_name
-        if calibration.table is not None:
+def _record(made: _Made, notes: Notes) -> dict[str, Any]:
+    plan, used = made.plan, None
+    if made.tokens is not None and made.text is not None:
+        samples, length = made.tokens.shape
+        used = {"blocks": samples, "length": length, "data_fingerprint": made.text.fingerprint}
+        if made.text_name is not None:
+            used["name"] = made.text_name
+        if made.text.table is not None:
             # names alone: a path says more of the machine than of the text
-            used["files"] = [Path(file).name for file in calibration.table.files]
+            used["files"] = [Path(file).name for file in made.text.table.files]
     return {
-        "model": str(path),
+        "model": str(made.path),
         "params_before": plan.params_before,
         "params_after": plan.params_after,
         "pruning_rate": plan.pruning_rate,
-        "spec": spec.to_dict(),
+        "spec": made.spec.to_dict(),
         "plan": plan.to_dict(),
         "calibration": used,
         "sparsity": None if plan.pattern is None else asdict(notes),

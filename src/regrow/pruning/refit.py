@@ -1,17 +1,17 @@
-"""Width pruning whose feed-forward layers make up for the neurons that go: `down_proj` solved again by least squares.
+"""Width pruning with compensation for the neurons that are removed: `down_proj` is solved again by least squares.
 
 With x [intermediate] the neurons' activations on calibration text, W [hidden, intermediate] the dense `down_proj` and K
-the neurons that stay, the new W' [hidden, K] is the one that best gives the dense layer's outputs from what is left,
+the neurons that stay, the new W' [hidden, K] best reproduces the dense layer's outputs from the remaining neurons,
 
     minimise  E |W x - W' x_K|^2 + damping * |W' - W_K|^2,    W' = (W G_:K + damping W_K) (G_KK + damping I)^-1,
 
 with G = E x x^T. He et al. 2017 (arXiv 1707.06168, section 3) do so for the channels of convolutions. Blocks are solved
 in order, each on the activations that the pruned and solved blocks before it give.
 
-A few thousand tokens say little of a thousand neurons: solved without much damping, W' fits the calibration text and
-loses on any other. How much is right differs by block and by the amount of text, so every block takes the damping that
-served best where each half of the text was solved for and the other half predicted (two-fold cross-validation), halved,
-as the whole text is twice as much.
+A few thousand tokens are little data for a thousand neurons. With little damping W' fits the calibration text and
+predicts other text worse. The right damping depends on the block and on the amount of text. So each block chooses its
+damping by two-fold cross-validation: W' is solved on one half of the text and judged on the other. The chosen damping
+is halved, because the final solution uses twice as much text.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from regrow.pruning.stream import BlockStream
 
 #: Shares of the mean square activation that may be added to the diagonal of G: they hold W' near W.
 DAMPINGS = (0.01, 0.1, 1.0, 10.0)
-#: What is taken where one sample cannot be halved.
+#: The damping where there is a single sample, which cannot be halved.
 DAMPING = 1.0
 
 
@@ -73,9 +73,9 @@ def refit(
 ) -> Iterator[dict[str, torch.Tensor]]:
     """Each block's new `down_proj` weight [hidden, intermediate after pruning] by its name, in its stored type.
 
-    Walks tokens [samples, length] through the model, a block in memory at a time, each run twice: once for the G of
-    either half, intermediate * intermediate float32 each, and once with the new weights. Nothing comes of a plan that
-    leaves the feed-forward width whole. Raises `RunFailed` if activations are not finite.
+    Runs tokens [samples, length] through the model with one block in memory at a time. Each block is run twice: once
+    for the G of either half, intermediate * intermediate float32 each, and once with the new weights. A plan that
+    leaves the feed-forward width whole changes nothing. Raises `RunFailed` if activations are not finite.
     """
     if plan.kept_intermediate is None:
         return
@@ -121,8 +121,8 @@ def choose_damping(
 ) -> float:
     """Of `dampings` the one whose W', solved on one half's G [in, in], errs least on the other's; both ways, summed.
 
-    In the type of the halves, as a comparison needs few digits; a damping that can't be solved with is not chosen while
-    another can.
+    Computed in the type of the halves, because a comparison needs few digits. A damping with which the system cannot be
+    solved is chosen only if that holds for all.
     """
     weight = weight.detach().to(first.dtype)
 
@@ -156,14 +156,14 @@ def solve(
         raise RunFailed("the activations are not finite", where=where, hint="the model's weights may be broken")
     added = damping * gram.diagonal().mean()
     if added == 0 and damping:
-        # neurons that are silent on all of the text say nothing about their weights
+        # if all neurons are zero on all of the text, there is nothing to solve for
         return weight[:, kept]
     system = gram[kept][:, kept]
     system.diagonal().add_(added)
     right = (weight @ gram[:, kept]).add_(weight[:, kept], alpha=float(added))
     lower, failed = torch.linalg.cholesky_ex(system)
     if failed:
-        raise RunFailed("the least squares have no one solution", where=where, hint="give more calibration text")
+        raise RunFailed("the least squares have no unique solution", where=where, hint="give more calibration text")
     return torch.cholesky_solve(right.T, lower).T
 
 

@@ -1,4 +1,4 @@
-"""Which blocks a model misses least: what depth pruning by loss, by angle, or one block after another goes by.
+"""Measures of blocks for depth pruning: by loss, by angle, and by influence, at once or one block after another.
 
 Each measure walks the blocks of a `BlockStream`, so that one block is in memory at a time:
 
@@ -27,10 +27,10 @@ from regrow.pruning.scores import AnyScores, DepthScores
 from regrow.pruning.spec import PruneSpec
 from regrow.pruning.stream import BlockStream, batches
 
-#: Tokens at most that a loss per block is measured on: a model without block k runs beside every other one.
+#: Tokens, at most, on which a loss per block is measured: one model per block is run at the same time.
 REMOVAL_TOKENS = 4096
 
-#: Bytes at most for the hidden states of all those models together; fewer tokens are taken where they would need more.
+#: Bytes, at most, for the hidden states of all those models; fewer tokens are used if they would need more.
 REMOVAL_BYTES = 4 * 2**30
 
 
@@ -152,9 +152,10 @@ def removal_losses(
 ) -> tuple[torch.Tensor, float]:
     """Losses [layers], nats/token, with each block left out, and the loss with none of them left out.
 
-    Blocks in `without` are left out throughout; theirs is infinite. One walk over the blocks: at each, the states of
-    the whole model are set aside as those of the model without it, and all models so far go through it together. So
-    each block is loaded once and half of layers * layers block passes are run, with the states of all models held.
+    Blocks in `without` are left out throughout; their loss is infinite. One walk over the blocks is enough: before each
+    block, the states of the whole model are kept as those of the model without that block, and the states of all models
+    so far are then run through it. So each block is loaded once, about layers * layers / 2 block passes are run, and
+    the states of all models are held.
     """
     whole = stream.embed(tokens)
     others: dict[int, torch.Tensor] = {}
@@ -190,7 +191,7 @@ def angular_distances(stream: BlockStream, tokens: torch.Tensor, *, progress: Pr
 
 
 def block_influences(stream: BlockStream, tokens: torch.Tensor, *, without: Collection[int] = ()) -> torch.Tensor:
-    """Block Influence [layers] in the model without some blocks; theirs is infinite."""
+    """Block Influence [layers] in the model without the blocks of `without`, whose influence is infinite."""
     influences = torch.full((stream.layers,), math.inf)
     hidden = stream.embed(tokens)
     for layer, block in stream.blocks([layer for layer in range(stream.layers) if layer not in without]):

@@ -1,4 +1,4 @@
-"""Which of a few width shapes loses least: each is walked, block by block, and its loss on calibration text measured.
+"""The search for the width shape with the lowest loss, which is measured on calibration text, block by block.
 
 The candidates are those of `regrow.shapes.shapes_for_rate`: the same rate, other proportions of the axes. Minitron
 (arXiv 2407.14679, section 2.4) searches the same way, with a short training of each candidate that is left out here.
@@ -20,7 +20,7 @@ SEARCH_TOKENS = 4096
 
 
 class NarrowedSource:
-    """The parameters of a width-pruned model, cut when they are read: no pruned model is ever held whole."""
+    """The parameters of a width-pruned model, which are cut when they are read, so that it is never held whole."""
 
     def __init__(self, source: Source, plan: PrunePlan) -> None:
         self.arch = plan.after
@@ -37,7 +37,7 @@ class NarrowedSource:
 def search(
     stream: BlockStream, plans: Sequence[PrunePlan], tokens: torch.Tensor, *, progress: Callable[[str], None]
 ) -> PrunePlan:
-    """The decided plan whose model has the least loss on tokens [samples, length], with all that were tried.
+    """The decided plan whose model has the lowest loss on tokens [samples, length]; it lists all shapes tried.
 
     Cost: one forward pass per plan over `SEARCH_TOKENS` at most, one block in memory at a time.
     """

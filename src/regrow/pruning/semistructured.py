@@ -53,8 +53,10 @@ def keep_largest(places: torch.Tensor, n: int) -> torch.Tensor:
 
 @cache
 def _tally(m: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """What makes ranks of comparisons: rank [m] = start [m, 1] + lost [m, pairs] @ wins [pairs], where a win is one if
-    the first of a pair is at least the second."""
+    """Factors that turn comparisons into ranks: rank [m] = start [m, 1] + lost [m, pairs] @ wins [pairs].
+
+    A win is 1 if the first of a pair is at least the second, else 0.
+    """
     firsts, seconds = torch.triu_indices(m, m, offset=1)
     places = torch.arange(m)[:, None]
     # a place comes after each that wins over it, and after each later one that it doesn't win over

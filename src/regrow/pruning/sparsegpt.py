@@ -1,13 +1,14 @@
-"""SparseGPT: what goes, and how the weights that stay make up for it (Frantar and Alistarh 2023, arXiv 2301.00774).
+"""SparseGPT: which weights are removed, and how the others compensate (Frantar and Alistarh 2023, arXiv 2301.00774).
 
 For a linear layer with weights W [out, in] and calibration inputs X [tokens, in], the squared error of its outputs has
-the Hessian H = 2 X^T X, the same for every row. Columns are settled one after another: the error that pruning makes in
-one is passed on to those that are not settled yet, by the inverse Hessian of these. With U the upper Cholesky factor of
-H^-1 (H^-1 = U^T U), row i of U over U[i, i] says how much of column i's error each later column takes (algorithm 1).
+the Hessian H = 2 X^T X, the same for every row. Columns are pruned one after another: the error that pruning makes in
+a column is passed on to the columns that are still to come, by the inverse Hessian of these. With U the upper Cholesky
+factor of H^-1 (H^-1 = U^T U), row i of U over U[i, i] says how much of column i's error each later column takes
+(algorithm 1).
 
-The paper goes from left to right. Here the groups with the largest inputs come first, when most columns are left to
-make up for them, as the code of GPTQ offers for columns (Frantar et al. 2023, arXiv 2210.17323, `act-order`): SmolLM2
-lost less that way with every draw of calibration text, at no cost (`benchmarks/pruning/sparsity_order.py`).
+The paper goes from left to right. Here the groups with the largest inputs come first, while most columns can still
+compensate for them, as the code of GPTQ offers for columns (Frantar et al. 2023, arXiv 2210.17323, `act-order`).
+SmolLM2 lost less that way with every draw of calibration text, at no cost (`benchmarks/pruning/sparsity_order.py`).
 
 Here as everywhere N:M means N kept of every M neighbours.
 """
@@ -116,8 +117,8 @@ def factor(hessian: torch.Tensor, m: int, *, damping: float = DAMPING, where: st
 
 
 def _invert_lower(lower: torch.Tensor) -> torch.Tensor:
-    """L^-1 of a lower triangular L [in, in], by eight groups of columns: what stands above each is zero, and left out,
-    half of the work."""
+    """L^-1 of a lower triangular L [in, in], by eight groups of columns. The zeros above each group are left out, which
+    saves half of the work."""
     inverse = torch.eye(len(lower), device=lower.device, dtype=lower.dtype)
     step = -(-len(lower) // 8)
     for start in range(0, len(lower), step):
@@ -129,8 +130,8 @@ def _invert_lower(lower: torch.Tensor) -> torch.Tensor:
 def sparsegpt(weight: torch.Tensor, factored: Factor, n: int, m: int) -> torch.Tensor:
     """The pruned and updated weights [out, in], float32: `n` of every `m` neighbours in a row kept, the rest exactly 0.
 
-    When a group of `m` columns is reached, the weights with the largest w^2 / U[i, i]^2 stay, given all updates so far:
-    what each would cost if it went alone. Of equals the first stay.
+    When a group of `m` columns is reached, the weights with the largest w^2 / U[i, i]^2 stay, given all updates so far.
+    This is the error that removing each weight alone would cause. Of equals the first stay.
     """
     upper = factored.upper
     # one row per column: each step then works on numbers that lie together
@@ -162,13 +163,13 @@ def _settle(columns: torch.Tensor, upper: torch.Tensor, n: int, m: int) -> torch
                 columns[i + 1 : end].addr_(upper[i, i + 1 : end], error, alpha=-1)
         if end < len(columns):
             columns[end:].addmm_(upper[start:end, end:].T, errors[start:end], alpha=-1)
-    # nobody looks at a weight after its group: all are zeroed at once
+    # no weight is read after its group: all are zeroed at once
     columns.masked_fill_(shares != 0, 0.0)
     return errors
 
 
 class SparseGPT(SparsityKernel):
-    """Keeps the weights whose loss costs most once the others have made up for it, and updates those that stay."""
+    """Removes the weights whose removal costs least after the others are updated to compensate, and updates them."""
 
     statistic = Hessian
     layer_by_layer = True

@@ -215,7 +215,7 @@ def measure_inputs(
         measured[linears] = statistic(block.get_submodule(linears[0]).in_features, stream.device)
     arguments = stream.arguments(block, hidden.shape[1])
     last = block.mlp.down_proj
-    # nobody looks at what comes out of the block
+    # the block's output is not needed
     block.mlp.down_proj = _NoOutput()
     for linears, to in measured.items():
         linear = block.get_submodule(linears[0])

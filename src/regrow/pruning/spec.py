@@ -188,7 +188,7 @@ class PruneSpec:
 
     @property
     def chooses_shape(self) -> bool:
-        """Whether shapes of other proportions meet the target too, and text is read that tells them apart."""
+        """Whether several width shapes meet the target and text is read on which they can be compared."""
         free = self.method == WIDTH and self.shape is None and (self.axes is None or len(self.axes) > 1)
         return free and self.needs_calibration
 
@@ -199,7 +199,7 @@ class PruneSpec:
 
     @property
     def refits(self) -> bool:
-        """Whether applying a decided plan reads text too, because weights that stay are solved again."""
+        """Whether carrying out a decided plan reads text, because remaining weights are solved again."""
         return self.entry.refits
 
     def to_dict(self) -> dict[str, Any]:
@@ -208,8 +208,8 @@ class PruneSpec:
             "axes": None if self.axes is None else list(self.axes),
             "shape": None if self.shape is None else dict(self.shape),
         }
-        # a study's cell is known by the hash of this: a spec that uses nothing newer is written as it always was, so
-        # that runs on disk are still found
+        # the hash of this dict names a study's cell. Newer fields at their old behaviour are left out, so that the hash
+        # of an old spec does not change and runs on disk are still found
         return {name: value for name, value in data.items() if name not in _NEWER or value != _NEWER[name]}
 
     @classmethod
@@ -226,8 +226,8 @@ class PruneSpec:
         return cls(**{**_NEWER, **data, "axes": None if axes is None else tuple(axes)})
 
 
-#: Fields that `to_dict` leaves out at these values, which are what they did before they were there; those of the first
-#: version are always written.
+#: Fields that `to_dict` leaves out at these values, which give the behaviour before the field was added. Fields of the
+#: first version are always written.
 _NEWER = {"params": None, "shape": None, "multiple_of": None, "search": 1, "iterative": False, "strict": False}
 
 

@@ -122,7 +122,7 @@ class BlockStream:
         return block.requires_grad_(False).eval()
 
     def blocks(self, layers: Iterable[int] | None = None) -> Iterator[tuple[int, Any]]:
-        """`(layer, block)` in order, or those of `layers`. A block loses its numbers when the next is asked for."""
+        """`(layer, block)` in order, or those of `layers`. A block's weights are freed when the next is asked for."""
         for layer in range(self.layers) if layers is None else layers:
             block = self.block(layer)
             yield layer, block
@@ -161,7 +161,7 @@ class BlockStream:
         """Mean cross-entropy in nats/token of each sample's tokens after the first, from the last hidden states.
 
         The output layer runs in chunks of tokens and vocabulary, so that neither all logits nor the whole matrix in
-        the compute type is ever there. The sum is taken in float64. Raises `RunFailed` if the loss is not finite.
+        the compute type is ever held. The sum is taken in float64. Raises `RunFailed` if the loss is not finite.
         """
         name = EMBEDDING if self.arch.tied else OUTPUT
         matrix = self.source.read([name])[name]
@@ -259,10 +259,10 @@ def check_tokens(tokens: torch.Tensor, arch: Architecture) -> None:
 
 
 class _LayerArguments:
-    """The keyword arguments of every block, caught from transformers' own forward pass of the family.
+    """The keyword arguments of every block, recorded from transformers' own forward pass of the family.
 
-    The blocks of a skeleton are replaced by ones that note what they are given and hand the hidden states on. The
-    arguments depend on the length alone (samples are of one length, without padding), so one sample serves all.
+    The blocks of a skeleton are replaced by modules that record their arguments and return the hidden states unchanged.
+    The arguments depend on the length alone (samples have one length, without padding), so one sample serves all.
     """
 
     def __init__(self, model: Any, device: torch.device, dtype: torch.dtype) -> None:

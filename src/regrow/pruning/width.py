@@ -2,8 +2,8 @@
 
 After Minitron (Muralidharan et al. 2024, arXiv 2407.14679): importance is the norm of an activation on calibration
 text, and what stays keeps its order. Neurons and KV groups are picked per block; channels once for the whole model,
-because the residual stream runs through all of it. A norm layer then averages over the channels that stay; nothing is
-rescaled, post-training settles it.
+because all blocks share the residual stream. A norm layer then averages over the channels that stay. Nothing is
+rescaled: post-training adapts the weights.
 """
 
 from __future__ import annotations

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -14,6 +13,7 @@ from typing import Any
 from regrow.errors import InputError, RegrowError
 from regrow.runs.record import CurvePoint, spec_hash
 from regrow.runs.store import CURVE_FILE, DONE_FILE, RUN_FILE, study_cells
+from regrow.safetensors_header import read_header
 
 _MODEL = "model"
 _TRACES = (RUN_FILE, CURVE_FILE, DONE_FILE)
@@ -146,11 +146,9 @@ def _weight_problems(model: Path) -> Iterator[str]:
     for file in files:
         try:
             with file.open("rb") as stream:
-                (length,) = struct.unpack("<Q", stream.read(8))
-                header = json.loads(stream.read(length))
-            ends = [entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"]
-            expected, size = 8 + length + max(ends, default=0), file.stat().st_size
-        except (OSError, ValueError, KeyError, TypeError, struct.error, MemoryError) as error:
+                expected = read_header(stream).size
+            size = file.stat().st_size
+        except (OSError, ValueError) as error:
             yield f"{_MODEL}/{file.name} is not a safetensors file ({error})"
             continue
         if size != expected:

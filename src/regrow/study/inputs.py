@@ -7,8 +7,6 @@ local files. Models and text of the ladder, which ships with the package, and of
 from __future__ import annotations
 
 import hashlib
-import json
-import struct
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
@@ -16,6 +14,7 @@ from pathlib import Path
 from regrow.arch import Architecture, catalog
 from regrow.errors import InputError
 from regrow.ladder import find_corpus, find_model
+from regrow.safetensors_header import read_header
 
 #: Bytes of each end of a weight tensor that a fingerprint reads. Training changes every tensor, a merge whole tensors,
 #: and an 8B model is known by two megabytes instead of sixteen gigabytes.
@@ -106,16 +105,12 @@ def _hashed(whole: _Known, weights: _Known) -> str:
 def _hash_tensors(path: Path, digest: hashlib._Hash) -> None:
     try:
         with path.open("rb") as stream:
-            (length,) = struct.unpack("<Q", stream.read(8))
-            text = stream.read(min(length, path.stat().st_size))
-            digest.update(text)
-            for name, entry in sorted(json.loads(text).items()):
-                if name == "__metadata__":
-                    continue
-                start, end = entry["data_offsets"]
+            header = read_header(stream)
+            digest.update(header.text)
+            for _, (start, end) in sorted(header.places.items()):
                 for at in (start, max(start, end - _ENDS)):
-                    stream.seek(8 + length + at)
+                    stream.seek(at)
                     digest.update(stream.read(min(_ENDS, end - at)))
-    except (struct.error, ValueError, KeyError, TypeError):
+    except ValueError:
         # not a safetensors file: loading it will say so; here it is only another one
         digest.update(path.read_bytes()[:_ENDS])
