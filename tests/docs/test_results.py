@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-import runpy
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,7 +22,12 @@ CUT = ("smollm2-2of4-66aaa8", "smollm2-width-0.35-13e94b")
 
 @pytest.fixture(scope="module")
 def made() -> SimpleNamespace:
-    return SimpleNamespace(**runpy.run_path(str(ROOT / "scripts" / "make_results.py")))
+    sys.path.insert(0, str(ROOT / "scripts"))
+    try:
+        from results import evidence, layout, tables
+    finally:
+        sys.path.pop(0)
+    return SimpleNamespace(**{**vars(layout), **vars(tables), "Evidence": evidence.Evidence})
 
 
 @pytest.fixture(scope="module")

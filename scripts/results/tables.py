@@ -1,0 +1,25 @@
+"""The tables of docs/results.md by name. A new table is a function here and a marker in the page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from results import fits, held_out, runs
+from results.evidence import Evidence
+
+TABLES: Mapping[str, Callable[[Evidence], Iterator[list[str]]]] = {
+    "runs": runs.runs_table,
+    "fits": fits.fits_table,
+    "places": fits.places_table,
+    "generalisation": held_out.generalisation_table,
+    "forms": held_out.forms_table,
+    "baselines": held_out.baselines_table,
+    "losses": held_out.losses_table,
+    "trends": fits.trends_table,
+    "gaps": runs.gaps_table,
+    "tokens": fits.tokens_table,
+    "real": runs.real_table,
+    "real-gpu": runs.real_gpu_table,
+    "real-laws": held_out.real_laws_table,
+    "distillation": runs.distillation_table,
+}
