@@ -38,7 +38,11 @@ def test_compare_prints_the_contracts_json(regrow, laws_file):
     assert answer["frontier"] == [r for r in answer["candidates"] if r["on_frontier"]]
     assert answer["chosen"] in answer["frontier"]
     assert (answer["served_tokens"], answer["sparse_speedup"], answer["serving_mfu"]) == (10**12, 1.0, 0.4)
+    assert any(row["tokens"] is not None for row in answer["candidates"])
     for row in answer["candidates"]:
+        if row["tokens"] is None:
+            assert row["tokens_reason"]
+            continue
         assert row["total_gpu_hours"] == pytest.approx(row["training_gpu_hours"] + row["serving_gpu_hours"])
         assert row["total_cost_usd"] is None
 
@@ -174,7 +178,8 @@ def test_the_law_that_is_shipped_answers_without_any_run(regrow):
     ask = ("--model", "Llama-3.1-8B", "--loss-before", 2.0)
     told = regrow("plan", "--law", "reference", *ask, "--loss-pruned", 2.9, "--json")
     assert told.code == 0
-    assert told.json["tokens_low"] < told.json["tokens"] < told.json["tokens_high"]
+    assert told.json["tokens_low"] < told.json["tokens"]
+    assert told.json["verdict"] == "rough"
     assert any("rests on" in warning for warning in told.json["warnings"])
     guessed = regrow("plan", "--law", "reference", *ask, "--method", "depth", "--rate", 0.25, "--json")
     assert any("it would narrow the interval" in warning for warning in guessed.json["warnings"])

@@ -258,7 +258,9 @@ def test_failed_laws_and_missing_numbers_are_shown_as_such(make_law, study) -> N
     never = plan(
         study.laws[0], PlanSpec(params_before=3e6, pruning_rate=0.25, loss_before=2.91, criterion=Target(loss=9))
     )
-    words = Parsed(build_report(study.runs, [failed], [replace(never, tokens=None, loss=None, flops=None)])).words
+    words = Parsed(
+        build_report(study.runs, [failed], [replace(never, tokens=None, tokens_reason=None, loss=None, flops=None)])
+    ).words
     assert "Status failed" in words
     assert "no start converged" in words
     assert "No number of tokens is enough" in words

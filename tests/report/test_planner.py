@@ -142,8 +142,12 @@ def test_the_page_says_what_plan_says_at_random_settings(run, make_law, tmp_path
             answer = plan(law, ask(s, law))
         except InputError:
             answer = None
-        assert (told["refused"] != "") == (answer is None), (s, told["refused"])
+        refuses = answer is None or answer.tokens_reason is not None
+        assert (told["refused"] != "") == refuses, (s, told["refused"])
         if answer is None:
+            continue
+        if answer.tokens_reason is not None:  # a bound in the place of a number, in the same words
+            assert told["refused"].rstrip(".").lower() == answer.tokens_reason.lower(), s
             continue
         answered += 1
         for name in (*NUMBERS, *COSTS):
@@ -156,7 +160,7 @@ def test_the_page_says_what_plan_says_at_random_settings(run, make_law, tmp_path
         assert told["extrapolates"] == pytest.approx(dict(answer.extrapolates), rel=1e-6), s
         if s["criterion"] != "budget" or s["budget_hours"] >= 1:
             assert told["because"] == answer.because
-    assert answered >= 100
+    assert answered >= 30
     assert {settings[i]["criterion"] for i in range(150)} == set(CRITERIA)
 
 
@@ -167,8 +171,8 @@ def test_the_page_says_what_the_command_line_says(make_law, tmp_path: Path, requ
     rest = {"loss_pruned": None, "gpu": "h100", "mfu": 0.4, "price": 2.5, "trial": 0, "loss_before": 2.05}
     asks: list[tuple[dict[str, Any], list[str]]] = [
         (
-            {"law": 0, "model": "", "params_before": 8e9, "pruning_rate": 0.31, "criterion": "gain", "min_gain": 0.004},
-            ["--method", "depth", "--params-before", "8B", "--rate", "0.31", "--min-gain", "0.004"],
+            {"law": 0, "model": "", "params_before": 5e6, "pruning_rate": 0.31, "criterion": "gain", "min_gain": 0.04},
+            ["--method", "depth", "--params-before", "5M", "--rate", "0.31", "--min-gain", "0.04"],
         ),
         (
             {"law": 0, "model": "Llama-3.1-8B", "params_before": 8030261248, "pruning_rate": 0.25,
@@ -182,7 +186,7 @@ def test_the_page_says_what_the_command_line_says(make_law, tmp_path: Path, requ
             ["--method", "width", "--model", "Qwen2.5-7B", "--rate", "0.3", "--budget-hours", "12.5"],
         ),
     ]  # fmt: skip
-    run = in_node if shutil.which("node") else in_browser
+    run, compared = in_node if shutil.which("node") else in_browser, 0
     for (_, arguments), told in zip(asks, run(laws, [{**rest, **s} for s, _ in asks], tmp_path, request), strict=True):
         done = subprocess.run(
             [
@@ -195,8 +199,13 @@ def test_the_page_says_what_the_command_line_says(make_law, tmp_path: Path, requ
         )
         assert done.returncode == 0, done.stderr
         answer = json.loads(done.stdout)
+        assert bool(told["refused"]) == (answer["tokens_reason"] is not None)
+        if told["refused"]:
+            continue
+        compared += 1
         for name in (*NUMBERS, *COSTS):
-            assert told[name] == pytest.approx(answer[name], rel=1e-6), (name, arguments)
+            assert told[name] == (None if answer[name] is None else pytest.approx(answer[name], rel=1e-6)), name
+    assert compared
 
 
 def test_what_plan_refuses_the_page_refuses_in_words(make_law, tmp_path: Path, request) -> None:

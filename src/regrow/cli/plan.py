@@ -77,6 +77,7 @@ def plan(
         float | None, typer.Option(help="compare: speed of N:M kernels over dense ones when serving. [1]")
     ] = None,
     serving_mfu: Annotated[float | None, typer.Option(help="compare: MFU of serving. [as training]")] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Every warning on a line of its own.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """How many tokens to post-train on, with an interval, and what they cost.
@@ -155,8 +156,9 @@ def plan(
         if as_json:
             print_json(answer.to_dict())
         else:
+            typer.echo(answer.judgement())
             typer.echo(answer.sentence())
-            _warn(answer.warnings)
+            _say_notes(answer.warnings, verbose=verbose)
         return
     from regrow.planning.frontier import CompareSpec
     from regrow.planning.frontier import compare as compare_laws
@@ -252,6 +254,16 @@ def _print_comparison(comparison: "Comparison") -> None:
             said.setdefault(warning, []).append(row.name)
     everywhere = len(comparison.candidates)
     _warn(w if len(rows) == everywhere else f"{', '.join(rows)}: {w}" for w, rows in said.items())
+
+
+def _say_notes(warnings: tuple[str, ...], *, verbose: bool) -> None:
+    """The two that matter most in one line on stderr; each on its own with `--verbose`."""
+    from regrow.planning.notes import merged
+
+    if verbose:
+        _warn(warnings)
+    elif warnings:
+        _warn([f"{merged(warnings)}; docs/plan.md explains them"])
 
 
 def _warn(warnings: Iterable[str]) -> None:

@@ -318,7 +318,9 @@ def _identity(answer: Plan) -> tuple[str, str, float]:
 def _merits(row: Candidate) -> tuple[float, float, float]:
     """Loss, total cost, parameters left: less is better. NaN where there is no answer."""
     # money is hours times one price: hours order the rows as well, and are there without a price
-    loss, hours = (math.nan if v is None else v for v in (row.plan.loss, row.total_gpu_hours))
+    # a row whose tokens the runs don't support is never chosen
+    supported = row.plan.tokens_reason is None
+    loss, hours = (math.nan if v is None or not supported else v for v in (row.plan.loss, row.total_gpu_hours))
     # rounded, as rows that spend one budget or reach one target differ by rounding only
     return float(f"{loss:.9g}"), float(f"{hours:.9g}"), row.plan.params_after
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -10,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from regrow.errors import InputError
-from regrow.laws.law import CONTROL_BASELINE
 from regrow.laws.setting import Setting
 from regrow.methods import is_masked
+from regrow.planning.answering import as_supported, known, tokens_of
 from regrow.planning.cost import (
     DEFAULT_MFU,
     PrunedModel,
@@ -28,8 +27,10 @@ from regrow.planning.cost import (
 from regrow.planning.criteria import Budget, Criterion, Gain, Recovery
 from regrow.planning.curves import Curves
 from regrow.planning.measuring import worth_measuring
-from regrow.planning.solve import FEWEST, MOST, optimal_tokens
-from regrow.units import check_context, check_level, check_rate, format_count, format_factor
+from regrow.planning.notes import about, beyond, other_family, ranked
+from regrow.planning.solve import MOST
+from regrow.planning.verdict import CANNOT_SAY, next_run, verdict
+from regrow.units import check_context, check_level, check_rate, format_count
 
 if TYPE_CHECKING:
     from regrow.arch import Architecture
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
 _UNSUPPORTED_BEYOND = 1.1
 #: How far a rate given for N:M sparsity may lie from the one that the pattern makes of a known shape.
 _RATE_SLACK = 0.005
-#: Kinds of models that a family's name may tell.
-_KINDS = ("llama", "mistral", "qwen")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,8 +127,11 @@ class Plan:
     bootstrap draws, and of the loss a run would measure at `tokens`. A budget fixes the tokens, so there the loss alone
     has an interval. `next_doubling_gain` is what twice the tokens would buy (nats), `floor` the loss the law
     approaches. `params_after` and `pruning_rate` are those reached, of whole blocks or channels where the shape is
-    known. `loss_pruned` and `others` are what else it was asked with. `extrapolates` maps an input outside the
-    fitted data to the factor, above 1, by which it is.
+    known. Where the law's runs support no number (`regrow.planning.support`), `tokens` is None, `tokens_reason` says
+    why ("less than ..."), and an end of the interval that they don't support is None as well. `verdict` is `trust`,
+    `rough` or `cannot say` (`regrow.planning.verdict`) with its reason, and `next_run` the run to make where it can't
+    say. `warnings` come by their weight for this answer. `loss_pruned` and `others` are what else it was asked with.
+    `extrapolates` maps an input outside the fitted data to the factor, above 1, by which it is.
     """
 
     tokens: float | None
@@ -160,6 +162,10 @@ class Plan:
     baseline: str
     extrapolates: Mapping[str, float]
     warnings: tuple[str, ...]
+    verdict: str = CANNOT_SAY
+    verdict_because: str = ""
+    next_run: str | None = None
+    tokens_reason: str | None = None
     loss_pruned: float | None = None
     others: Mapping[str, float] = field(default_factory=dict)
 
@@ -173,19 +179,33 @@ class Plan:
         """The answer, and below it what to beware of."""
         return "\n".join([self.sentence(), *(f"  ! {warning}" for warning in self.warnings)])
 
+    def judgement(self) -> str:
+        """The verdict in one line, with the run to make where the law cannot say."""
+        more = f". Next: {self.next_run}" if self.next_run else ""
+        return f"{self.verdict}: {self.verdict_because}{more}."
+
+    def interval(self) -> str:
+        """The interval of D* in words; an end that the runs don't support is open."""
+        low, high = self.tokens_low, self.tokens_high
+        if low is None and high is None:
+            return "no interval"
+        if low is None:
+            return f"up to {format_count(high or 0.0)}, {self.level:.0%}"
+        if high is None:
+            return f"{format_count(low)} or more, {self.level:.0%}"
+        return f"{format_count(low)} to {format_count(high)}, {self.level:.0%}"
+
     def sentence(self) -> str:
         """The answer in one line."""
         model = f"{self.family} of {format_count(self.params_before)}, {self.method} pruned at {self.pruning_rate:.3g}"
         if self.tokens is None:
-            return f"{model}: no number of tokens up to {MOST:.0e} is enough that {self.because}."
-        if self.criterion == Budget.name:
-            interval = ""
-        elif self.tokens_low is None:
-            interval = " (no interval)"
-        elif self.tokens_high is None:
-            interval = f" ({format_count(self.tokens_low)} or more, {self.level:.0%})"
-        else:
-            interval = f" ({format_count(self.tokens_low)} to {format_count(self.tokens_high)}, {self.level:.0%})"
+            why = self.tokens_reason or f"no number of tokens up to {MOST:.0e} is enough that {self.because}"
+            return f"{model}: {why}."
+        if self.tokens_reason is not None:
+            return (
+                f"{model}: no loss is given for the {format_count(self.tokens)} tokens paid for: {self.tokens_reason}."
+            )
+        interval = "" if self.criterion == Budget.name else f" ({self.interval()})"
         answer = (
             f"{model}: stop at {format_count(self.tokens)} tokens{interval} by the criterion {self.criterion}, "
             f"because from there {self.because}."
@@ -213,28 +233,45 @@ def plan(law: Law, spec: PlanSpec) -> Plan:
             hint="add runs or choose another form before planning with it",
         )
     model, notes = _model(law, spec)
-    warnings = [*_about(law), *notes]
+    warnings = [*about(law), *notes]
     setting = spec.setting(model.pruning_rate)
     _refuse_unsupported(law, setting)
     curves = Curves(law, setting)
     per_token = model.training_flops(spec.context, spec.teacher)
     gpu = find_gpu(spec.gpu)
-    tokens, low, high, notes = _answer(spec, curves, per_token.per_token)
-    warnings += notes
+    raw = tokens_of(
+        spec.criterion, curves, level=spec.level, price=spec.price_usd_per_hour,
+        tokens_per_hour=3600.0 * gpu.peak_flops * spec.mfu / per_token.per_token,
+    )  # fmt: skip
     # where no number of tokens will do, only the other inputs can lie outside the data
-    reached = setting.at(law.ranges["tokens"][0] if tokens is None else tokens)
+    reached = setting.at(law.ranges["tokens"][0] if raw.tokens is None else raw.tokens)
     extrapolates = law.extrapolates(reached)
-    warnings += _beyond(law, reached, extrapolates)
+    answer = as_supported(law, raw, extrapolates, fixed=isinstance(spec.criterion, Budget))
+    tokens = answer.tokens
+    if tokens is None:
+        reached = setting.at(law.ranges["tokens"][0])
+        extrapolates = law.extrapolates(reached)
+    warnings += [*answer.notes, *beyond(law, reached, extrapolates)]
     if tokens is not None:
-        warnings[:0] = worth_measuring(law, setting, tokens, spec.level)
-    at = _at(law, curves, tokens, spec.level)
+        warnings += worth_measuring(law, setting, tokens, spec.level)
+    word, why = verdict(
+        law, answered=not answer.reason and raw.tokens is not None, width=raw.width, extrapolates=extrapolates,
+        why_not=answer.reason or "the criterion is never met",
+    )  # fmt: skip
+    at = _at(law, curves, None if answer.reason else tokens, spec.level)
     flops = None if tokens is None else tokens * per_token.per_token
     hours = None if flops is None else gpu_hours(flops, gpu=gpu, mfu=spec.mfu)
     floor = float(curves.point().floor()[0, 0])
     return Plan(
         tokens=tokens,
-        tokens_low=low,
-        tokens_high=high,
+        tokens_low=answer.low,
+        tokens_high=answer.high,
+        tokens_reason=answer.reason or None,
+        verdict=word,
+        verdict_because=why,
+        next_run=None
+        if word != CANNOT_SAY
+        else next_run(law, params_before=model.params_before, pruning_rate=model.pruning_rate, gpu=gpu, mfu=spec.mfu),
         criterion=spec.criterion.name,
         because=spec.criterion.describe(curves),
         **at,
@@ -258,13 +295,13 @@ def plan(law: Law, spec: PlanSpec) -> Plan:
         form=law.form,
         baseline=law.baseline,
         extrapolates=extrapolates,
-        warnings=tuple(warnings),
+        warnings=ranked(warnings),
     )
 
 
 def _model(law: Law, spec: PlanSpec) -> tuple[PrunedModel, list[str]]:
     """The model that pruning leaves, and what has to be said about its rate."""
-    rate, notes = spec.pruning_rate, _says_other_family(law, spec)
+    rate, notes = spec.pruning_rate, other_family(law, spec.architecture)
     if rate is None and spec.architecture is None and is_masked(law.method):
         low, high = law.ranges["pruning_rate"]
         rate = 0.5 * (low + high)
@@ -284,15 +321,6 @@ def _model(law: Law, spec: PlanSpec) -> tuple[PrunedModel, list[str]]:
     return model, notes
 
 
-def _says_other_family(law: Law, spec: PlanSpec) -> list[str]:
-    """A warning where the law's family names one kind of model and the architecture is of another."""
-    named = [kind for kind in _KINDS if kind in law.family.lower()]
-    if spec.architecture is None or not named or any(kind in spec.architecture.model_type for kind in named):
-        return []
-    kind = spec.architecture.model_type
-    return [f"the law is of the family {law.family}, the model a {kind}: a law holds within its family"]
-
-
 def _refuse_unsupported(law: Law, setting: Setting) -> None:
     """Raise `InputError` where the setting leaves the one value of an input that the law's runs show."""
     beyond = law.extrapolates(setting)
@@ -307,42 +335,6 @@ def _refuse_unsupported(law: Law, setting: Setting) -> None:
             )
 
 
-def _answer(
-    spec: PlanSpec, curves: Curves, flops_per_token: float
-) -> tuple[float | None, float | None, float | None, list[str]]:
-    """The tokens to train on, their interval, and what has to be said about them; a budget fixes the tokens."""
-    if isinstance(spec.criterion, Budget):
-        paid = _paid_tokens(spec, spec.criterion, flops_per_token)
-        return paid, paid, paid, []
-    return _solve(spec.criterion, curves, spec.level)
-
-
-def _solve(
-    criterion: Criterion, curves: Curves, level: float
-) -> tuple[float | None, float | None, float | None, list[str]]:
-    """D*, its interval, and what has to be said about them."""
-    notes = []
-    found = optimal_tokens(criterion, curves)
-    tokens, draws = found[0], found[1:]
-    if tokens == np.inf:
-        notes.append(f"the criterion is not met up to {MOST:.0e} tokens: there is no optimal number of tokens to give")
-    if tokens == FEWEST:
-        notes.append("the criterion is met from the first token on: by it, no post-training is needed")
-    if not draws.size:
-        return _known(tokens), None, None, [*notes, "the law has no bootstrap draws: there is no interval"]
-    never = float(np.mean(draws == np.inf))
-    if never:
-        notes.append(f"in {never:.0%} of the law's draws the criterion is never met")
-    # order statistics, not interpolation: a draw may be infinite
-    ordered = np.sort(draws)
-    low, high = (ordered[max(math.ceil(share * len(draws)) - 1, 0)] for share in ((1 - level) / 2, (1 + level) / 2))
-    return _known(tokens), _known(low), _known(high), notes
-
-
-def _known(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
-
-
 def _at(law: Law, curves: Curves, tokens: float | None, level: float) -> dict[str, float | None]:
     """The loss expected at `tokens`, its interval, and what twice as many would buy."""
     if tokens is None:
@@ -353,37 +345,7 @@ def _at(law: Law, curves: Curves, tokens: float | None, level: float) -> dict[st
         low, high = map(float, law.interval(curves.setting.at(tokens), level=level))
     return {
         "loss": float(once),
-        "loss_low": _known(low),
-        "loss_high": _known(high),
+        "loss_low": known(low),
+        "loss_high": known(high),
         "next_doubling_gain": float(once - twice),
     }
-
-
-def _beyond(law: Law, x: Setting, factors: Mapping[str, float]) -> list[str]:
-    """In words, which columns of a single setting lie outside the fitted ranges, and by what factor."""
-    notes = []
-    for column in law.formula.columns:
-        if column.name in factors:
-            low, high = law.ranges[column.name]
-            side, edge = ("above the largest", high) if x[column.name] > high else ("below the smallest", low)
-            times = format_factor(factors[column.name])
-            notes.append(f"extrapolates: the {column.spoken} is {times} times {side} fitted, {format_count(edge)}")
-    return notes
-
-
-def _about(law: Law) -> list[str]:
-    """What every plan with this law has to say."""
-    notes = [] if law.status == "ok" else [f"the law's fit is {law.status}, so take its numbers with care"]
-    notes += [f"the law: {warning}" for warning in law.warnings]
-    return [*notes, *([CONTROL_BASELINE] if law.baseline == "control" else [])]
-
-
-def _paid_tokens(spec: PlanSpec, budget: Budget, flops_per_token: float) -> float:
-    """The tokens that a budget pays for. Raises `InputError` for less than one."""
-    hours = budget.gpu_hours
-    if hours is None:
-        hours = (budget.usd or 0.0) / (spec.price_usd_per_hour or np.nan)
-    paid = hours * 3600.0 * find_gpu(spec.gpu).peak_flops * spec.mfu / flops_per_token
-    if paid < FEWEST:
-        raise InputError("the budget pays for less than one token", where="criterion", hint="give more")
-    return paid

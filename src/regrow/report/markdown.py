@@ -46,6 +46,7 @@ def _answer(content: Content) -> Iterable[str]:
         yield "No plan was asked for."
     for card in content.cards:
         yield f"**{escape(card.tokens)} tokens**: {escape(card.sentence)}"
+        yield f"Verdict: {escape(card.verdict)}"
         yield _list(f":warning: {escape(warning)}" for warning in card.warnings)
     yield _list(f":warning: {escape(note)}" for note in content.notes)
     for one in content.comparisons:

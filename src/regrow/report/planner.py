@@ -20,6 +20,7 @@ from regrow.laws.setting import BASIC_NAMES
 from regrow.methods import is_masked
 from regrow.planning.cost import DEFAULT_MFU, GPUS
 from regrow.planning.plan import Plan
+from regrow.planning.support import MOST_TIMES_DESIGNED, MOST_TIMES_TOKENS, supported_tokens
 from regrow.report.curves import LEVEL
 from regrow.shapes import prune_shape
 
@@ -75,6 +76,8 @@ def payload(laws: Sequence[Law], plans: Sequence[Plan]) -> dict[str, Any] | None
         "context": CONTEXT,
         "width_step": _WIDTH_RATES[2],
         "level": LEVEL,
+        "mostTimesDesigned": MOST_TIMES_DESIGNED,
+        "mostTimesTokens": MOST_TIMES_TOKENS,
         "others": _others([laws[i] for i in usable]),
         "start": _start(laws, usable, plans),
     }
@@ -119,6 +122,7 @@ def _refused(law: Law) -> dict[str, Any]:
 
 
 def _law(law: Law, most: int) -> dict[str, Any]:
+    bounds = supported_tokens(law)
     # every n-th, so that all of them together stay a fair sample
     step = max(1, math.ceil(len(law.draws) / most))
     kept = np.flatnonzero(np.isfinite(law.draws).all(axis=1))[::step]
@@ -137,6 +141,8 @@ def _law(law: Law, most: int) -> dict[str, Any]:
         "ranges": {name: list(ends) for name, ends in law.ranges.items()},
         "columns": _columns(law),
         "unsupported": law.unsupported,
+        "firstTokens": bounds.first,
+        "mostTokens": bounds.most,
     }
 
 

@@ -53,6 +53,7 @@ class Card:
     reason: str
     facts: tuple[tuple[str, str], ...]
     warnings: tuple[str, ...]
+    verdict: str
     sentence: str
 
 
@@ -88,20 +89,29 @@ def plan_card(plan: Plan) -> Card:
         (f"{plan.gpu.upper()}, MFU {plan.mfu:g}", MISSING if hours is None else say_gpu_time(hours)),
         ("Cost", "no price given" if plan.cost_usd is None else say_usd(plan.cost_usd)),
     ]
-    if plan.tokens is None:
+    if plan.tokens_reason is not None:
+        reason = f"{plan.tokens_reason[:1].upper()}{plan.tokens_reason[1:]}."
+    elif plan.tokens is None:
         reason = f"No number of tokens is enough that {plan.because}."
     else:
         reason = f"From there {plan.because}."
     size = f"{count(plan.params_before)} parameters"
     return Card(
         heading=f"{plan.family}, {size}, {plan.method} at rate {plan.pruning_rate:.3g}",
-        tokens=count(plan.tokens) if plan.tokens is not None else "no number of",
+        tokens=count(plan.tokens) if plan.tokens is not None else bound(plan),
         interval=_interval(plan),
         reason=reason,
         facts=tuple(facts),
         warnings=_own_warnings(plan),
+        verdict=plan.judgement(),
         sentence=plan.sentence(),
     )
+
+
+def bound(plan: Plan) -> str:
+    """What stands in the place of a number of tokens that the law can't give: "less than 6.14k", or no number."""
+    words = (plan.tokens_reason or "").split(" tokens", 1)[0]
+    return words if words.startswith(("less than", "more than")) else "no number of"
 
 
 def _own_warnings(plan: Plan) -> tuple[str, ...]:
@@ -116,10 +126,8 @@ def _own_warnings(plan: Plan) -> tuple[str, ...]:
 def _interval(plan: Plan) -> str:
     if plan.criterion == "budget":
         return "fixed by the budget"
-    if plan.tokens_low is None:
-        return "no interval"
-    high = "without upper end" if plan.tokens_high is None else f"to {count(plan.tokens_high)}"
-    return f"{count(plan.tokens_low)} {high}, {plan.level:.0%} of the law's draws"
+    words = plan.interval()
+    return f"{words} of the law's draws" if words != "no interval" else words
 
 
 def about_law(law: Law) -> str:
@@ -248,7 +256,7 @@ def comparison_table(comparison: Comparison) -> Table:
         return (
             row.name,
             count(plan.params_after),
-            count(plan.tokens),
+            count(plan.tokens) if plan.tokens is not None else bound(plan),
             "fixed" if plan.criterion == "budget" else _between(plan),
             number(plan.loss, ".3f"),
             f"{plan.loss_low:.3f} to {plan.loss_high:.3f}" if known else MISSING,
@@ -274,9 +282,7 @@ def comparison_table(comparison: Comparison) -> Table:
 
 
 def _between(plan: Plan) -> str:
-    if plan.tokens_low is None:
-        return "no interval"
-    return f"{count(plan.tokens_low)} {'or more' if plan.tokens_high is None else 'to ' + count(plan.tokens_high)}"
+    return plan.interval().rsplit(", ", 1)[0]
 
 
 def held_out_row(law: Law, fits: Sequence[RunFit]) -> Row | None:

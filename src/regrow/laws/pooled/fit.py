@@ -97,6 +97,7 @@ def law_for(
         sizes=sizes,
         diagnostics={
             "pool": pool,
+            "first_reading": float(np.min(seen.x.tokens[seen.x.tokens > 0])),
             "noise": spreads.noise.tolist(),
             "noise_length": noise.LENGTH,
             "spreads": dict(zip(LEVELS, spreads.effects.tolist(), strict=True)),

@@ -43,6 +43,8 @@ function planFor(data, asked) {
     if (why) return { refused: why };
     [tokens, ...drawn] = optimalTokens(criterion, curves, s, law);
   }
+  const reason = beyondSupport(data, law, s, tokens);
+  if (reason) return { refused: reason };
   const known = Number.isFinite(tokens), tail = (1 - data.level) / 2;
   const [lossLow, lossHigh] = known ? lossInterval(law, curves, tokens, data.level, 1) : [null, null];
   const flops = known ? tokens * perToken : null, hours = known ? flops / (gpu.peak * s.mfu) / 3600 : null;
@@ -50,8 +52,8 @@ function planFor(data, asked) {
   return {
     refused: "",
     tokens: known ? tokens : null,
-    tokens_low: s.criterion === "budget" ? tokens : drawn.length ? finite(quantile(drawn, tail)) : null,
-    tokens_high: s.criterion === "budget" ? tokens : drawn.length ? finite(quantile(drawn, (1 + data.level) / 2)) : null,
+    tokens_low: s.criterion === "budget" ? tokens : drawn.length ? within(law, quantile(drawn, tail)) : null,
+    tokens_high: s.criterion === "budget" ? tokens : drawn.length ? within(law, quantile(drawn, (1 + data.level) / 2)) : null,
     never: drawn.length ? drawn.filter(d => d === Infinity).length / drawn.length : 0,
     because: criterion.because(s, law),
     loss: known ? curves.point.loss(tokens) : null,
@@ -69,6 +71,28 @@ function planFor(data, asked) {
     extrapolates: extrapolates(law, s, known ? tokens : law.ranges.tokens[0]),
     curves: curves,
   };
+}
+
+/* Why the law's runs support no number of tokens here (regrow.planning.support); empty where they do. */
+function beyondSupport(data, law, s, tokens) {
+  const beyond = extrapolates(law, s, Number.isFinite(tokens) ? tokens : law.ranges.tokens[0]);
+  for (const { name, spoken, designed, count } of law.columns) {
+    if (!designed || !(beyond[name] > data.mostTimesDesigned)) continue;
+    const [low, high] = law.ranges[name].map(count ? short : v => String(Number(v.toPrecision(3))));
+    return `The ${spoken} is ${Number(beyond[name].toPrecision(3)).toLocaleString("en")} times outside what was fitted ` +
+      `(${low} to ${high}), and answers are given up to ${data.mostTimesDesigned} times.`;
+  }
+  if (tokens < law.firstTokens)
+    return `Less than ${short(law.firstTokens)} tokens, the first reading of the fitted runs.`;
+  if (Number.isFinite(tokens) && tokens > law.mostTokens)
+    return `More than ${short(law.mostTokens)} tokens: that is ${data.mostTimesTokens} times the longest fitted run ` +
+      `(${short(law.ranges.tokens[1])}), and the law is not trusted beyond.`;
+  return "";
+}
+
+/* An end of the interval, null where the runs don't support it. */
+function within(law, tokens) {
+  return tokens >= law.firstTokens && tokens <= law.mostTokens ? tokens : null;
 }
 
 /* Why the law cannot speak of a setting at all: its runs show one value of an input, and the setting leaves it. */

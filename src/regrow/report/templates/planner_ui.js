@@ -103,7 +103,7 @@
     element.dataset.value = number === null || number === undefined ? "" : String(number);
   }
 
-  const range = (low, high) => low === null ? "no interval" : high === null ? `${short(low)} or more` : `${short(low)} to ${short(high)}`;
+  const range = (low, high) => low === null && high === null ? "no interval" : low === null ? `up to ${short(high)}` : high === null ? `${short(low)} or more` : `${short(low)} to ${short(high)}`;
   const nats = (v, n) => v === null ? "not known" : v.toFixed(n);
 
   function update() {
