@@ -179,7 +179,7 @@ def test_the_law_that_is_shipped_answers_without_any_run(regrow):
     told = regrow("plan", "--law", "reference", *ask, "--loss-pruned", 2.9, "--json")
     assert told.code == 0
     assert told.json["tokens_low"] < told.json["tokens"]
-    assert told.json["verdict"] == "rough"
+    assert told.json["verdict"] in ("rough", "cannot say")
     assert any("rests on" in warning for warning in told.json["warnings"])
     guessed = regrow("plan", "--law", "reference", *ask, "--method", "depth", "--rate", 0.25, "--json")
     assert any("it would narrow the interval" in warning for warning in guessed.json["warnings"])

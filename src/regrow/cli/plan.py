@@ -245,6 +245,9 @@ def _print_comparison(comparison: "Comparison") -> None:
         means += f"; N:M sparsity is served at {spec.sparse_speedup:g} times the speed of dense matrices"
     typer.echo(means)
     typer.echo(comparison.sentence())
+    for row in comparison.candidates:
+        if row.plan.tokens_reason is not None:
+            typer.echo(f"no answer: {row.name}: {row.plan.tokens_reason}", err=True)
     for refusal in comparison.refused:
         rate = "" if refusal.pruning_rate is None else f" at {refusal.pruning_rate:.3g}"
         typer.echo(f"refused: {refusal.method}{rate}: {refusal.why}", err=True)

@@ -65,7 +65,9 @@ def _solve(criterion: Criterion, curves: Curves, level: float) -> Answer:
     # order statistics, not interpolation: a draw may be infinite
     ordered = np.sort(draws)
     low, high = (ordered[max(math.ceil(share * len(draws)) - 1, 0)] for share in ((1 - level) / 2, (1 + level) / 2))
-    width = float(high / low) if np.isfinite(low) else math.inf
+    # what lies below the first reading is all the same: too early to see
+    first = max(low, supported_tokens(curves.law).first)
+    width = float(max(high / first, 1.0)) if np.isfinite(low) else math.inf
     return Answer(tokens=known(tokens), low=known(low), high=known(high), notes=tuple(notes), width=width)
 
 
