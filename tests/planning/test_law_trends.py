@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -70,5 +72,6 @@ def test_there_is_one_limit_of_tokens_wherever_it_is_asked(make_law, coefficient
     assert optimal_tokens(Gain(), Curves(law, x))[0] == expected
     assert tokens_for_gain(law, x, min_gain=0.01)[0] == expected
     assert np.exp(log_optimal_tokens(law.formula, law.theta[None, :], x, min_gain=0.01))[0] == expected
+    law = replace(law, ranges={**law.ranges, "tokens": (1e6, 1e17)})  # a plan asks for runs that support it
     answer = plan(law, PlanSpec(params_before=1e9, pruning_rate=0.25, loss_before=2.0))
     assert answer.tokens is None if ends else answer.tokens == expected

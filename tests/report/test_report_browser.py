@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,21 @@ def page(study, comparison, tmp_path_factory) -> Path:
             comparisons=[comparison],
         )
     )
+    return path
+
+
+@pytest.fixture(scope="session")
+def wide_laws(study):
+    """The laws as if fitted up to 8B and over many tokens, so that named models are answered for."""
+    ranges = {"params_before": (1e6, 8e9), "tokens": (1.0, 1e12)}
+    return [replace(law, ranges={**law.ranges, **ranges}) for law in study.laws]
+
+
+@pytest.fixture(scope="session")
+def wide_page(study, wide_laws, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("wide") / "report.html"
+    spec = PlanSpec(params_before=3e6, pruning_rate=0.25, loss_before=2.91, price_usd_per_hour=2.5)
+    path.write_text(build_report([], wide_laws, [plan(law, spec) for law in wide_laws]))
     return path
 
 
@@ -107,12 +123,12 @@ def test_another_criterion_shows_its_own_threshold_and_begins_near(browser: Brow
     assert visible(browser, ".problem") or shown(browser, "tokens") != pytest.approx(before, rel=1e-3)
 
 
-def test_a_typed_value_counts_and_a_wrong_one_is_said(browser: Browser, page: Path, study) -> None:
+def test_a_typed_value_counts_and_a_wrong_one_is_said(browser: Browser, wide_page: Path, wide_laws) -> None:
     browser.look()
-    browser.open(page)
+    browser.open(wide_page)
     choose(browser, "params_before", "8B")
     spec = PlanSpec(params_before=8e9, pruning_rate=0.25, loss_before=2.91)
-    assert shown(browser, "tokens") == pytest.approx(plan(study.laws[0], spec).tokens, rel=1e-6)
+    assert shown(browser, "tokens") == pytest.approx(plan(wide_laws[0], spec).tokens, rel=1e-6)
     choose(browser, "params_before", "many")
     assert "Model size" in browser.run("document.querySelector('.problem').textContent")
     assert browser.run("document.querySelector('[name=params_before]').getAttribute('aria-invalid')") == "true"
@@ -122,22 +138,22 @@ def test_a_typed_value_counts_and_a_wrong_one_is_said(browser: Browser, page: Pa
     assert browser.run("document.querySelector('.problem').textContent") == ""
 
 
-def test_a_named_model_sets_its_size_and_counts_its_shape(browser: Browser, page: Path, study) -> None:
+def test_a_named_model_sets_its_size_and_counts_its_shape(browser: Browser, wide_page: Path, wide_laws) -> None:
     browser.look()
-    browser.open(page)
+    browser.open(wide_page)
     choose(browser, "model", "Llama-3.1-8B")
     spec = PlanSpec(architecture=catalog()["Llama-3.1-8B"], pruning_rate=0.25, loss_before=2.91)
-    answer = plan(study.laws[0], spec)
+    answer = plan(wide_laws[0], spec)
     assert shown(browser, "tokens") == pytest.approx(answer.tokens, rel=1e-6)
     assert shown(browser, "flops") == pytest.approx(answer.flops, rel=1e-6)
     browser.press("[name=params_before_slider]", "ArrowRight", 39)
     assert browser.run("document.querySelector('[name=model]').value") == ""
 
 
-def test_the_address_carries_the_setting(browser: Browser, page: Path, study) -> None:
+def test_the_address_carries_the_setting(browser: Browser, wide_page: Path, wide_laws) -> None:
     browser.look()
     setting = "law=1&params_before=8e9&pruning_rate=0.31&loss_before=2.05&criterion=target&target=2.2&gpu=a100&mfu=0.35"
-    browser.open(page, f"#{setting}&price=1.75")
+    browser.open(wide_page, f"#{setting}&price=1.75")
     spec = PlanSpec(
         params_before=8e9,
         pruning_rate=0.31,
@@ -147,10 +163,21 @@ def test_the_address_carries_the_setting(browser: Browser, page: Path, study) ->
         mfu=0.35,
         price_usd_per_hour=1.75,
     )
-    answer = plan(study.laws[1], spec)
+    answer = plan(wide_laws[1], spec)
     for name in ("tokens", "loss", "gpu_hours", "cost_usd"):
         assert shown(browser, name) == pytest.approx(getattr(answer, name), rel=1e-6), name
     assert "criterion=target" in browser.run("location.hash")
+
+
+def test_what_the_runs_do_not_support_has_no_number(browser: Browser, page: Path, study) -> None:
+    browser.look()
+    browser.open(page)
+    choose(browser, "model", "Llama-3.1-8B")
+    spec = PlanSpec(architecture=catalog()["Llama-3.1-8B"], pruning_rate=0.25, loss_before=2.91)
+    reason = plan(study.laws[0], spec).tokens_reason
+    assert reason
+    assert browser.run("document.querySelector('.problem').textContent").lower() == f"{reason}.".lower()
+    assert not visible(browser, ".answer-now")
 
 
 @pytest.mark.parametrize("bad", ["#law=99", "#params_before=x&gpu=none&criterion=no&model=no", "#%%%", "#law=-1&mfu=9"])
