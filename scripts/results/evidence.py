@@ -15,12 +15,15 @@ from regrow.laws.forms import FORMS
 from regrow.laws.validation import HoldOutResult
 from regrow.methods import is_masked
 from regrow.runs import RunRecord, read_runs
+from results import regrowth, stopping
 
 #: The studies whose runs the laws are fitted to, and those shown beside them.
 LADDERS = ("ladder-llama", "ladder-qwen2")
 DISTILLED, REAL = "ladder-llama-distilled", "smollm2"
 #: The same model on a GPU: by the default proportions of width pruning, and by neurons alone.
 GPU, NEURONS = "smollm2-2m", "smollm2-2m-neurons"
+#: The runs that go past the stopping point.
+LONG = ("long-llama", "long-qwen2")
 #: Readings of the same runs: their losses, without the beginnings of the curves, of averaged weights, and the gaps
 #: above the unpruned control.
 RAW, LATER, AVERAGED, CONTROLLED = READINGS = (
@@ -69,6 +72,20 @@ class Evidence:
         with ProcessPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
             waiting = {place: pool.submit(_validated, arguments) for place, arguments in asked.items()}
             return {place: future.result() for place, future in waiting.items()}
+
+    @cached_property
+    def beside(self) -> dict[tuple[str, str], list[HoldOutResult]]:
+        """By hold-out and form, `regrowth` and `p2` on the same held-out readings."""
+        asked = [(hold_out, form) for hold_out in regrowth.HOLD_OUTS for form in ("regrowth", "p2")]
+        with ProcessPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+            found = pool.map(regrowth.validated, [(self.base, *place) for place in asked])
+            return dict(zip(asked, found, strict=True))
+
+    @cached_property
+    def stops(self) -> list[stopping.Stop]:
+        """The long runs: D* measured and predicted."""
+        long = [run for name in LONG for run in self.studies.get(name, []) if run.status == "done"]
+        return stopping.stops(self.base, long)
 
     @property
     def held_out(self) -> dict[str, list[HoldOutResult]]:

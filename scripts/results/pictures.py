@@ -9,12 +9,14 @@ from regrow.planning import plan
 from regrow.report.content import gather
 from regrow.report.picture import picture_svg
 from regrow.runs import CONTROL
+from results import stopping
 from results.evidence import Evidence
 from results.fits import plan_spec
 
 
 def pictures(seen: Evidence) -> Iterator[tuple[str, str]]:
-    """Name and SVG of each family and method: the law without the largest size, and the runs of the largest."""
+    """Name and SVG: D* of the long runs; of each family and method, `p2` without the largest size, and its runs."""
+    yield "results_stopping.svg", stopping.picture(seen.stops, stopping.GAINS[0]) + "\n"
     for family, method in dict.fromkeys((run.family, run.method) for run in seen.base if not run.is_control):
         runs = [run for run in seen.base if run.family == family and run.method in (method, CONTROL)]
         largest = max(run.params_before for run in runs)

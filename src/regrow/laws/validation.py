@@ -40,6 +40,7 @@ class HoldOutResult:
         gap_mape: mean absolute error of the gap above the baseline loss, None where no gap is positive.
         asd: average slope difference, nats per e-fold of tokens.
         coverage: share of held-out checkpoints inside the interval for a new run at `level`.
+        width: mean width of those intervals, as a share of the loss.
         r2: of the held-out losses; None where they are all equal.
         outside: how far the held-out points stand outside what was fitted, as a factor per input.
         baselines: mape of `last` (the last loss seen; across runs, the nearest run's gap), `power` (a power law of
@@ -56,6 +57,7 @@ class HoldOutResult:
     gap_mape: float | None
     asd: float | None
     coverage: float
+    width: float
     level: float
     r2: float | None
     n_points: int
@@ -196,10 +198,7 @@ def _pooled(
         refused += why
         for number in sorted(found):
             folds = [(part.fitted, part.held) for part in found[number]]
-            parts = [
-                _Part(law=p.law, predicted=p.predicted, covered=(p.low <= p.held.loss) & (p.held.loss <= p.high))
-                for p in found[number]
-            ]
+            parts = [_Part(law=p.law, predicted=p.predicted, low=p.low, high=p.high) for p in found[number]]
             rivals = {"last": None, "power": None} if hold_out in _SHARED else baselines.errors(folds, hold_out)
             results.append(_summary(POOLED, hold_out, folds, parts, {**rivals, "chinchilla": None}, level))
     skipped += [f"{POOLED}, hold-out {hold_out}: {text}" for text in refused]
@@ -218,7 +217,8 @@ def split(seen: Observations, hold_out: str) -> list[tuple[Observations, Observa
 class _Part:
     law: Law
     predicted: np.ndarray
-    covered: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
 
 
 def _predict(
@@ -234,7 +234,7 @@ def _predict(
     if form.diverges_at_zero:  # never asked for: what a form cannot say is not an error of it
         held = held.keep(held.x.tokens > 0)
     low, high = law.interval(held.x, level=level)
-    return _Part(law=law, predicted=law.loss(held.x), covered=(held.loss >= low) & (held.loss <= high))
+    return _Part(law=law, predicted=law.loss(held.x), low=low, high=high)
 
 
 def _chinchilla(folds: list[tuple[Observations, Observations]], seed: int) -> float | None:
@@ -261,7 +261,7 @@ def _summary(
     run = np.concatenate([h.run + 10_000 * i for i, h in enumerate(held)])
     loss = np.concatenate([h.loss for h in held])
     tokens, before = (np.concatenate([h.x[name] for h in held]) for name in ("tokens", "loss_before"))
-    predicted = np.concatenate([p.predicted for p in parts])
+    predicted, low, high = (np.concatenate([getattr(p, k) for p in parts]) for k in ("predicted", "low", "high"))
     error = np.abs(predicted / loss - 1)
     gap = loss - before
     positive = gap > 1e-9
@@ -280,7 +280,8 @@ def _summary(
         max_ape=float(error.max()),
         gap_mape=float(np.mean(np.abs(predicted - loss)[positive] / gap[positive])) if positive.any() else None,
         asd=average_slope_difference(run, tokens, loss, predicted),
-        coverage=float(np.mean(np.concatenate([p.covered for p in parts]))),
+        coverage=float(np.mean((loss >= low) & (loss <= high))),
+        width=float(np.mean((high - low) / loss)),
         level=level,
         r2=1 - float(np.sum((loss - predicted) ** 2)) / spread if spread > 1e-12 * float(np.sum(loss**2)) else None,
         n_points=len(loss),

@@ -19,7 +19,7 @@ from regrow.report.present import Card
 
 WIDTH, HEIGHT = 1600, 900
 _SCALE = 1.5
-_FONTS = "DejaVu Sans, Liberation Sans, Noto Sans, Arial, Helvetica, Segoe UI, sans-serif"
+FONTS = "DejaVu Sans, Liberation Sans, Noto Sans, Arial, Helvetica, Segoe UI, sans-serif"
 _COLOURS = 7
 _MARGIN, _LEFT = 64, 560
 _MOST_PANELS, _MOST_CARDS = 4, 3
@@ -45,7 +45,7 @@ def picture_svg(content: Content) -> str:
         _text(_MARGIN, HEIGHT - 28, _shorten(content.provenance, 170), size=14, soft=True),
     ]
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="{_FONTS}">'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="{FONTS}">'
         f"<style>{flat_style()}</style>{''.join(body)}</svg>"
     )
 
@@ -177,7 +177,7 @@ def _rasterise(svg: str) -> bytes:
         return bytes(resvg_py.svg_to_bytes(svg_string=text, width=round(WIDTH * _SCALE), height=round(HEIGHT * _SCALE)))
 
     probe = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9"><rect width="9" height="9" fill="#fff"/>{}</svg>'
-    if draw(probe.format(f'<text y="8" font-family="{_FONTS}">x</text>')) == draw(probe.format("")):
+    if draw(probe.format(f'<text y="8" font-family="{FONTS}">x</text>')) == draw(probe.format("")):
         raise InputError(
             "no font was found to write the picture's text with", where="report",
             hint="install one, e.g. fonts-dejavu-core, or write .html or .md",
