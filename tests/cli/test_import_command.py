@@ -36,8 +36,11 @@ def test_logs_of_six_runs_become_a_law_and_a_plan(regrow, tmp_path):
     ask = ("--params-before", "3.1M", "--rate", "0.25", "--loss-before", "3.05", "--min-gain", "0.02")
     planned = regrow("plan", tmp_path / "law.json", *ask, "--json")
     assert planned.code == 0
-    assert 3.05 < planned.json["loss"] < 4.5
-    assert planned.json["tokens_low"] <= planned.json["tokens"] <= planned.json["tokens_high"]
+    if planned.json["tokens"] is None:  # few draws of a flat curve: the runs may support a bound only
+        assert planned.json["tokens_reason"].startswith(("less than", "more than"))
+        assert planned.json["verdict"] == "cannot say"
+    else:
+        assert 3.05 < planned.json["loss"] < 4.5
 
 
 def test_the_format_is_recognised_and_what_was_read_is_said_on_stderr(regrow, tmp_path):

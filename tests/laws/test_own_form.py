@@ -181,12 +181,14 @@ def test_the_page_plans_with_it_as_plan_does(heads, tmp_path) -> None:
     if shutil.which("node") is None:
         pytest.skip("no Node here: apt-get install nodejs")
     (law,) = fit(runs(), "heads", draws=50)
-    answer = plan(law, PlanSpec(params_before=1e9, pruning_rate=0.25, loss_before=2.0, others={"heads_kept": 0.4}))
+    ask = {"params_before": 1e9, "pruning_rate": 0.25, "loss_before": 2.0, "others": {"heads_kept": 0.4}}
+    answer = plan(law, PlanSpec(**ask, criterion=Gain(min_gain=0.1)))
+    assert answer.tokens_reason is None
     data = payload([law], [answer])
     assert data is not None
     assert data["start"]["heads_kept"] == 0.4
     assert [other["label"] for other in data["others"]] == ["Share of heads kept"]
-    asked = data["start"] | {"min_gain": 0.01, "trial": 0, "loss_pruned": None}
+    asked = data["start"] | {"min_gain": 0.1, "trial": 0, "loss_pruned": None}
     code = forms_script() + read("planner.js") + read("planner_answer.js")
     code += f"const data = {as_script(data)}; data.laws = data.laws.map(ready);"
     code += f"console.log(JSON.stringify({{ ...planFor(data, {json.dumps(asked)}), curves: null }}));"

@@ -30,7 +30,7 @@ def test_less_than_the_first_reading_is_said_as_such(make_law) -> None:
     assert answer.loss is None
     assert answer.tokens_reason.startswith("less than")
     assert answer.verdict == "cannot say"
-    assert answer.next_run
+    assert "readings from the first tokens on" in answer.next_run
     assert ask(law, criterion=gain_at(law, first * 3)).tokens == pytest.approx(3 * first, rel=1e-6)
 
 
@@ -43,6 +43,8 @@ def test_beyond_the_longest_run_there_is_a_bound(make_law) -> None:
     assert outside.tokens is None
     assert outside.tokens_reason.startswith("more than")
     assert outside.gpu_hours is None
+    # a run as long as the fitted ones would leave the answer as it is: it has to be 1.1 times longer
+    assert "11B tokens" in outside.next_run
 
 
 def test_a_size_too_far_away_is_not_answered(make_law) -> None:

@@ -24,7 +24,10 @@ _RARE = 0.01
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """D*, its interval, what has to be said about them, and why there is no number where there is none."""
+    """D*, its interval, what has to be said about them, and why there is no number where there is none.
+
+    `too_far`: that is because the model lies too far outside the runs, so that the law's own D* means nothing.
+    """
 
     tokens: float | None
     low: float | None = None
@@ -32,6 +35,7 @@ class Answer:
     notes: tuple[str, ...] = ()
     width: float | None = None
     reason: str = ""
+    too_far: bool = False
 
 
 def tokens_of(
@@ -75,12 +79,15 @@ def as_supported(law: Law, answer: Answer, extrapolates: Mapping[str, float], *,
     """The answer as far as the law's runs support it: what they don't is None, with the reason."""
     bounds = supported_tokens(law)
     reason = too_far(law, extrapolates)
+    far = bool(reason)
     if answer.tokens is not None and not reason:
         reason = bounds.reason(answer.tokens)
     if fixed:
-        return replace(answer, reason=reason)
+        return replace(answer, reason=reason, too_far=far)
     kept = [None if end is None or reason or not bounds.holds(end) else end for end in (answer.low, answer.high)]
-    return replace(answer, tokens=None if reason else answer.tokens, low=kept[0], high=kept[1], reason=reason)
+    return replace(
+        answer, tokens=None if reason else answer.tokens, low=kept[0], high=kept[1], reason=reason, too_far=far
+    )
 
 
 def known(value: float) -> float | None:

@@ -271,7 +271,14 @@ def plan(law: Law, spec: PlanSpec) -> Plan:
         verdict_because=why,
         next_run=None
         if word != CANNOT_SAY
-        else next_run(law, params_before=model.params_before, pruning_rate=model.pruning_rate, gpu=gpu, mfu=spec.mfu),
+        else next_run(
+            law,
+            params_before=model.params_before,
+            pruning_rate=model.pruning_rate,
+            tokens=None if answer.too_far else raw.tokens,
+            gpu=gpu,
+            mfu=spec.mfu,
+        ),
         criterion=spec.criterion.name,
         because=spec.criterion.describe(curves),
         **at,

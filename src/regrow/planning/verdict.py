@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from regrow.planning.cost import Gpu, gpu_hours, say_gpu_time
-from regrow.planning.support import MOST_TIMES_DESIGNED
+from regrow.planning.support import MOST_TIMES_DESIGNED, MOST_TIMES_TOKENS, supported_tokens
 from regrow.units import format_count, format_factor
 
 if TYPE_CHECKING:
@@ -56,10 +56,15 @@ def verdict(
     return TRUST, f"inside the fitted range, and off by {error:.2%} of the loss on held-out runs"
 
 
-def next_run(law: Law, *, params_before: float, pruning_rate: float, gpu: Gpu, mfu: float) -> str:
-    """The run that an answer lacks most, and its cost: this model, or the nearest size that an answer reaches from."""
+def next_run(law: Law, *, params_before: float, pruning_rate: float, tokens: float | None, gpu: Gpu, mfu: float) -> str:
+    """The run that an answer lacks most, and its cost: this model, or the nearest size that an answer reaches from.
+
+    It is as long as the longest fitted run, or as long as it takes for `tokens`, the law's own D*, to be supported.
+    """
     low, high = law.ranges["params_before"]
-    longest = law.ranges["tokens"][1]
+    longest = max(law.ranges["tokens"][1], (tokens or 0.0) / MOST_TIMES_TOKENS)
+    bounds = supported_tokens(law)
+    early = ", with readings from the first tokens on," if tokens is not None and tokens < bounds.first else ""
     size = params_before
     if size > high * MOST_TIMES_DESIGNED:
         size = params_before / MOST_TIMES_DESIGNED
@@ -68,6 +73,6 @@ def next_run(law: Law, *, params_before: float, pruning_rate: float, gpu: Gpu, m
     hours = gpu_hours(6.0 * size * (1.0 - pruning_rate) * longest, gpu=gpu, mfu=mfu)
     what = "this model" if size == params_before else f"a model of {format_count(size)} parameters or more"
     return (
-        f"prune {what} by {law.method} at a rate of {pruning_rate:.3g} and train it on {format_count(longest)} tokens "
-        f"(about {say_gpu_time(hours)}, {gpu.name}), then fit again with that run"
+        f"prune {what} by {law.method} at a rate of {pruning_rate:.3g} and train it on "
+        f"{format_count(longest)} tokens{early} (about {say_gpu_time(hours)}, {gpu.name}), then fit again with that run"
     )
