@@ -89,8 +89,8 @@ def when_to_stop(law: Law, run: RunRecord) -> str:
         found = plan(law, plan_spec(run))
     except RegrowError as refused:
         return refused.what
-    if found.tokens is None:
-        return "none is enough"
+    if found.tokens is None:  # "less than 6.14k", where the runs support a bound only
+        return "none is enough" if found.tokens_reason is None else found.tokens_reason.split(" tokens")[0]
     low, high = ("?" if t is None else format_count(t) for t in (found.tokens_low, found.tokens_high))
     beyond = found.extrapolates.get("tokens", 1.0)
     return f"{format_count(found.tokens)} ({low} to {high}){f', {format_factor(beyond)}x' if beyond >= 1.05 else ''}"
