@@ -73,9 +73,9 @@ def test_the_path_from_models_to_a_report(models, text, tmp_path):
             save_every_tokens=0,
         ),
     )
-    said = []
-    result = run_demo(tmp_path, study=study, run=lambda s, out: run_study(s, out, workers=2), say=said.append)
-    assert len(said) == 2
+    stages = []
+    result = run_demo(tmp_path, study=study, run=lambda s, out: run_study(s, out, workers=2), say=stages.append)
+    assert len(stages) == 2
     for name in ("law.json", "report.html", "result.json", "study.json"):
         assert (tmp_path / name).stat().st_size > 0
     runs = read_runs(tmp_path)
@@ -86,9 +86,12 @@ def test_the_path_from_models_to_a_report(models, text, tmp_path):
         assert law.ranges["params_before"][1] < largest
     stored = json.loads((tmp_path / "result.json").read_text())
     assert stored == json.loads(json.dumps(result_to_dict(result)))
-    by_hand = {r.method: r.mape for r in validate(runs, hold_out="size", forms=["p2"])}
-    assert {m["method"]: m["held_out"]["mape"] for m in stored["methods"]} == pytest.approx(by_hand)
-    assert set(by_hand) == {"depth", "2:4"}
+    assert {m["method"] for m in stored["methods"]} == {"depth", "2:4"}
+    for form in ("regrowth", "p2"):
+        by_hand = {r.method: r.mape for r in validate(runs, hold_out="size", forms=[form])}
+        found = {m["method"]: (m if form == "regrowth" else m[form]) for m in stored["methods"]}
+        assert {name: m["held_out"]["mape"] for name, m in found.items()} == pytest.approx(by_hand)
+        assert {m["form"] for m in found.values()} == {form}
     control = next(r for r in runs if r.is_control and r.params_before == largest)
     assert result.control_drift[largest] == pytest.approx(control.curve[-1].loss - control.loss_before)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-from results import fits, held_out, regrowth, runs, stopping
+from results import fits, held_out, regrowth, runs, stopping, terms
 from results.evidence import GPU, Evidence
 
 TABLES: Mapping[str, Callable[[Evidence], Iterator[list[str]]]] = {
     "regrowth": lambda seen: regrowth.held_out_table(seen.beside),
     "few": lambda seen: regrowth.few_table(seen.base),
     "real-regrowth": lambda seen: regrowth.real_table(seen.studies[GPU]),
+    "terms": lambda seen: terms.terms_table(seen.base),
     "stopping-summary": lambda seen: stopping.summary_table(seen.stops),
     "stopping": lambda seen: stopping.stops_table(seen.stops, stopping.GAINS[0]),
     "stopping-fine": lambda seen: stopping.stops_table(seen.stops, stopping.GAINS[1]),

@@ -23,6 +23,8 @@ from regrow.study.run import StudyResult
 from regrow.study.spec import StudySpec
 from regrow.training.spec import TrainSpec, default_milestones
 
+#: the law that the demo tells, and the paper's beside it
+FORM, PAPER = "regrowth", "p2"
 LAW_FILE = "law.json"
 REPORT_FILE = "report.html"
 RESULT_FILE = "result.json"
@@ -65,15 +67,11 @@ def demo_study(tokens: int = 98_304) -> StudySpec:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MethodResult:
-    """What the demo found for one pruning method.
+class PaperResult:
+    """What the paper's law (`p2`) says of one method; fields as in `MethodResult`.
 
     Attributes:
-        law: fitted on all sizes but the largest.
-        held_out: its error on the runs of the largest size, which were never fitted.
-        against_control: the same with gaps measured from the control at the same tokens; None if that can't be fitted.
-        plan: the optimal tokens of the largest model at `rate`, by the `gain` criterion.
-        trends: the paper's claims, each with whether the law obeys it; None where the law can't tell.
+        trends: the paper's claims, each with whether this law obeys it; None where the law can't tell.
     """
 
     law: Law
@@ -81,6 +79,25 @@ class MethodResult:
     against_control: HoldOutResult | None
     plan: Plan
     trends: dict[str, bool | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodResult:
+    """What the demo found for one pruning method.
+
+    Attributes:
+        law: of the form `regrowth`, fitted on all methods of all sizes but the largest.
+        held_out: its error on the runs of the largest size, which were never fitted.
+        against_control: the same with gaps measured from the control at the same tokens; None if that can't be fitted.
+        plan: the optimal tokens of the largest model, by the `gain` criterion, from its loss right after pruning.
+        paper: what the paper's law says of the same runs.
+    """
+
+    law: Law
+    held_out: HoldOutResult
+    against_control: HoldOutResult | None
+    plan: Plan
+    paper: PaperResult
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,22 +136,33 @@ def run_demo(
     largest = max(run.params_before for run in runs)
     fitted = [run for run in runs if run.params_before < largest]
     unseen = [run for run in runs if run.params_before == largest]
-    laws = fit(fitted, form="p2")
+    laws = fit(fitted, form=FORM)
+    papers = {law.method: law for law in fit(fitted, form=PAPER)}
     save_laws(laws, out / LAW_FILE)
     say("predicting the largest, which was not fitted")
-    held_out = {r.method: r for r in validate(runs, hold_out="size", forms=["p2"])}
-    controlled = {r.method: r for r in validate(runs, hold_out="size", forms=["p2"], baseline="control")}
-    methods = tuple(
-        MethodResult(
-            law=law,
-            held_out=held_out[law.method],
-            against_control=controlled.get(law.method),
-            plan=_plan(law, [run for run in unseen if run.method == law.method]),
-            trends={trend.name: trend.holds for trend in check_trends(law)},
+    forms = [FORM, PAPER]
+    held_out = {(r.form, r.method): r for r in validate(runs, hold_out="size", forms=forms)}
+    controlled = {(r.form, r.method): r for r in validate(runs, hold_out="size", forms=forms, baseline="control")}
+    methods = []
+    for law in laws:
+        method, paper = law.method, papers[law.method]
+        of_method = [run for run in unseen if run.method == method]
+        methods.append(
+            MethodResult(
+                law=law,
+                held_out=held_out[FORM, method],
+                against_control=controlled.get((FORM, method)),
+                plan=_plan(law, of_method),
+                paper=PaperResult(
+                    law=paper,
+                    held_out=held_out[PAPER, method],
+                    against_control=controlled.get((PAPER, method)),
+                    plan=_plan(paper, of_method),
+                    trends={trend.name: trend.holds for trend in check_trends(paper)},
+                ),
+            )
         )
-        for law in laws
-    )
-    result = DemoResult(study=done, methods=methods, control_drift=control_drift(runs), out=out)
+    result = DemoResult(study=done, methods=tuple(methods), control_drift=control_drift(runs), out=out)
     write_json(out / RESULT_FILE, result_to_dict(result))
     write_report(
         fitted,
@@ -142,7 +170,7 @@ def run_demo(
         [m.plan for m in methods],
         out=out / REPORT_FILE,
         held_out=unseen,
-        validation_rows=[asdict(m.held_out) for m in methods],
+        validation_rows=[asdict(found) for m in methods for found in (m.held_out, m.paper.held_out)],
         comparisons=answer(laws, runs).comparisons,
         title="regrow demo: what small models say of a larger one",
     )
@@ -158,6 +186,7 @@ def _plan(law: Law, unseen: Sequence[RunRecord]) -> Plan:
             params_before=run.params_before,
             pruning_rate=run.pruning_rate,
             loss_before=run.loss_before,
+            loss_pruned=run.start_loss if law.form == FORM else None,
             criterion=Gain(),
             context=run.details.get("sequence_length", 256),
         ),
@@ -180,15 +209,22 @@ def result_to_dict(result: DemoResult) -> dict[str, Any]:
         "methods": [
             {
                 "method": m.law.method,
-                "form": m.law.form,
-                "status": m.law.status,
-                "params": dict(m.law.params),
-                "warnings": list(m.law.warnings),
-                "held_out": asdict(m.held_out),
-                "against_control": None if m.against_control is None else asdict(m.against_control),
-                "plan": m.plan.to_dict(),
-                "trends": m.trends,
+                **_found_to_dict(m),
+                PAPER: {**_found_to_dict(m.paper), "trends": m.paper.trends},
             }
             for m in result.methods
         ],
+    }
+
+
+def _found_to_dict(found: MethodResult | PaperResult) -> dict[str, Any]:
+    """One law, its error and its plan."""
+    return {
+        "form": found.law.form,
+        "status": found.law.status,
+        "params": dict(found.law.params),
+        "warnings": list(found.law.warnings),
+        "held_out": asdict(found.held_out),
+        "against_control": None if found.against_control is None else asdict(found.against_control),
+        "plan": found.plan.to_dict(),
     }

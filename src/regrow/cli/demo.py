@@ -10,7 +10,7 @@ import typer
 from regrow.cli.options import AsJson, number, print_json, print_table
 
 if TYPE_CHECKING:
-    from regrow.demo import DemoResult
+    from regrow.demo import DemoResult, MethodResult, PaperResult
 
 
 def demo(
@@ -51,31 +51,24 @@ def _print(result: DemoResult) -> None:
     size = format_count(methods[0].plan.params_before)
     print_table(
         f"\nPredicted from smaller models: the {size} model, never fitted (errors are fractions of the loss)",
-        ["method", "MAPE", "worst", "ASD", "coverage", "gap MAPE", "R^2", "MAPE vs control"],
-        [
-            [
-                m.law.method,
-                number(m.held_out.mape, ".4f"),
-                number(m.held_out.max_ape, ".4f"),
-                number(m.held_out.asd, ".4f"),
-                number(m.held_out.coverage, ".2f"),
-                number(m.held_out.gap_mape, ".3f"),
-                number(m.held_out.r2, ".3f"),
-                number(m.against_control.mape if m.against_control else None, ".4f"),
-            ]
-            for m in methods
-        ],
+        ["method", "form", "MAPE", "worst", "ASD", "coverage", "width", "MAPE vs control", "D* (90%)"],
+        [_row(m.law.method, found) for m in methods for found in (m, m.paper)],
     )
     print_table(
-        "\nThe laws, fitted on the other sizes",
+        "\nThe laws, fitted on the other sizes: regrowth, one fit for all methods",
         ["method", "status", *methods[0].law.params],
         [[m.law.method, m.law.status, *(number(v, ".3g") for v in m.law.params.values())] for m in methods],
     )
     print_table(
-        "\nThe paper's trends, as the fitted laws have them",
-        ["method", *methods[0].trends],
+        "\np2, the paper's law: a fit of each method",
+        ["method", "status", *methods[0].paper.law.params, *methods[0].paper.trends],
         [
-            [m.law.method, *({True: "yes", False: "no", None: "can't tell"}[v] for v in m.trends.values())]
+            [
+                m.law.method,
+                m.paper.law.status,
+                *(number(v, ".3g") for v in m.paper.law.params.values()),
+                *({True: "yes", False: "no", None: "can't tell"}[v] for v in m.paper.trends.values()),
+            ]
             for m in methods
         ],
     )
@@ -89,3 +82,24 @@ def _print(result: DemoResult) -> None:
     typer.echo(
         f"\nlaw: {result.out / 'law.json'}\nreport: {result.out / 'report.html'}\nruns: regrow runs list {result.out}"
     )
+
+
+def _row(method: str, found: MethodResult | PaperResult) -> list[str]:
+    """What one law predicted of the largest model."""
+    from regrow.units import format_count
+
+    held, plan = found.held_out, found.plan
+    low, high, tokens = (
+        "?" if t is None else format_count(t) for t in (plan.tokens_low, plan.tokens_high, plan.tokens)
+    )
+    return [
+        method,
+        held.form,
+        number(held.mape, ".4f"),
+        number(held.max_ape, ".4f"),
+        number(held.asd, ".4f"),
+        number(held.coverage, ".2f"),
+        number(held.width, ".3f"),
+        number(found.against_control.mape if found.against_control else None, ".4f"),
+        f"{tokens} ({low} to {high})",
+    ]

@@ -52,7 +52,7 @@ def hold_out(
     for masks in folds:
         keep = [np.ones(len(g), dtype=bool) if m is None else ~m for g, m in zip(pool.groups, masks, strict=True)]
         try:
-            fitted = _fit(pool, keep, baseline)
+            fitted = fit_kept(pool, keep)
         except RegrowError as refused:
             skipped.append(str(refused))
             continue
@@ -109,8 +109,8 @@ def _folds(pool: Pool, kind: str, split: Split, skipped: list[str]) -> Iterator[
         yield [masks[fold] if fold < len(masks) else None for masks in parts]
 
 
-def _fit(pool: Pool, keep: Sequence[np.ndarray], baseline: str) -> PoolFit:
-    """Fit what is kept of a pool; controls of models that are held out whole are held out, too."""
+def fit_kept(pool: Pool, keep: Sequence[np.ndarray]) -> PoolFit:
+    """Fit what masks keep of the groups of a pool; controls of models that are held out whole are held out, too."""
     runs: list[RunCurve] = []
     sizes: dict[str, set[int]] = {}
     for group, mine, kept in zip(pool.groups, pool.runs, keep, strict=True):

@@ -8,6 +8,8 @@ first also start lower: the level counts from `LEVEL_BY_PACE` times the log pace
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 #: levels of effects, from the widest to the narrowest; a cell lies within a model, a run within a cell
@@ -72,10 +74,16 @@ def covariates(gap_pruned: np.ndarray, params_before: np.ndarray) -> dict[str, n
     }
 
 
-def design(gap_pruned: np.ndarray, params_before: np.ndarray) -> np.ndarray:
-    """Rows [R, 4, terms] that turn the coefficients of `TERMS` into psi."""
-    known = covariates(gap_pruned, params_before)
-    rows = np.zeros((len(gap_pruned), 4, len(TERMS)))
-    for column, term in enumerate(TERMS):
+def design(
+    gap_pruned: np.ndarray, params_before: np.ndarray, pruning_rate: np.ndarray, terms: Sequence[Term] = TERMS
+) -> np.ndarray:
+    """Rows [R, 4, terms] that turn the coefficients of the terms into psi.
+
+    Beside `covariates` a term may read `log_left`, the logarithm of the share of the parameters that is left: the law's
+    own terms don't, the search for terms tries it.
+    """
+    known = {**covariates(gap_pruned, params_before), "log_left": np.log1p(-pruning_rate)}
+    rows = np.zeros((len(gap_pruned), 4, len(terms)))
+    for column, term in enumerate(terms):
         rows[:, term.number, column] = known[term.covariate]
     return rows

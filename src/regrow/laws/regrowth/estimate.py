@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from regrow.laws.regrowth import noise
-from regrow.laws.regrowth.effects import END_WIDTH, EXPECTED, LEVELS, PRIOR_WIDTH
+from regrow.laws.regrowth.effects import END_WIDTH, EXPECTED, LEVELS, PRIOR_WIDTH, TERMS, Term
 from regrow.laws.regrowth.mixed import MixedModel, Posterior, Spreads
 from regrow.laws.regrowth.runs import RunCurve, side_by_side
 
@@ -20,6 +20,9 @@ _STEP = 1.0
 _WHOLE = 8
 #: steps of the search for the spreads: in the first rounds, and once psi hardly moves
 _SEARCH, _REFINE = 60, 20
+#: standard deviations of their priors within which the logarithms of the spreads are searched: a line search that steps
+#: further has left the numbers that can be computed with
+_FAR = 8.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -45,16 +48,17 @@ class Hierarchy:
         return None
 
 
-def fit_hierarchy(runs: Sequence[RunCurve], *, end: float = 0.0) -> Hierarchy:
+def fit_hierarchy(runs: Sequence[RunCurve], *, end: float = 0.0, terms: Sequence[Term] = TERMS) -> Hierarchy:
     """Fit all runs together.
 
     Args:
         runs: at least one, each with at least one reading.
         end: standard deviation that the common end is expected to have, a share of the loss before pruning; 0 for none.
+        terms: the fixed terms.
     """
     from scipy.optimize import minimize
 
-    model = MixedModel(side_by_side(runs), end)
+    model = MixedModel(side_by_side(runs), end, terms)
     expected = Spreads(
         effects=np.array([EXPECTED[level] for level in LEVELS])[:, : model.numbers],
         noise=np.array(noise.EXPECTED),
@@ -66,6 +70,8 @@ def fit_hierarchy(runs: Sequence[RunCurve], *, end: float = 0.0) -> Hierarchy:
     effects[:, 3] = END_WIDTH
     width = np.concatenate([effects[:, : model.numbers].ravel(), np.full(3, PRIOR_WIDTH)])
 
+    bounds = list(zip(centre - _FAR * width, centre + _FAR * width, strict=True))
+
     def objective(logs: np.ndarray) -> tuple[float, np.ndarray]:
         found = model.posterior(Spreads.from_log(logs, model.numbers))
         off = (logs - centre) / width
@@ -74,7 +80,7 @@ def fit_hierarchy(runs: Sequence[RunCurve], *, end: float = 0.0) -> Hierarchy:
     logs, settled = centre, False
     for number in range(_ROUNDS):
         steps = _SEARCH if number < 2 else _REFINE
-        logs = minimize(objective, logs, jac=True, method="L-BFGS-B", options={"maxiter": steps}).x
+        logs = minimize(objective, logs, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": steps}).x
         posterior = model.posterior(Spreads.from_log(logs, model.numbers))
         step = np.clip(posterior.psi - model.psi, -_STEP, _STEP)
         # two linearisations may answer each other for ever: half steps end that

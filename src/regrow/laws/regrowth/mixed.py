@@ -8,13 +8,14 @@ the expectation of that of the complete data (Fisher's identity): for an effect,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from regrow.laws.regrowth import noise
 from regrow.laws.regrowth.curve import first_guess, gap_and_jacobian
-from regrow.laws.regrowth.effects import CROSSED, LEVEL_BY_PACE, LEVELS, TERMS, UNMEASURED, design
+from regrow.laws.regrowth.effects import CROSSED, LEVEL_BY_PACE, LEVELS, TERMS, UNMEASURED, Term, design
 from regrow.laws.regrowth.gaussian import Effect, Information, integrate_out
 from regrow.laws.regrowth.runs import RunArrays
 
@@ -68,16 +69,18 @@ class MixedModel:
 
     Args:
         end: prior standard deviation of the common end, as a share of the loss before pruning; 0 holds the end at 0.
+        terms: the fixed terms; others than the law's are for the search for terms.
     """
 
-    def __init__(self, arrays: RunArrays, end: float = 0.0) -> None:
+    def __init__(self, arrays: RunArrays, end: float = 0.0, terms: Sequence[Term] = TERMS) -> None:
         self.arrays = arrays
         self.numbers = 4 if end else 3
-        rows = design(arrays.gap_pruned, np.array([run.params_before for run in arrays.runs]))
-        used = [i for i, term in enumerate(TERMS) if term.number < self.numbers]
+        sizes, rates = np.array([(run.params_before, run.pruning_rate) for run in arrays.runs]).T
+        rows = design(arrays.gap_pruned, sizes, rates, terms)
+        used = [i for i, term in enumerate(terms) if term.number < self.numbers]
         self.rows = rows[:, : self.numbers, used]
-        self.term_mean = np.array([TERMS[i].mean for i in used])
-        self.term_deviation = np.array([end if TERMS[i].name == "end" else TERMS[i].deviation for i in used])
+        self.term_mean = np.array([terms[i].mean for i in used])
+        self.term_deviation = np.array([end if terms[i].name == "end" else terms[i].deviation for i in used])
         self.unmeasured = np.zeros((len(rows), self.numbers))
         self.unmeasured[:, 0] = np.where([run.measured for run in arrays.runs], 0.0, UNMEASURED)
         self.slots: dict[str, slice] = {}
