@@ -156,6 +156,8 @@ def test_auto_takes_what_predicts_better_and_says_so() -> None:
     laws = fit(ladder(), draws=5)
     assert {law.form for law in laws} == {"regrowth"}
     assert "the largest models, held out" in laws.chosen
+    errors = {r.method: r.mape for r in validate(ladder(), "size", "regrowth", draws=2)}
+    assert {law.method: law.diagnostics["held_out_error"] for law in laws} == pytest.approx(errors, rel=1e-6)
     bare = [replace(r, curve=r.curve[1:]) for r in ladder()]
     laws = fit(bare, draws=5)
     assert {law.form for law in laws} == {"p2"}

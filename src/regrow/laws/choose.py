@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -23,6 +24,23 @@ OTHER = "p2"
 _WHAT = {"size": "the largest models", "tokens": "the last fifth of each run's readings"}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """The form taken, and why.
+
+    Attributes:
+        form: its name.
+        why: one line.
+        held_out: what was held out, `size` or `tokens`; None where nothing could be.
+        errors: mean error of the held-out losses, a share of the loss, by family and method.
+    """
+
+    form: str
+    why: str
+    held_out: str | None = None
+    errors: Mapping[tuple[str, str], float] = field(default_factory=dict)
+
+
 def choose_form(
     records: Sequence[RunRecord],
     *,
@@ -31,22 +49,20 @@ def choose_form(
     loss: str,
     seed: int,
     hold: Mapping[str, float] | None = None,
-) -> tuple[str, str]:
-    """The form that predicts better, and why in one line.
+) -> Choice:
+    """The form that predicts better.
 
     The largest sizes are held out where there are several, else the last readings of every run.
     """
     pruned = [r for r in records if not r.is_control]
     unread = sum(r.start_loss is None for r in pruned)
     if hold:
-        return OTHER, f"form {OTHER}: it is the one with parameters to hold"
+        return Choice(form=OTHER, why=f"form {OTHER}: it is the one with parameters to hold")
     if pool is None and unread > len(pruned) / 2:
-        return (
-            OTHER,
-            f"form {OTHER}: {unread} of {len(pruned)} runs lack the loss right after pruning, which {POOLED} reads",
-        )
+        lacking = f"{unread} of {len(pruned)} runs lack the loss right after pruning, which {POOLED} reads"
+        return Choice(form=OTHER, why=f"form {OTHER}: {lacking}")
     if pool not in (None, "method"):
-        return POOLED, f"form {POOLED}: it is the one that pools runs"
+        return Choice(form=POOLED, why=f"form {POOLED}: it is the one that pools runs")
     runs = of_loss(records, loss, controls=baseline == "control")
     for hold_out, what in _WHAT.items():
         first = _error_pooled(runs, hold_out, pool or "family", baseline, seed)
@@ -58,9 +74,14 @@ def choose_form(
         best, other = (POOLED, OTHER) if ours <= theirs else (OTHER, POOLED)
         low, high = sorted((ours, theirs))
         errs = f"an error of {low:.2%} of the loss ({other}: {high:.2%})"
-        return best, f"form {best}: it predicts {what}, held out, with {errs}"
+        return Choice(
+            form=best,
+            why=f"form {best}: it predicts {what}, held out, with {errs}",
+            held_out=hold_out,
+            errors=first if best == POOLED else second,
+        )
     best = OTHER if unread else POOLED
-    return best, f"form {best}: too few runs to hold any out"
+    return Choice(form=best, why=f"form {best}: too few runs to hold any out")
 
 
 def check_pool(form: str, pool: str | None) -> None:

@@ -8,9 +8,10 @@ from typing import Any
 
 from regrow.errors import InputError
 from regrow.laws import fitting
-from regrow.laws.choose import POOLED, check_pool, choose_form
+from regrow.laws.choose import POOLED, Choice, check_pool, choose_form
 from regrow.laws.fitting import Laws
 from regrow.laws.forms import find_form
+from regrow.laws.law import Law
 from regrow.laws.observations import as_records, of_loss
 from regrow.laws.pooled.fit import fit_records
 from regrow.runs.record import RunRecord
@@ -55,15 +56,25 @@ def fit(
     """
     if draws < 1:
         raise InputError(f"{draws} draws", where="fit", hint="give at least 1")
-    records, chosen = as_records(runs), ""
+    records = as_records(runs)
     if form == "auto":
-        form, chosen = choose_form(records, pool=pool, baseline=baseline, loss=loss, seed=seed, hold=hold)
-        pool = pool if form == POOLED else None
+        taken = choose_form(records, pool=pool, baseline=baseline, loss=loss, seed=seed, hold=hold)
+        laws = fit(
+            records,
+            taken.form,
+            pool=pool if taken.form == POOLED else None,
+            baseline=baseline,
+            loss=loss,
+            draws=draws,
+            seed=seed,
+            hold=hold,
+        )
+        return Laws(_with_error(laws, taken), laws.skipped, laws.other_baseline, taken.why)
     find_form(form)
     check_pool(form, pool)
     if form != POOLED:
         laws = fitting.fit(records, form, baseline=baseline, loss=loss, draws=draws, seed=seed, hold=hold)
-        return Laws(_unread(laws, records), laws.skipped, laws.other_baseline, chosen)
+        return Laws(_unread(laws, records), laws.skipped, laws.other_baseline)
     if hold:
         raise InputError(
             f"{', '.join(hold)} held in the form {POOLED}",
@@ -73,7 +84,19 @@ def fit(
     used = of_loss(records, loss, controls=baseline == "control")
     skipped: list[str] = []
     found = fit_records(used, pool or "family", baseline=baseline, draws=draws, seed=seed, skipped=skipped)
-    return Laws([replace(law, loss_kind=loss) for law in found], skipped, chosen=chosen)
+    return Laws([replace(law, loss_kind=loss) for law in found], skipped)
+
+
+def _with_error(laws: Sequence[Law], taken: Choice) -> list[Law]:
+    """The laws, each with its error on the largest size, held out, as `held_out_error`: a share of the loss."""
+    if taken.held_out != "size":
+        return list(laws)
+    return [
+        replace(law, diagnostics={**law.diagnostics, "held_out_error": taken.errors[law.family, law.method]})
+        if (law.family, law.method) in taken.errors
+        else law
+        for law in laws
+    ]
 
 
 def _unread(laws: Sequence[Any], records: Sequence[RunRecord]) -> list[Any]:
