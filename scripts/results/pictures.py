@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from regrow.laws import fit
 from regrow.planning import plan
+from regrow.report.collapse import collapse_chart
 from regrow.report.content import gather
-from regrow.report.picture import picture_svg
+from regrow.report.page import read
+from regrow.report.picture import FONTS, flat_style, picture_svg
 from regrow.runs import CONTROL
 from results import stopping
 from results.evidence import Evidence
@@ -15,7 +18,8 @@ from results.fits import plan_spec
 
 
 def pictures(seen: Evidence) -> Iterator[tuple[str, str]]:
-    """Name and SVG: D* of the long runs; of each family and method, `p2` without the largest size, and its runs."""
+    """Name and SVG: the collapse; D* of the long runs; of each group, `p2` without the largest size, and its runs."""
+    yield "results_collapse.svg", collapse_picture(seen) + "\n"
     yield "results_stopping.svg", stopping.picture(seen.stops, stopping.GAINS[0]) + "\n"
     for family, method in dict.fromkeys((run.family, run.method) for run in seen.base if not run.is_control):
         runs = [run for run in seen.base if run.family == family and run.method in (method, CONTROL)]
@@ -27,3 +31,24 @@ def pictures(seen: Evidence) -> Iterator[tuple[str, str]]:
         title = f"{family}, {method}: the largest model, predicted from the smaller ones"
         content = gather(fitted, [law], [plan(law, plan_spec(middle))], held_out=unseen, title=title)
         yield f"results_{family}_{method.replace(':', 'of')}.svg", picture_svg(content) + "\n"
+
+
+def collapse_picture(seen: Evidence) -> str:
+    """The report's picture of all methods of both families, with its legend on top."""
+    chart, keys = collapse_chart(seen.laws["regrowth"], seen.base, "collapse")
+    legend = "".join(
+        f'<g transform="translate({70 + 120 * i} 12)">{str(key.svg).replace("<svg ", SMALL, 1)}'
+        f'<text x="36" y="11">{key.text}</text></g>'
+        for i, key in enumerate(keys)
+    )
+    for i, colour in enumerate(re.findall(r"--c\d: (#[0-9a-f]{6});", read("style.css").split("@media", 1)[0])):
+        legend = legend.replace(f"var(--c{i})", colour)
+    body = str(chart).replace("<svg ", '<svg width="560" height="320" ', 1)
+    return (
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 580 360" font-size="11" '
+        f'font-family="{FONTS}"><style>{flat_style()}</style><rect width="580" height="360" fill="#ffffff"/>{legend}'
+        f'<g transform="translate(10 32)">{body}</g></svg>'
+    )
+
+
+SMALL = '<svg width="32" height="14" '

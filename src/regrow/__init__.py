@@ -16,7 +16,14 @@ if TYPE_CHECKING:
     from regrow.planning.design import DesignModel, DesignSpec, StudyDesign, design
     from regrow.pruning.prune import prune
     from regrow.pruning.spec import PruneSpec
-    from regrow.report import show_comparison, show_controls, show_curves, show_residuals, write_report
+    from regrow.report import (
+        show_collapse,
+        show_comparison,
+        show_controls,
+        show_curves,
+        show_residuals,
+        write_report,
+    )
     from regrow.runs import RunRecord, from_table, read_runs, to_table
     from regrow.runs.importers import ImportSpec, import_log, import_manifest
     from regrow.study import StudySpec, run_study
@@ -35,7 +42,14 @@ _HOMES = {
     "regrow.planning": ("CompareSpec", "Comparison", "Plan", "PlanSpec", "compare", "plan"),
     "regrow.pruning.prune": ("prune",),
     "regrow.pruning.spec": ("PruneSpec",),
-    "regrow.report": ("show_comparison", "show_controls", "show_curves", "show_residuals", "write_report"),
+    "regrow.report": (
+        "show_collapse",
+        "show_comparison",
+        "show_controls",
+        "show_curves",
+        "show_residuals",
+        "write_report",
+    ),
     "regrow.runs": ("RunRecord", "from_table", "read_runs", "to_table"),
     "regrow.runs.importers": ("ImportSpec", "import_log", "import_manifest"),
     "regrow.study": ("StudySpec", "run_study"),
@@ -82,6 +96,7 @@ __all__ = [
     "run_study",
     "save_laws",
     "select_law",
+    "show_collapse",
     "show_comparison",
     "show_controls",
     "show_curves",

@@ -13,6 +13,7 @@ from regrow.laws.law import Law
 from regrow.planning.frontier import Comparison
 from regrow.planning.plan import Plan
 from regrow.report import present
+from regrow.report.collapse import collapse_chart
 from regrow.report.curves import LEVEL, fits_of
 from regrow.report.figures import (
     Key,
@@ -68,6 +69,14 @@ class ControlSection:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CollapseSection:
+    """The runs of all methods around one curve."""
+
+    chart: Markup
+    legend: tuple[Key, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Content:
     """All parts of a report; those without data are empty or None."""
 
@@ -78,6 +87,7 @@ class Content:
     comparisons: tuple[ComparisonSection, ...]
     notes: tuple[str, ...]
     laws: tuple[LawSection, ...]
+    collapse: CollapseSection | None
     held_out: present.Table | None
     validation: present.Table | None
     controls: ControlSection | None
@@ -112,6 +122,7 @@ def gather(
         comparisons=tuple(_comparison_section(one, f"frontier-{i}") for i, one in enumerate(comparisons)),
         notes=tuple(dict.fromkeys(remarks)),
         laws=tuple(sections),
+        collapse=_collapse_section(laws, everything),
         held_out=present.held_out_table(unseen) if unseen else None,
         validation=present.validation_table(validation_rows) if validation_rows else None,
         controls=_control_section(everything),
@@ -157,6 +168,11 @@ def _comparison_section(comparison: Comparison, ident: str) -> ComparisonSection
         table=present.comparison_table(comparison),
         refused=refused,
     )
+
+
+def _collapse_section(laws: Sequence[Law], runs: Sequence[RunRecord]) -> CollapseSection | None:
+    chart, keys = collapse_chart(laws, runs, "collapse-chart")
+    return CollapseSection(chart=chart, legend=tuple(keys)) if chart else None
 
 
 def _control_section(runs: Sequence[RunRecord]) -> ControlSection | None:

@@ -13,6 +13,7 @@ from markupsafe import Markup, escape
 from regrow.errors import InputError
 from regrow.laws.law import Law
 from regrow.planning.frontier import Comparison
+from regrow.report.collapse import collapse_chart
 from regrow.report.curves import LEVEL, RunFit, fits_of
 from regrow.report.figures import (
     Key,
@@ -115,6 +116,32 @@ def show_controls(runs: Sequence[RunRecord]) -> Figure:
     if not chart:
         raise InputError("no unpruned control among the runs", where="show_controls", hint="a study makes them")
     return _one("Drift of the unpruned controls", "Loss minus the loss before training.", chart, control_keys(controls))
+
+
+def show_collapse(runs: Sequence[RunRecord], laws: Law | Sequence[Law]) -> Figure:
+    """What is left of the gap right after pruning, against tokens over D_s, all methods in one picture.
+
+    Args:
+        runs: what was measured, with the controls.
+        laws: of the form `regrowth`; each is drawn with the runs of its family and method.
+
+    Raises `InputError` where no law is of that form, or none of its runs was read right after pruning.
+    """
+    given = [laws] if isinstance(laws, Law) else list(laws)
+    names = [(law.family, law.method) for law in given]
+    chart, keys = collapse_chart(given, runs, _ident("collapse", names, [run.run for run in runs]))
+    if not chart:
+        raise InputError(
+            "no law of the form regrowth with runs that were read right after pruning",
+            where="show_collapse",
+            hint="fit with form='regrowth', and give the law's runs",
+        )
+    return _one(
+        "What is left of the gap, every method in one picture",
+        "A mark is a reading: its gap over the gap right after pruning (G0), against its tokens over D_s of the law.",
+        chart,
+        keys,
+    )
 
 
 def show_comparison(comparison: Comparison) -> Figure:
