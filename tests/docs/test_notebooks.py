@@ -46,7 +46,7 @@ def test_from_logs_to_a_plan_without_torch():
     assert "stop at" in said
     assert "take depth at" in said
     assert re.search(r"^3\.\d{4} nats/token \(.* at 90%\)\n  ! params_before is 5.4x outside", said, re.MULTILINE)
-    assert len(drawn(notebook)) == 5
+    assert len(drawn(notebook)) == 6
     # what the text says of the fit and of the hold-outs
     shown = " ".join(
         str(output.get("data", {}).get("text/plain")) for c in notebook.cells for output in c.get("outputs", ())
@@ -60,7 +60,7 @@ def test_from_logs_to_a_plan_without_torch():
 
     page = MAKE["page"](notebook, "logs-to-plan.ipynb")
     assert page.startswith("# From logs to a plan\n\n[As a notebook](logs-to-plan.ipynb)")
-    assert page.count('<div class="regrow-figure"') == 5
+    assert page.count('<div class="regrow-figure"') == 6
     assert "stop at" in page
     assert "Warning" not in page
 
