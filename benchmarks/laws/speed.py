@@ -1,9 +1,11 @@
 """What a fit costs: the point estimate and its bootstrap against runs, checkpoints and draws.
 
     python -m benchmarks.laws.speed [--chinchilla PATH.csv] [--grid 5]
+    python -m benchmarks.laws.speed --studies studies
 
 With a CSV of C, N, D, loss it also compares with the PyPI package `chinchilla` (0.2.0), where that is installed: the
 procedure of its README, a fit from every point of a 5^5 grid of starts.
+With a folder of studies it fits their short runs together, 200 draws, by `regrowth`, by `p2` and by what `fit` takes.
 """
 
 from __future__ import annotations
@@ -18,12 +20,14 @@ from pathlib import Path
 
 import numpy as np
 
+from regrow.laws import fit
 from regrow.laws.fitting import fit_point
 from regrow.laws.forms import find_form
 from regrow.laws.observations import observe
 from regrow.laws.simulate import simulate
 from regrow.laws.spread import spreads
 from regrow.laws.uncertainty import bootstrap
+from regrow.runs import read_runs
 
 TRUTH = {"alpha": 0.0, "beta": 0.45, "gamma": -1.3, "delta": 0.2, "N_C": 0.0, "D_C": 1.7e6, "E": 153.0}
 
@@ -95,11 +99,25 @@ def against_package(path: str, per_axis: int) -> None:
     print(f"{theirs_s / ours_s:.0f} times as long; regrow's objective / theirs - 1 = {ours / theirs - 1:+.1e}")
 
 
+def of_studies(folder: Path) -> None:
+    """Processor time of a fit of every study's runs but the long ones and those of other recipes."""
+    names = [p for p in sorted(folder.glob("*.jsonl")) if not p.stem.startswith(("long", "recipe"))]
+    runs = [run for path in names for run in read_runs(path)]
+    for form in ("regrowth", "p2", "auto"):
+        start = time.process_time()
+        laws = fit(runs, form=form, draws=200)
+        print(f"{form:9} {len(runs)} runs, {len(laws)} laws, {time.process_time() - start:.1f} s of processor time")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--chinchilla", metavar="CSV")
+    parser.add_argument("--studies", type=Path, metavar="FOLDER", help="time the fit of these studies alone")
     parser.add_argument("--grid", type=int, default=5, help="grid points per parameter")
     given = parser.parse_args()
+    if given.studies:
+        of_studies(given.studies)
+        return
     cost(9, 8, 10)  # warm
     print(f"{'runs':>6}{'points':>8}{'draws':>8}{'fit, s':>10}{'bootstrap, s':>14}")
     for runs, points, draws in (
