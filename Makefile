@@ -43,7 +43,7 @@ ladder: $(VENV)/.installed
 	$(BIN)/regrow ladder build
 
 # the reference studies from nothing: hours on two cores; goes on where it stopped
-STUDIES := ladder-llama ladder-qwen2 ladder-llama-distilled smollm2
+STUDIES := ladder-llama ladder-qwen2 ladder-llama-distilled smollm2 long-llama long-qwen2 recipe-llama
 studies: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt gguf
 	$(BIN)/python -m benchmarks.models.smollm2 --cache build/smollm2
