@@ -166,3 +166,11 @@ def test_a_training_loss_summed_over_batches_is_known_by_the_held_out_one(batche
 def test_a_loss_far_above_the_one_before_pruning_is_doubted_whatever_explains_it(tmp_path):
     with pytest.raises(InputError, match=r"12 at best, 9\.2 times --loss-before, and not near it as a perplexity"):
         import_log(state(tmp_path, [{"step": 1, "eval_loss": 12.0}]), spec(tokens_per_step=1, loss_before=1.3))
+
+
+def test_a_stated_unit_that_the_losss_own_perplexity_disproves_is_refused(tmp_path):
+    rows = [{"step": s, "eval_loss": v, "eval_ppl": math.exp(v)} for s, v in ((10, 2.86), (20, 2.82))]
+    log = state(tmp_path, rows)
+    with pytest.raises(InputError, match="'eval_loss' is in nats: so says the perplexity"):
+        import_log(log, spec(tokens_per_step=1, unit="bits"))
+    assert points(import_log(log, spec(tokens_per_step=1, unit="nats"))) == [(10, 2.86), (20, 2.82)]

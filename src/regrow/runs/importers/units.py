@@ -53,6 +53,8 @@ def to_nats(losses: np.ndarray, rows: np.ndarray, history: History, column: str,
         losses = losses / spec.accumulation_steps
     if spec.unit is None:
         _refuse_doubt(losses, rows, history, column, spec)
+    elif spec.unit in ("nats", "bits"):
+        _refuse_disproved(losses, rows, history, column, spec.unit)
     if losses.min() <= 0:
         raise InputError(f"{column!r} falls to {losses.min():g}", where=where, hint="a loss is positive")
     if spec.unit == "perplexity":
@@ -106,6 +108,17 @@ def _refuse_doubt(losses: np.ndarray, rows: np.ndarray, history: History, column
             where=history.where,
             hint=f"{likely}--loss-before is in nats/token on the same text; for bits per byte say "
             "--unit bits-per-byte; if all is right say --unit nats",
+        )
+
+
+def _refuse_disproved(losses: np.ndarray, rows: np.ndarray, history: History, column: str, unit: str) -> None:
+    """Raise `InputError` for a stated unit that the perplexity of the same text, logged beside the loss, disproves."""
+    beside = _perplexity_beside(losses, rows, history, column)
+    if beside not in (None, unit):
+        raise InputError(
+            f"{column!r} is in {beside}: so says the perplexity logged beside it",
+            where="--unit",
+            hint=f"leave --unit {unit} out" if beside == "nats" else "--unit bits converts it",
         )
 
 
