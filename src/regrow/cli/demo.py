@@ -51,7 +51,7 @@ def _print(result: DemoResult) -> None:
     size = format_count(methods[0].plan.params_before)
     print_table(
         f"\nPredicted from smaller models: the {size} model, never fitted (errors are fractions of the loss)",
-        ["method", "form", "MAPE", "worst", "ASD", "coverage", "width", "MAPE vs control", "D* (90%)"],
+        ["method", "form", "MAPE", "worst", "ASD", "coverage", "width", "MAPE vs control", "D*"],
         [_row(m.law.method, found) for m in methods for found in (m, m.paper)],
     )
     print_table(
@@ -86,12 +86,11 @@ def _print(result: DemoResult) -> None:
 
 def _row(method: str, found: MethodResult | PaperResult) -> list[str]:
     """What one law predicted of the largest model."""
+    from regrow.report.present import bound
     from regrow.units import format_count
 
     held, plan = found.held_out, found.plan
-    low, high, tokens = (
-        "?" if t is None else format_count(t) for t in (plan.tokens_low, plan.tokens_high, plan.tokens)
-    )
+    stop = bound(plan) if plan.tokens is None else f"{format_count(plan.tokens)} ({plan.interval()})"
     return [
         method,
         held.form,
@@ -101,5 +100,5 @@ def _row(method: str, found: MethodResult | PaperResult) -> list[str]:
         number(held.coverage, ".2f"),
         number(held.width, ".3f"),
         number(found.against_control.mape if found.against_control else None, ".4f"),
-        f"{tokens} ({low} to {high})",
+        stop,
     ]
