@@ -63,7 +63,9 @@ def test_half_a_checkpoint_is_not_one(tmp_path):
     (tmp_path / ".saving" / "checkpoint-9").mkdir(parents=True)
     assert last_checkpoint(tmp_path, spec="x") is None
     (tmp_path / "checkpoint-5" / STATE_FILE).write_bytes(b"half")
-    with pytest.raises(InputError, match="can't be read"):
+    for name in ("optimizer.pt", "scheduler.pt"):
+        (tmp_path / "checkpoint-5" / name).write_bytes(b"whole")
+    with pytest.raises(InputError, match=r"no checkpoint is whole: checkpoint-5 .*can't be read"):
         last_checkpoint(tmp_path, spec="x")
 
 

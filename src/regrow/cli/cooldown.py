@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from regrow.cli.options import AsJson, NoCache, Out
-from regrow.cli.train import KeepCheckpoints, parse_keep, tell
+from regrow.cli.train import KeepCheckpoints, find_input, parse_keep, tell
 from regrow.cli.training_bar import is_main_process, training_bar
 
 
@@ -36,7 +36,6 @@ def cooldown(
 
     Example: `regrow cooldown run --tokens 20k --out run-cooled`
     """
-    from regrow.ladder import find_corpus, find_model
     from regrow.training.branch import cool_down
     from regrow.training.signals import stop_on_signals
     from regrow.units import parse_count
@@ -44,9 +43,7 @@ def cooldown(
     given = {"data": data, "held_out": held_out}
 
     def find(name: str, kind: str) -> str:
-        if kind in ("model", "teacher"):
-            return find_model(name)
-        return find_corpus(given[kind] or name, "post_train" if kind == "data" else kind)
+        return find_input(given.get(kind) or name, kind)
 
     with training_bar() as bar, stop_on_signals() as stop:
         record = cool_down(

@@ -136,7 +136,7 @@ def train(
 
     Example: `regrow train pruned --data ladder --tokens 300k --out run`
     """
-    from regrow.ladder import find_corpus, find_model
+    from regrow.ladder import find_model
     from regrow.ladder.tasks import find_tasks
     from regrow.scores import parse_tasks
     from regrow.training.spec import TrainSpec, parse_eval_at
@@ -182,16 +182,16 @@ def train(
 
     with training_bar(total) as bar, stop_on_signals() as stop:
         record = post_train(
-            folder,
-            data=find_corpus(data, "post_train"),
-            held_out=None if held is None else find_corpus(held, "held_out"),
+            model,
+            data=data,
+            held_out=held,
             spec=spec,
             out=out,
-            original=None if original is None else find_model(original),
+            original=original,
             loss_before=loss_before,
             method=method,
             family=family,
-            teacher=None if teacher is None else find_model(teacher),
+            teacher=teacher,
             lr_probe=0 if lr_probe is None else parse_count(lr_probe, what="--lr-probe"),
             resume=resume,
             cache=not no_cache,
@@ -203,9 +203,19 @@ def train(
             on_progress=bar.show,
             keep=parse_keep(keep_checkpoints),
             task_folders=folders,
+            find=find_input,
         )
     if is_main_process():
         tell(record, out, as_json=as_json)
+
+
+def find_input(name: str, kind: str) -> str:
+    """Where a run's model or text of this name lies: the ladder's in the package, anything else under its name."""
+    from regrow.ladder import find_corpus, find_model
+
+    if kind in ("data", "held_out"):
+        return find_corpus(name, "post_train" if kind == "data" else kind)
+    return find_model(name)
 
 
 def parse_keep(text: str) -> int | None:

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from regrow.data.text import Document, iter_documents, text_files
 from regrow.errors import InputError, one_of, reason_of
+from regrow.fingerprints import change_marks
 from regrow.units import parse_count
 
 HUB = "hub:"
 _OPTIONS = ("column", "tokens", "config", "split", "revision")
-#: bytes of each end of a file that its fingerprint reads
-_SAMPLE = 1 << 16
+#: bytes of the largest file whose fingerprint reads all of it, and of each end that is read of a larger one
+_WHOLE, _SAMPLE = 1 << 28, 1 << 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,21 +68,23 @@ class TextSource:
         return self._stream() if self.hub else iter_documents(self.name, column=self.column)
 
     def fingerprint(self) -> str:
-        """Which data these are: SHA-256 (16 hex digits) over what was asked and, of each file, its path, size, time of
-        change, and both ends.
+        """Which data these are: SHA-256 (16 hex digits) over what was asked and, of each file, its path and contents.
 
-        Reading gigabytes to know whether they are the same ones would cost what a cache saves. A data set of the Hub
-        goes by its name and revision.
+        A file over 256 MB is known by its size, both ends, its inode and its times instead: no change leaves all of
+        them as they were. A data set of the Hub goes by its name and revision.
         """
         asked = (self.hub, self.column, self.tokens, self.config, self.split, self.revision)
         digest = hashlib.sha256(repr(asked).encode())
         for path in [] if self.hub else text_files(self.name):
             try:
                 known = path.stat()
-                digest.update(f"{path.resolve()}\0{known.st_size}\0{known.st_mtime_ns}\0".encode())
+                digest.update(f"{path.resolve()}\0{known.st_size}\0".encode())
                 with path.open("rb") as stream:
-                    digest.update(stream.read(_SAMPLE))
-                    stream.seek(max(0, known.st_size - _SAMPLE))
+                    if known.st_size <= _WHOLE:
+                        digest.update(hashlib.file_digest(stream, "sha256").digest())
+                        continue
+                    digest.update(repr(change_marks(known)).encode() + stream.read(_SAMPLE))
+                    stream.seek(known.st_size - _SAMPLE)
                     digest.update(stream.read(_SAMPLE))
             except OSError as error:
                 raise InputError(f"can't be read ({error.strerror or error})", where=str(path)) from None

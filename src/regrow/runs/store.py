@@ -24,6 +24,10 @@ CURVE_FILE = "curve.jsonl"
 DONE_FILE = "DONE"
 #: Beside `runs/`, what a study asks for.
 STUDY_FILE = "study.json"
+#: What a checkpoint keeps a copy of, and the name of the copy.
+COPIES = {RUN_FILE: "regrow_run.json", CURVE_FILE: "regrow_curve.jsonl"}
+#: Folders in a run that hold no other run.
+_PARTS = ("checkpoints", "model", "start")
 
 
 class RunWarning(UserWarning):
@@ -141,7 +145,14 @@ def read_run(folder: Path) -> RunRecord:
     except FileNotFoundError:
         raise InputError("no run here", where=str(folder), hint="a run folder holds run.json") from None
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise InputError(f"not a run record ({error})", where=str(path), hint="restore it or remove it") from None
+        raise InputError(f"not a run record ({error})", where=str(path), hint=_restoring(folder)) from None
+
+
+def _restoring(folder: Path) -> str:
+    """How a record that is damaged can be had again. Without it the run would begin anew and lose its readings."""
+    copies = folder.glob(f"checkpoints/*/{COPIES[RUN_FILE]}")
+    last = max(copies, key=lambda path: path.stat().st_mtime_ns, default=None)
+    return "restore it from a backup, or choose another --out" if last is None else f"copy {last} over it"
 
 
 def _read_curve(folder: Path) -> Iterator[CurvePoint]:

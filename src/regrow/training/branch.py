@@ -18,7 +18,8 @@ from regrow.methods import keeps_zeros
 from regrow.runs import RunRecord, read_run
 from regrow.runs.store import RUN_FILE, is_done
 from regrow.training.callbacks import OnProgress
-from regrow.training.checkpoints import KEPT, checkpoints, read_state, step_of
+from regrow.training.checkpoints import KEPT, checkpoints, damage, read_state, step_of
+from regrow.training.identity import writing_run
 from regrow.training.inputs import TextSpec, load_inputs
 from regrow.training.run import CHECKPOINTS, MODEL, START, RunOptions, train_model
 from regrow.training.signals import StopRequest
@@ -104,7 +105,8 @@ def cool_down(
     if teacher:
         inputs = replace(inputs, teacher=load_teacher(teacher, inputs.tokenizer))
     options = RunOptions(resume=resume, shard=shard, keep=keep, stop=stop, on_progress=on_progress)
-    return train_model(inputs, spec=spec, record=record, out=target, options=options, branch=checkpoint)
+    with writing_run(target):
+        return train_model(inputs, spec=spec, record=record, out=target, options=options, branch=checkpoint)
 
 
 def _begun_at(out: Path, folder: Path, parent: RunRecord, at: int | None) -> Path | None:
@@ -133,6 +135,11 @@ def _choose(folder: Path, parent: RunRecord, recipe: TrainSpec, at: int | None, 
             f"no checkpoint at {at} tokens",
             where=str(folder),
             hint=f"there: {', '.join(map(str, kept))}; --keep-checkpoints keeps more of a run",
+        )
+    problem = damage(found)
+    if problem is not None:
+        raise InputError(
+            f"the checkpoint is damaged ({problem})", where=str(found), hint="leave from another with --at"
         )
     state = read_state(found)
     if state.get("spec") != parent.hash:

@@ -23,8 +23,7 @@ def run_counts(inputs: RunInputs, spec: TrainSpec, *, steps: int | None = None) 
     return {
         "batch_tokens": spec.batch_tokens,
         "sequence_length": spec.sequence_length,
-        "train_fingerprint": train.fingerprint,
-        "held_out_fingerprint": held_out.fingerprint,
+        **inputs.fingerprints(),
         "held_out_tokens": held_out.n_tokens - len(held_out),
         "unique_tokens": min(positions, len(train)) * spec.sequence_length,
         "epochs": round(BlockOrder(blocks=len(train), seed=spec.seed).epochs(positions), 4),

@@ -48,6 +48,10 @@ class RunInputs:
     save_dtype: torch.dtype = torch.float32
     harness: Harness | None = None
 
+    def fingerprints(self) -> dict[str, str]:
+        """Which text this is, by the field of a run's details."""
+        return {"train_fingerprint": self.train.fingerprint, "held_out_fingerprint": self.held_out.fingerprint}
+
     def check_fit(self, spec: TrainSpec) -> None:
         """Raise `InputError` if the blocks, the teacher or the harness do not fit the model or the spec."""
         if spec.tasks and self.harness is None:

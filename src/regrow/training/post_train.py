@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from regrow.runs import CONTROL, RunRecord, Score, read_run
 from regrow.runs.store import RUN_FILE
 from regrow.training.callbacks import OnProgress
 from regrow.training.checkpoints import KEPT
+from regrow.training.identity import fingerprints_of, writing_run
 from regrow.training.inputs import RunInputs, TextSpec, load_inputs
 from regrow.training.origin import Origin, Pruned, how_pruned, read_origin
 from regrow.training.probe import probe_learning_rate
@@ -56,6 +57,7 @@ def post_train(
     on_progress: OnProgress | None = None,
     keep: int | None = KEPT,
     task_folders: tuple[Path, ...] = (),
+    find: Callable[[str, str], str] | None = None,
 ) -> RunRecord:
     """Post-train the checkpoint `model` on `data` and record its curve in the run folder `out`.
 
@@ -74,9 +76,21 @@ def post_train(
         stop_when: end the run once that says so, as in `gain:0.01` (`regrow.training.forecast.parse_stop`).
         on_forecast: is given each forecast in one line.
         task_folders: of further task files for the benchmarks that the spec names; see `regrow.scores.TasksSpec`.
+        find: where a thing lies, given its name and what it is (`model`, `data`, `held_out`, `original`, `teacher`);
+            by default under its name. The record holds the names, so that another machine can go on with the run.
 
-    Raises `InputError` where L0 can't be known or the data do not fit, `RunFailed` where training breaks.
+    Raises `InputError` where L0 can't be known, the data do not fit, another process writes the run, or a run that is
+    resumed was begun with another text or model; `RunFailed` where training breaks.
     """
+    if Path(out).exists():  # said before anything is loaded
+        with writing_run(Path(out)):
+            pass
+    names = {"model": model, "data": data, "held_out": held_out, "teacher": teacher}
+    if find is not None:
+        model, data = find(model, "model"), find(data, "data")
+        held_out = None if held_out is None else find(held_out, "held_out")
+        teacher = None if teacher is None else find(teacher, "teacher")
+        original = None if original is None else find(original, "original")
     watcher = None
     if forecast is not None or stop_when is not None:
         from regrow.training.forecast import watch_for
@@ -96,7 +110,7 @@ def post_train(
     probed = _probed(inputs, spec, lr_probe, Path(out) if resume else None) if lr_probe else None
     if probed is not None:
         spec = replace(spec, learning_rate=probed["learning_rate"])
-    asked = _asked(model, text, teacher, spec)
+    asked = _asked(names, text.held_out_share, spec)
     if method is not None:
         asked |= {"method": method}
     if stop_when is not None:  # part of what names the run: it decides where it ends
@@ -115,7 +129,8 @@ def post_train(
         objective=str(spec.objective(distils=teacher is not None)),
         schedule=spec.schedule,
         details={
-            "model": model,
+            "model": names["model"],
+            **fingerprints_of(model=str(local_checkpoint(model)), teacher=teacher),
             "method_from": pruned.source,
             **({"trained_before": origin.trained_tokens} if origin and origin.trained_tokens else {}),
             **({"lr_probe": probed} if probed else {}),
@@ -124,7 +139,8 @@ def post_train(
     )
     watch = None if watcher is None else watcher(record, spec)
     options = RunOptions(resume=resume, shard=shard, keep=keep, stop=stop, watch=watch, on_progress=on_progress)
-    return train_model(inputs, spec=spec, record=record, out=Path(out), options=options)
+    with writing_run(Path(out)):
+        return train_model(inputs, spec=spec, record=record, out=Path(out), options=options)
 
 
 def _harness(inputs: RunInputs, spec: TrainSpec, folders: tuple[Path, ...]) -> Harness | None:
@@ -146,14 +162,14 @@ def _scores_before(
     return inputs.harness.scores(load_model(original or model, dtype=torch.float32, device=processes().device))
 
 
-def _asked(model: str, text: TextSpec, teacher: str | None, spec: TrainSpec) -> dict[str, Any]:
+def _asked(names: Mapping[str, str | None], share: float | None, spec: TrainSpec) -> dict[str, Any]:
     """What names the run, as plain data."""
     return {
-        "model": model,
-        "data": text.data,
-        "held_out": text.held_out,
-        "held_out_share": text.held_out_share,
-        "teacher": teacher,
+        "model": names["model"],
+        "data": names["data"],
+        "held_out": names["held_out"],
+        "held_out_share": share,
+        "teacher": names["teacher"],
         "train": spec.to_dict(),
     }
 

@@ -18,13 +18,14 @@ from regrow.models.load import quiet
 from regrow.models.masks import MaskKeeper
 from regrow.models.save import save_checkpoint
 from regrow.runs import RunRecord, RunWriter, read_run
-from regrow.runs.store import RUN_FILE, is_done
+from regrow.runs.store import CURVE_FILE, RUN_FILE, is_done
 from regrow.training import lora, sharding
 from regrow.training.averages import Average
 from regrow.training.callbacks import CurveCallback, KeepCallback, OnProgress, Watch
-from regrow.training.checkpoints import KEPT, clear_stage, last_checkpoint, read_state, step_of
+from regrow.training.checkpoints import KEPT, clear_stage, last_checkpoint, read_state, restore_curve, step_of
 from regrow.training.counts import run_counts
 from regrow.training.hardware import hardware
+from regrow.training.identity import check_same
 from regrow.training.inputs import RunInputs
 from regrow.training.kernels import set_kernels
 from regrow.training.objective import LossMeter
@@ -91,7 +92,9 @@ def train_model(
     options = options or RunOptions()
     inputs.check_fit(spec)
     if options.resume and is_done(out, spec_hash=record.hash):
-        return read_run(out)
+        done = read_run(out)
+        check_same(done, record, {**record.details, **inputs.fingerprints()}, where=str(out))
+        return done
     if options.shard and (spec.lora_rank or processes().num_processes == 1):
         raise InputError(
             "sharding needs several processes and trains all parameters",
@@ -121,13 +124,16 @@ class _Run:
         self.options = options
         self.branch = branch
         arguments = _arguments(spec, out)
-        precision = self._precision()
+        begun = read_run(out) if options.resume and (out / RUN_FILE).exists() else None
+        precision = self._precision(begun)
         self.details = {**record.details, **hardware(), "precision": precision, **run_counts(inputs, spec)}
+        if begun is not None and begun.hash == record.hash:
+            check_same(begun, record, self.details, where=str(out))
+            record = replace(record, loss_before=begun.loss_before)  # one L0, whatever machine goes on
         if processes().is_main_process and "repetition" in self.details:
             warnings.warn(self.details["repetition"], DataWarning, stacklevel=4)
         opened = replace(record, details=self.details, curve=())
-        self.writer = on_main(lambda: _open(out, opened, options.resume, spec))
-        kept = last_checkpoint(out / CHECKPOINTS, spec=record.hash) if options.resume else None
+        self.writer, kept = on_main(lambda: _open(out, opened, options.resume, spec))
         self.checkpoint = kept or branch
         self.use_cache = inputs.model.config.use_cache
         self.order = BlockOrder(blocks=len(inputs.train), seed=spec.seed)
@@ -143,12 +149,11 @@ class _Run:
             own = self.checkpoint != branch
             _restore(self.trainer, self.checkpoint, only=self.trainer.stateful if own else ["average"])
 
-    def _precision(self) -> str:
-        """The arithmetic of the run; of one that was begun before, the same as then."""
-        begun = None if self.branch is None else self.branch.parents[1]
-        if self.options.resume and (self.out / RUN_FILE).exists():
-            begun = self.out
-        recorded = None if begun is None else read_run(begun).details.get("precision")
+    def _precision(self, begun: RunRecord | None) -> str:
+        """The arithmetic of the run; of one that was `begun` before, the same as then."""
+        if begun is None and self.branch is not None:
+            begun = read_run(self.branch.parents[1])
+        recorded = None if begun is None else begun.details.get("precision")
         return resolve_precision(self.spec.precision, processes().device, recorded=recorded)
 
     def _network(self, precision: str) -> Any:
@@ -247,14 +252,18 @@ class _Run:
         return on_main(lambda: _finish(self.writer, self.inputs, weights, self.out, self.details, tokens))
 
 
-def _open(out: Path, record: RunRecord, resume: bool, spec: TrainSpec) -> RunWriter:
-    """The run on disk, its curve as long as its last whole checkpoint."""
+def _open(out: Path, record: RunRecord, resume: bool, spec: TrainSpec) -> tuple[RunWriter, Path | None]:
+    """The run on disk, its curve as long as its last whole checkpoint, and that checkpoint."""
+    # before anything is written: a checkpoint of another spec, or none that is whole, is refused
+    other = (out / RUN_FILE).exists() and read_run(out).hash != record.hash  # refused below
+    checkpoint = last_checkpoint(out / CHECKPOINTS, spec=record.hash) if resume and not other else None
+    if checkpoint is not None and not (out / CURVE_FILE).exists():
+        restore_curve(out, checkpoint)
     writer = RunWriter.open(out, record, resume=resume)
     clear_stage(out / CHECKPOINTS)
-    checkpoint = last_checkpoint(out / CHECKPOINTS, spec=record.hash) if resume else None
     # without a checkpoint not even the first reading is kept
     writer.rewind(-1 if checkpoint is None else step_of(checkpoint) * spec.batch_tokens)
-    return writer
+    return writer, checkpoint
 
 
 def _restore(trainer: PostTrainer, checkpoint: Path, *, only: Iterable[str]) -> None:
