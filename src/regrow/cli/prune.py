@@ -14,6 +14,8 @@ from regrow.errors import InputError
 if TYPE_CHECKING:
     from regrow.arch import Architecture
     from regrow.data import Blocks
+    from regrow.laws import Law
+    from regrow.planning.damage import Damage
     from regrow.pruning.plan import PrunePlan
     from regrow.pruning.scores import AnyScores
     from regrow.pruning.spec import PruneSpec
@@ -53,6 +55,16 @@ _Calibration = Annotated[
 ]
 _Blocks = Annotated[int, typer.Option(help="Blocks of calibration text.")]
 _Length = Annotated[int, typer.Option(help="Tokens in a block, at most the model's context.")]
+_HeldOut = Annotated[
+    str | None,
+    typer.Option(
+        "--held-out",
+        help="Text to read the loss on before and after, or `ladder`: says what pruning cost and when half is back.",
+    ),
+]
+_LawFile = Annotated[
+    str, typer.Option("--law", help="The law that is asked: a law file, or `reference`, which the package ships.")
+]
 _PlanFile = Annotated[
     str | None,
     typer.Option("--plan", help="Carry out this plan: a file from --dry-run --json, or a regrow_prune.json."),
@@ -89,6 +101,8 @@ def prune(
     calibration: _Calibration = None,
     calibration_blocks: _Blocks = 32,
     calibration_length: _Length = 512,
+    held_out: _HeldOut = None,
+    law: _LawFile = "reference",
     plan: _PlanFile = None,
     scores: _ScoresFile = None,
     save_scores: _SaveScores = None,
@@ -102,6 +116,8 @@ def prune(
     """Prune a model by depth, by width or to N:M sparsity, and write a standard Hugging Face checkpoint.
 
     Example: `regrow prune tiny-llama-3m --method depth --rate 0.25 --out pruned`
+
+    Example: `regrow prune tiny-llama-3m --method 2:4 --held-out ladder --out sparse`
     """
     from regrow.ladder import find_model
 
@@ -110,10 +126,14 @@ def prune(
     options = {"calibration_blocks": calibration_blocks, "calibration_length": calibration_length, "seed": seed}
     given, spec = _plan_and_spec(plan, _set_options(asked), options)
     folder = find_model(model)
+    if held_out is not None and dry_run:
+        raise InputError("given with --dry-run", where="--held-out", hint="a model that is not written has no loss")
     if dry_run and not (plan or calibration or scores or save_scores):
         _print_outline(model, folder, spec, as_json)
         return
     _check_out(out, dry_run)
+    text = None if held_out is None else _held_out_blocks(held_out, folder, cache=not no_cache)
+    asked_law = None if held_out is None else _law_for(law, spec.method)
     measured, blocks = _read_scores(scores, spec), None
     if _needs_text(spec, given, measured=measured is not None, calibration=calibration, dry_run=dry_run):
         blocks = _calibration_blocks(model, folder, spec, calibration, cache=not no_cache)
@@ -132,7 +152,32 @@ def prune(
         text_name="ladder" if calibration in (None, "ladder") else None,
         progress=_say,
     )
-    _print_plan(done, model, as_json, None if dry_run else out)
+    damage = None
+    if text is not None and asked_law is not None and out is not None:
+        from regrow.pruning.held_out import measure_damage, write_damage
+
+        _say("reading the held-out loss before and after")
+        damage = measure_damage(folder, out, text, done, asked_law, device=device)
+        write_damage(out, damage, text, asked_law)
+    _print_plan(done, model, as_json, None if dry_run else out, damage=damage)
+
+
+def _held_out_blocks(held_out: str, folder: str, *, cache: bool) -> Blocks:
+    """The held-out text in the model's tokens, as `regrow eval` reads it."""
+    from regrow.cli.loading import load_blocks
+    from regrow.ladder import find_corpus
+
+    return load_blocks(find_corpus(held_out, "held_out"), folder, sequence_length=512, cache=cache)
+
+
+def _law_for(law: str, method: str) -> Law:
+    """The law of a file that is of this method; the reference law's for any method, where it has none of it."""
+    from regrow.laws import load_laws, select_law
+    from regrow.laws.files import ANY, REFERENCE_NAME
+
+    laws = load_laws(law)
+    known = {one.method for one in laws}
+    return select_law(laws, method=ANY if law == REFERENCE_NAME and method not in known else method)
 
 
 def _set_options(asked: dict[str, Any]) -> dict[str, Any]:
@@ -250,11 +295,13 @@ def _print_plan(
     *,
     memory: int | None = None,
     shapes: list[dict[str, int]] | None = None,
+    damage: Damage | None = None,
 ) -> None:
     for note in plan.notes:
         print(f"note: {note}", file=sys.stderr)
     if as_json:
-        choice = {"shapes": shapes} if shapes and len(shapes) > 1 else {}
+        choice: dict[str, Any] = {"shapes": shapes} if shapes and len(shapes) > 1 else {}
+        choice |= {} if damage is None else {"held_out": damage.to_dict()}
         print_json({**plan.to_dict(), "out": None if out is None else str(out), "memory_bytes": memory, **choice})
         return
     from regrow.pruning.card import plan_rows
@@ -273,5 +320,8 @@ def _print_plan(
         )
     if not plan.decided:
         typer.echo("which parts go is decided by the scores")
+    if damage is not None:
+        typer.echo(f"held-out loss: {damage.loss_before:.4f} before, {damage.loss_pruned:.4f} right after pruning")
+        typer.echo(damage.sentence())
     if out is not None:
         typer.echo(f"written to {out}")

@@ -1,0 +1,48 @@
+"""`regrow prune --held-out`: two evaluations, and what a law makes of them, in the summary, the record and the card."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+
+@pytest.fixture
+def held_out(tmp_path):
+    path = tmp_path / "held-out.jsonl"
+    lines = [
+        f"The river number {i} runs past the mill and on to the sea, and {i * 37} boats go with it." for i in range(60)
+    ]
+    path.write_text("\n".join(json.dumps({"text": line}) for line in lines))
+    return path
+
+
+def test_losses_stand_in_the_summary_the_record_and_the_card(regrow, tmp_path, held_out):
+    out = tmp_path / "pruned"
+    ask = ("tiny-llama-0.2m", "--method", "2:4", "--scorer", "magnitude", "--out", out)
+    done = regrow("prune", *ask, "--held-out", held_out, "--json")
+    found = done.json["held_out"]
+    for model, name in (("tiny-llama-0.2m", "loss_before"), (out, "loss_pruned")):
+        asked = regrow("eval", model, "--data", held_out, "--json").json
+        assert found[name] == pytest.approx(asked["loss"], abs=1e-6)
+    assert found["loss_pruned"] > found["loss_before"]
+    record = json.loads((out / "regrow_prune.json").read_text())["held_out"]
+    assert record["sentence"] == found["sentence"]
+    assert record["law"] == "reference"
+    assert found["sentence"] in (out / "README.md").read_text()
+    assert "nats lost at once; " in found["sentence"]
+
+
+def test_what_cannot_be_measured_is_one_line(regrow, tmp_path, held_out):
+    ask = ("prune", "tiny-llama-0.2m", "--method", "2:4", "--scorer", "magnitude")
+    for more, says in (
+        (("--dry-run", "--held-out", held_out), "a model that is not written has no loss"),
+        (("--out", tmp_path / "a", "--held-out", tmp_path / "none.jsonl"), "no such file"),
+        (("--out", tmp_path / "b", "--held-out", held_out, "--law", tmp_path / "none.json"), "none.json"),
+    ):
+        done = regrow(*ask, *more)
+        assert done.code == 2
+        assert done.err.strip().splitlines()[-1].startswith("error: ")
+        assert says in done.err
+    assert not (tmp_path / "a").exists()
+    assert not (tmp_path / "b").exists()
