@@ -14,7 +14,9 @@ from regrow.methods import is_masked
 from regrow.planning.answering import as_supported, known, tokens_of
 from regrow.planning.cost import (
     DEFAULT_MFU,
+    Gpu,
     PrunedModel,
+    TrainingFlops,
     check_mfu,
     cost_usd,
     find_gpu,
@@ -227,11 +229,7 @@ def plan(law: Law, spec: PlanSpec) -> Plan:
     Raises `InputError` for a law whose fit failed, a rate that is missing or that no shape reaches, a target under the
     law's floor, a budget of less than a token, and a setting of which the law's runs say nothing.
     """
-    if law.status == "failed":
-        raise InputError(
-            f"the law of {law.family}, {law.method} failed to fit ({'; '.join(law.warnings) or 'no reason given'})",
-            hint="add runs or choose another form before planning with it",
-        )
+    _refuse_failed(law)
     model, notes = _model(law, spec)
     warnings = [*about(law), *notes]
     setting = spec.setting(model.pruning_rate)
@@ -252,15 +250,16 @@ def plan(law: Law, spec: PlanSpec) -> Plan:
         reached = setting.at(law.ranges["tokens"][0])
         extrapolates = law.extrapolates(reached)
     warnings += [*answer.notes, *beyond(law, reached, extrapolates)]
-    if tokens is not None:
-        warnings += worth_measuring(law, setting, tokens, spec.level)
+    warnings += [] if tokens is None else worth_measuring(law, setting, tokens, spec.level)
     word, why = verdict(
         law, answered=not answer.reason and raw.tokens is not None, width=raw.width, extrapolates=extrapolates,
         why_not=answer.reason or "the criterion is never met",
     )  # fmt: skip
-    at = _at(law, curves, None if answer.reason else tokens, spec.level)
-    flops = None if tokens is None else tokens * per_token.per_token
-    hours = None if flops is None else gpu_hours(flops, gpu=gpu, mfu=spec.mfu)
+    missing = None
+    if word == CANNOT_SAY:
+        of = {"params_before": model.params_before, "pruning_rate": model.pruning_rate}
+        missing = next_run(law, **of, tokens=None if answer.too_far else raw.tokens, gpu=gpu, mfu=spec.mfu)
+    at: dict[str, Any] = _at(law, curves, None if answer.reason else tokens, spec.level)
     floor = float(curves.point().floor()[0, 0])
     return Plan(
         tokens=tokens,
@@ -269,27 +268,12 @@ def plan(law: Law, spec: PlanSpec) -> Plan:
         tokens_reason=answer.reason or None,
         verdict=word,
         verdict_because=why,
-        next_run=None
-        if word != CANNOT_SAY
-        else next_run(
-            law,
-            params_before=model.params_before,
-            pruning_rate=model.pruning_rate,
-            tokens=None if answer.too_far else raw.tokens,
-            gpu=gpu,
-            mfu=spec.mfu,
-        ),
+        next_run=missing,
         criterion=spec.criterion.name,
         because=spec.criterion.describe(curves),
         **at,
         floor=floor if np.isfinite(floor) else None,
-        flops=flops,
-        flops_how=per_token.how,
-        gpu_hours=hours,
-        cost_usd=cost_usd(hours, price_usd_per_hour=spec.price_usd_per_hour),
-        gpu=gpu.name,
-        mfu=spec.mfu,
-        mfu_how=spec.mfu_how or ("assumed" if spec.mfu == DEFAULT_MFU else "given"),
+        **_costs(spec, tokens, per_token, gpu),
         level=spec.level,
         params_before=model.params_before,
         params_after=model.params_after,
@@ -304,6 +288,30 @@ def plan(law: Law, spec: PlanSpec) -> Plan:
         extrapolates=extrapolates,
         warnings=ranked(warnings),
     )
+
+
+def _refuse_failed(law: Law) -> None:
+    """Raise `InputError` for a law whose fit failed."""
+    if law.status == "failed":
+        raise InputError(
+            f"the law of {law.family}, {law.method} failed to fit ({'; '.join(law.warnings) or 'no reason given'})",
+            hint="add runs or choose another form before planning with it",
+        )
+
+
+def _costs(spec: PlanSpec, tokens: float | None, per_token: TrainingFlops, gpu: Gpu) -> dict[str, Any]:
+    """What training on `tokens` takes, and how that was counted: fields of the plan."""
+    flops = None if tokens is None else tokens * per_token.per_token
+    hours = None if flops is None else gpu_hours(flops, gpu=gpu, mfu=spec.mfu)
+    return {
+        "flops": flops,
+        "flops_how": per_token.how,
+        "gpu_hours": hours,
+        "cost_usd": cost_usd(hours, price_usd_per_hour=spec.price_usd_per_hour),
+        "gpu": gpu.name,
+        "mfu": spec.mfu,
+        "mfu_how": spec.mfu_how or ("assumed" if spec.mfu == DEFAULT_MFU else "given"),
+    }
 
 
 def _model(law: Law, spec: PlanSpec) -> tuple[PrunedModel, list[str]]:
