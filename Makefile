@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO ?= demo
 
-.PHONY: demo test lint format docs ladder studies results clean
+.PHONY: demo test fuzz lint format docs ladder studies results clean
 
 # installed again whenever what is asked for changes
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -21,6 +21,10 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
+
+# some 12,000 broken inputs of six kinds; the gate asks a few of each
+fuzz: $(VENV)/.installed
+	REGROW_FUZZ=2000 $(BIN)/python -m pytest tests/test_fuzz.py -n auto
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check src tests benchmarks scripts

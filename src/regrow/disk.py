@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import errno
+import glob
 import json
 import os
+import secrets
 import tempfile
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from regrow.errors import InputError
 from regrow.locks import lock_file
+
+#: Seconds before a temporary file without a lock counts as left over.
+_YOUNG = 60.0
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -28,18 +35,43 @@ def write_text(path: Path, text: str, *, sync: bool = True) -> None:
 
     Raises `OSError` where it can't be written; the temporary file is removed.
     """
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    write_bytes(path, text.encode(), sync=sync)
+
+
+def write_bytes(path: Path, content: bytes, *, sync: bool = True) -> None:
+    """Write a file whole or not at all, with the permissions that the user's umask gives; see `write_text`.
+
+    What a killed writer of the same file left is removed.
+    """
+    _clear_leftovers(path)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
+        with os.fdopen(handle, "wb") as stream:
+            lock_file(handle)  # says to others that its writer lives
+            stream.write(content)
+            stream.flush()
             if sync:
-                stream.flush()
-                os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+                os.fsync(handle)
+            os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
+
+
+def _clear_leftovers(path: Path) -> None:
+    """Remove the temporary files of writers that are gone: they are old, and nobody holds their locks."""
+    # a folder may hold thousands of files, and most writers end well: only what can be one of ours is opened
+    for left in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 12}.tmp"):
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime < _YOUNG:  # its writer may be about to lock it
+                continue
+            handle = os.open(left, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                if lock_file(handle, wait=False):
+                    left.unlink()
+            finally:
+                os.close(handle)
 
 
 def append_line(path: Path, line: str) -> None:
@@ -48,7 +80,7 @@ def append_line(path: Path, line: str) -> None:
     A line that an earlier writer left torn is cut off first; a disk that fills up in the middle leaves the file as it
     was, and raises `OSError`.
     """
-    handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         lock_file(handle)  # until the file is closed
         end = _whole_end(handle)

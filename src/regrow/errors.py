@@ -7,8 +7,11 @@ escapes is a bug in regrow.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
+#: C0, DEL and C1, and the marks of direction
+_CONTROL = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u200e\\u200f\\u202a-\\u202e\\u2066-\\u2069]")
 #: characters of a library's message that are shown whole
 _WHOLE_REASON = 300
 
@@ -31,7 +34,7 @@ class RegrowError(Exception):
         text = f"{where}: {what}" if where else what
         if hint:
             text = f"{text}; {hint}"
-        super().__init__(" ".join(text.split()))
+        super().__init__(" ".join(printable(text).split()))
 
 
 class InputError(RegrowError):
@@ -42,6 +45,16 @@ class InputError(RegrowError):
 
 class RunFailed(RegrowError):
     """Work that started could not be finished (non-finite loss, full disk, a broken mask). Exit code 1."""
+
+
+def printable(text: str) -> str:
+    """`text` with its control characters as `\\x1b`, so that a name from a file moves no cursor and hides no text.
+
+    Line breaks and tabs stay. Marks that turn the direction of writing count as control characters.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c in "\n\t\r" or not _CONTROL.match(c) else ascii(c)[1:-1] for c in text)
 
 
 def reason_of(error: BaseException) -> str:

@@ -58,7 +58,7 @@ def hold(path: Path, *, what: str, hint: str, wait: float | None = 0.0) -> Itera
 
     Raises `InputError` if another process holds it, with that process's id and machine.
     """
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         until = None if wait is None else time.monotonic() + wait
         while (locked := lock_file(handle, wait=wait is None)) is False:

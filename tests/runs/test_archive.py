@@ -7,6 +7,7 @@ import pytest
 from regrow.errors import InputError
 from regrow.runs import CurvePoint, RunRecord, RunWriter, read_archive, read_runs, write_archive
 from regrow.runs.archive import merge_runs
+from regrow.runs.store import RunWarning
 
 
 def run(name, **changes):
@@ -65,9 +66,12 @@ def test_a_line_that_is_not_a_run_is_named(tmp_path, spoil, complaint):
     first, second = path.read_text().splitlines()
     path.write_text(f"{first}\n{spoil(second)}\n")
     with pytest.raises(InputError) as error:
-        read_runs(path)
+        read_archive(path)
     assert complaint in str(error.value)
     assert "\n" not in str(error.value)
+    with pytest.warns(RunWarning, match="left out: ") as warned:  # the others are read
+        assert [one.run for one in read_runs(path)] == ["a"]
+    assert complaint in str(warned[0].message)
 
 
 def test_an_empty_archive_is_said_to_be_empty(tmp_path):

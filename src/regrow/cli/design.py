@@ -165,6 +165,7 @@ def _write(studies: list[dict[str, Any]], out: Path) -> list[Path]:
     """One file, or several numbered ones, in the order in which to run them."""
     import yaml
 
+    from regrow.disk import write_text
     from regrow.errors import InputError
 
     several = [out.with_name(f"{out.stem}-{i + 1}{out.suffix or '.yaml'}") for i in range(len(studies))]
@@ -172,7 +173,7 @@ def _write(studies: list[dict[str, Any]], out: Path) -> list[Path]:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         for path, study in zip(paths, studies, strict=True):
-            path.write_text(yaml.safe_dump(study, sort_keys=False))
+            write_text(path, yaml.safe_dump(study, sort_keys=False))
     except OSError as failed:
         raise InputError(f"can't write here ({failed.strerror})", where=str(out), hint="choose another --out") from None
     return paths

@@ -205,16 +205,26 @@ def _counts(about: dict[str, Any], model: str | None, pruned: str | None, rate: 
 
 def _store(records: list[RunRecord], out: Path, *, single: bool) -> None:
     """Write the runs: one in `out` itself, several in folders of their own in it."""
+    from regrow.disk import make_folder, write_text
     from regrow.errors import InputError
+    from regrow.locks import LOCK_FILE, hold
     from regrow.runs import RunWriter
-    from regrow.runs.store import RUN_FILE
+    from regrow.runs.record import check_folder_name
+    from regrow.runs.store import IMPORTING_FILE, holds_other
 
+    for record in records if not single else ():
+        check_folder_name(record.run, where="import")
+    make_folder(out)
     folders = [out if single else out / record.run for record in records]
-    held = next((folder for folder in folders if (folder / RUN_FILE).exists()), None)
-    if held is not None:  # before anything is written
-        raise InputError("holds a run already", where=str(held), hint="choose another --out")
-    for folder, record in zip(folders, records, strict=True):
-        RunWriter.store(folder, record)
+    with hold(out / LOCK_FILE, what="another process is writing here", hint="wait for it to end"):
+        for folder, record in zip(folders, records, strict=True):  # before anything is written
+            if holds_other(folder, record):
+                raise InputError("holds a run already", where=str(folder), hint="choose another --out")
+        if not single:
+            write_text(out / IMPORTING_FILE, f"{len(records)} runs\n")
+        for folder, record in zip(folders, records, strict=True):
+            RunWriter.store(folder, record)
+        (out / IMPORTING_FILE).unlink(missing_ok=True)
 
 
 def _print_runs(records: list[RunRecord], out: str, as_json: bool) -> None:

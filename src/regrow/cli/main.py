@@ -14,7 +14,7 @@ from typing import Any
 import typer
 from typer.exceptions import TyperException
 
-from regrow.errors import RegrowError
+from regrow.errors import RegrowError, printable
 
 #: Commands and where each lives. The one that is named first on the command line is imported alone, so that
 #: `regrow plan` does not wait for the others.
@@ -72,7 +72,7 @@ def build_app(names: Iterable[str] = COMMANDS) -> typer.Typer:
 
 def _show_warning(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
     if category.__module__.startswith("regrow"):
-        print(f"warning: {message}", file=sys.stderr)
+        print(f"warning: {printable(str(message))}", file=sys.stderr)
 
 
 def main() -> None:
@@ -118,7 +118,7 @@ def _help_of(error: TyperException) -> str:
 
 
 def _fail(message: str, code: int) -> None:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"error: {' '.join(printable(message).split())}", file=sys.stderr)
     sys.exit(code)
 
 

@@ -129,13 +129,15 @@ def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from regrow.errors import printable
+
     if title:
         typer.echo(title)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for i, column in enumerate(columns):
         table.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(printable(cell)) for cell in row))
     # where no terminal says how wide it is, a line is never folded: it goes to a file or to grep
     Console(highlight=False, width=None if sys.stdout.isatty() else 400).print(table)
 

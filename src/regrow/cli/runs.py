@@ -60,6 +60,8 @@ def show_run(path: Path_, as_json: AsJson = False) -> None:
 
     Example: `regrow runs show demo/runs/tiny-llama-3m-control-1a2b3c`
     """
+    from regrow.errors import printable
+
     run = _one_run(path)
     curve = [point.to_dict() for point in run.curve]
     if as_json:
@@ -69,7 +71,7 @@ def show_run(path: Path_, as_json: AsJson = False) -> None:
     scores = {key: summary.pop(key) for key in ("scores_before", "scores")}
     summary |= {key: _shown(found) for key, found in scores.items() if found}
     for key, value in summary.items():
-        typer.echo(f"{key:22} {value}")
+        typer.echo(printable(f"{key:22} {value}"))
     scored = sorted({name for point in run.curve for name in point.scores})
     print_table(
         "",
@@ -157,10 +159,12 @@ def export_runs(
 
     Collect a study from several machines: `regrow runs export study --append --out runs.jsonl`
     """
+    from regrow.disk import write_bytes
     from regrow.errors import InputError
     from regrow.runs import read_archive, read_runs, to_table, write_archive
     from regrow.runs.archive import merge_runs
     from regrow.runs.store import RUN_FILE, STUDY_FILE
+    from regrow.runs.table import write_csv
 
     # a study whose cells are all finished in the records it was given has no runs of its own
     nothing = append and out.exists() and (Path(path) / STUDY_FILE).is_file() and not any(Path(path).rglob(RUN_FILE))
@@ -173,9 +177,9 @@ def export_runs(
         if out.suffix == ".jsonl":
             write_archive(runs, out)
         elif out.suffix == ".parquet":
-            to_table(runs).to_parquet(out, index=False)
+            write_bytes(out, to_table(runs).to_parquet(index=False))
         else:
-            to_table(runs).to_csv(out, index=False)
+            write_csv(to_table(runs), out)
     except OSError as error:
         raise InputError(f"can't be written ({error.strerror or error})", where=str(out)) from None
     rows = sum(len(run.curve) for run in runs)
@@ -228,13 +232,13 @@ def _one_run(path: str) -> RunRecord:
 
 
 def _write_csv(path: Path, header: list[str], rows: list[list[object]]) -> None:
-    import csv
+    import pandas as pd
 
     from regrow.errors import InputError
+    from regrow.runs.table import write_csv
 
     try:
-        with path.open("w", newline="", encoding="utf-8") as stream:
-            csv.writer(stream).writerows([header, *rows])
+        write_csv(pd.DataFrame(rows, columns=header), path)
     except OSError as error:
         raise InputError(f"can't be written ({error.strerror or error})", where=str(path)) from None
 

@@ -15,8 +15,10 @@ import numpy as np
 
 from regrow.disk import write_text
 from regrow.errors import InputError
+from regrow.laws.file_checks import check_law
 from regrow.laws.forms import find_form
 from regrow.laws.law import Law
+from regrow.reading import MALFORMED, parse_json, read_text
 
 FORMAT = 1
 #: the law that the package ships, and the name by which it is asked for (`scripts/make_reference_law.py` makes it)
@@ -93,7 +95,7 @@ def law_from_json(data: Any, *, where: str) -> Law:
         )
     except KeyError as missing:
         raise InputError(f"a law without {missing}", where=where, hint="write it with `regrow fit --out`") from None
-    except (TypeError, ValueError, AttributeError, IndexError) as wrong:
+    except MALFORMED as wrong:
         raise InputError(f"not a law: {wrong}", where=where, hint="write it with `regrow fit --out`") from None
 
 
@@ -119,10 +121,10 @@ def load_laws(path: str | Path) -> list[Law]:
     if where == REFERENCE_NAME and not Path(path).exists():
         path = REFERENCE
     try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
+        data = parse_json(read_text(Path(path)))
     except FileNotFoundError:
         raise InputError("no such law file", where=where, hint="write one with `regrow fit --out`") from None
-    except (json.JSONDecodeError, UnicodeDecodeError):
+    except MALFORMED:
         raise InputError("not a law file", where=where, hint="write one with `regrow fit --out`") from None
     except OSError as failed:
         raise InputError(f"cannot be read ({failed.strerror})", where=where) from None
@@ -133,7 +135,10 @@ def load_laws(path: str | Path) -> list[Law]:
         raise InputError(f"law format {version}", where=where, hint=f"this regrow reads up to {FORMAT}: upgrade it")
     if not data["laws"]:
         raise InputError("the file holds no law", where=where, hint="fit one with `regrow fit --out`")
-    return [law_from_json(law, where=where) for law in data["laws"]]
+    laws = [law_from_json(law, where=where) for law in data["laws"]]
+    for law in laws:
+        check_law(law, where=where)
+    return laws
 
 
 def _plain(value: Any) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
+from regrow.disk import write_bytes
 from regrow.errors import InputError, one_of
 from regrow.laws.law import Law
 from regrow.planning.frontier import Comparison
@@ -105,7 +106,7 @@ def write_report(
     path = Path(out)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(report)
+        write_bytes(path, report)
     except OSError as error:
         raise InputError(
             f"can't write here ({error.strerror or error})", where=str(path), hint="choose another --out"

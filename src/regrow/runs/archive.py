@@ -7,12 +7,13 @@ study that took a night can lie beside the code and be read like its folder.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from regrow.disk import write_text
 from regrow.errors import InputError, RegrowError
+from regrow.reading import MALFORMED, parse_json, read_text
 from regrow.runs.record import CurvePoint, RunRecord, spec_hash
 
 #: How the name of an archive ends.
@@ -27,19 +28,30 @@ def write_archive(runs: Iterable[RunRecord], path: str | Path) -> None:
     )
 
 
-def read_archive(path: str | Path) -> list[RunRecord]:
+def read_archive(path: str | Path, *, on_broken: Callable[[InputError], None] | None = None) -> list[RunRecord]:
     """Read the runs of an archive, in its order.
+
+    Args:
+        on_broken: given what is wrong with a line, which is then left out; None to raise it.
 
     Raises `InputError` naming the line that is not a run, is of a newer format, or whose spec is not the one it was
     stored with.
     """
     try:
-        lines = Path(path).read_text().splitlines()
+        lines = read_text(Path(path)).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"not an archive of runs ({error})", where=str(path)) from None
     if not lines:
         raise InputError("the archive is empty", where=str(path), hint="`regrow runs export` writes one")
-    return [_from_line(line, f"{path}, line {number}") for number, line in enumerate(lines, start=1)]
+    runs = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            runs.append(_from_line(line, f"{path}, line {number}"))
+        except InputError as error:
+            if on_broken is None or len(lines) == 1:
+                raise
+            on_broken(error)
+    return runs
 
 
 def merge_runs(kept: Iterable[RunRecord], added: Iterable[RunRecord]) -> list[RunRecord]:
@@ -68,13 +80,13 @@ def _to_dict(run: RunRecord) -> dict[str, Any]:
 
 def _from_line(line: str, where: str) -> RunRecord:
     try:
-        content = json.loads(line)
+        content = parse_json(line)
         if content["format"] != FORMAT:
             raise InputError(f"format {content['format']}, not {FORMAT}", where=where, hint="update regrow")
         if content["hash"] != spec_hash(content["spec"]):
             raise InputError("its spec was changed after it was stored", where=where, hint="export the runs again")
         return RunRecord.from_dict(content, (CurvePoint(**point) for point in content["curve"]))
-    except RegrowError:
-        raise
-    except (ValueError, KeyError, TypeError) as error:
+    except RegrowError as error:
+        raise InputError(str(error), where=where) if error.where != where else error from None
+    except MALFORMED as error:
         raise InputError(f"not a run ({error})", where=where, hint="`regrow runs export` writes archives") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from regrow.errors import InputError, RegrowError
+from regrow.reading import MALFORMED, parse_json, read_text
 from regrow.runs.record import CurvePoint, spec_hash
 from regrow.runs.store import CURVE_FILE, DONE_FILE, RUN_FILE, study_cells
 from regrow.safetensors_header import read_header
@@ -66,13 +66,13 @@ def _check(folder: Path, root: Path, cells: Mapping[str, str]) -> Checked:
 
 def _problems(folder: Path, done: bool, cells: Mapping[str, str]) -> Iterator[str]:
     try:
-        record = json.loads((folder / RUN_FILE).read_text())
+        record = parse_json(read_text(folder / RUN_FILE))
         spec, noted, status = record["spec"], record["hash"], record["status"]
         found = spec_hash(spec)
     except FileNotFoundError:
         yield f"{RUN_FILE} is missing; remove the folder and run it again"
         return
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, RegrowError, *MALFORMED) as error:
         yield f"{RUN_FILE} is not a run record ({error}); restore it, or remove the folder and run it again"
         return
     if found != noted:
@@ -108,8 +108,8 @@ def _curve_problems(folder: Path, train: Any, done: bool, begin: int, ended: int
     lines = text.splitlines()
     for number, line in enumerate(lines, start=1):
         try:
-            points.append(CurvePoint(**json.loads(line)))
-        except (ValueError, TypeError, RegrowError):
+            points.append(CurvePoint(**parse_json(line)))
+        except (RegrowError, *MALFORMED):
             torn = number == len(lines) and not text.endswith("\n")
             yield f"{CURVE_FILE}, line {number}: {'torn' if torn else 'not an evaluation'}"
     for number, (one, two) in enumerate(pairwise(points), start=2):
@@ -125,7 +125,9 @@ def _curve_problems(folder: Path, train: Any, done: bool, begin: int, ended: int
 
 def _against_spec(tokens: list[int], train: Any, done: bool, begin: int, ended: int | None) -> Iterator[str]:
     """A curve holds what its training recipe asks: whole batches, every milestone up to its end, and all tokens."""
-    if not isinstance(train, Mapping) or not all(isinstance(train.get(k), int) for k in ("tokens", "batch_tokens")):
+    if not isinstance(train, Mapping) or not all(
+        isinstance(train.get(k), int) and train[k] > 0 for k in ("tokens", "batch_tokens")
+    ):
         return
     batch = train["batch_tokens"]
     total = math.ceil(train["tokens"] / batch) * batch

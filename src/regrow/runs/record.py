@@ -11,15 +11,22 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from itertools import pairwise
+from numbers import Integral, Real
 from typing import Any, Literal, Self
 
-from regrow.errors import InputError
+from regrow.errors import InputError, printable
 from regrow.runs.scores import Score, plain_scores, read_scores
 from regrow.units import format_count
 
 #: The method of an unpruned control: trained on the same tokens, so that the baseline's own drift is known.
 CONTROL = "none"
 
+
+#: No language model's loss in nats per token is near this; a perplexity easily is.
+LARGEST_LOSS = 50.0
+#: Characters of the longest name, and the most parameters and tokens that a record may speak of.
+_LONGEST_NAME, _MOST = 1000, 1e18
 
 Status = Literal["running", "done", "failed", "imported"]
 
@@ -28,6 +35,35 @@ def spec_hash(spec: Mapping[str, Any]) -> str:
     """Identity of what was asked: SHA-256 (16 hex digits) of the spec as canonical JSON."""
     text = json.dumps(spec, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def check_name(name: object, *, what: str, where: str | None = None) -> str:
+    """`name` if it is a text without control characters, else `InputError`."""
+    if not isinstance(name, str) or not name.strip() or len(name) > _LONGEST_NAME or printable(name) != name:
+        raise InputError(f"the {what} is {str(name)[:60]!r}", where=where, hint="give a name of printable characters")
+    return name
+
+
+def check_folder_name(name: str, *, what: str = "run", where: str | None = None) -> str:
+    """`name` if a folder can be called so, else `InputError`: a name is no path, and hides nothing."""
+    check_name(name, what=what, where=where)
+    if name.startswith(".") or any(mark in name for mark in "/\n\r\t") or "\\" in name or len(name.encode()) > 200:
+        raise InputError(
+            f"the {what} {name[:60]!r} can't be the name of a folder",
+            where=where,
+            hint="leave out slashes, and a full stop at the beginning",
+        )
+    return name
+
+
+def check_number(value: object, *, what: str, where: str, missing: bool = False) -> None:
+    """Raise `InputError` unless `value` is a number (not a truth value), or None where it may be `missing`."""
+    # NaN and infinity may stand: they are what a run that went wrong has read
+    if (value is None and missing) or isinstance(value, float):
+        return
+    if isinstance(value, Real) and not isinstance(value, bool) and abs(value) <= _MOST:  # type: ignore[operator]
+        return
+    raise InputError(f"{what} is {str(value)[:40]!r}", where=where, hint="give a number")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +91,10 @@ class CurvePoint:
     scores: Mapping[str, Score] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if isinstance(self.tokens, bool) or not isinstance(self.tokens, Integral) or int(self.tokens) > _MOST:
+            raise InputError(f"tokens are {str(self.tokens)[:40]}", where="curve", hint="give a whole number")
+        for name in ("loss", "train_loss", "lr", "seconds", "loss_averaged", "loss_cooled"):
+            check_number(getattr(self, name), what=name, where="curve", missing=name != "loss")
         if self.tokens < 0:
             raise InputError(f"{self.tokens} tokens", where="curve", hint="tokens trained on cannot be negative")
         object.__setattr__(self, "scores", read_scores(self.scores))
@@ -108,6 +148,14 @@ class RunRecord:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scores_before", read_scores(self.scores_before))
+        for name in ("run", "family", "method"):
+            check_name(getattr(self, name), what=name)
+        for name in ("params_before", "params_after"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, Real) or not abs(value) <= _MOST:  # type: ignore[operator]
+                raise InputError(f"{name} is {str(value)[:40]}", where=f"run {self.run}", hint="give a whole number")
+        for name in ("pruning_rate", "loss_before", "loss_pruned"):
+            check_number(getattr(self, name), what=name, where=f"run {self.run}", missing=name == "loss_pruned")
         if not 0 < self.params_after <= self.params_before:
             raise InputError(
                 f"{self.params_after} parameters after pruning and {self.params_before} before",
@@ -128,7 +176,30 @@ class RunRecord:
         Raises `TypeError` if something needed is missing, `InputError` for values that no run has.
         """
         known = {f.name for f in fields(cls)} - {"curve"}
-        return cls(**{name: value for name, value in content.items() if name in known}, curve=tuple(curve))
+        values: dict[str, Any] = {name: value for name, value in content.items() if name in known}
+        for name in ("spec", "details", "scores_before"):
+            if not isinstance(values.get(name, {}), Mapping):
+                raise TypeError(f"{name} is not an object")
+        record = cls(**values, curve=tuple(curve))
+        record.check_losses()
+        return record
+
+    def check_losses(self) -> None:
+        """Raise `InputError` for a loss that can't be nats/token, or checkpoints that are not in order."""
+        named = [("loss_before", self.loss_before), ("loss_pruned", self.loss_pruned)]
+        named += [(f"the loss at {p.tokens} tokens", p.loss) for p in self.curve]
+        for what, loss in named:
+            if loss is not None and not 0 < loss <= LARGEST_LOSS:
+                raise InputError(
+                    f"{what} is {loss:g}",
+                    where=f"run {self.run}",
+                    hint="losses are in nats per token: take the logarithm of a perplexity, multiply bits by 0.6931",
+                )
+        twice = next((two.tokens for one, two in pairwise(self.curve) if two.tokens <= one.tokens), None)
+        if twice is not None:
+            raise InputError(
+                f"the checkpoints are not in the order of their tokens (at {twice})", where=f"run {self.run}"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """All but the curve, as plain data that `from_dict` reads."""

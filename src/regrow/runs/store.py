@@ -16,6 +16,7 @@ from typing import Any
 
 from regrow.disk import append_line, make_folder, write_json, write_text
 from regrow.errors import InputError, RegrowError, RunFailed
+from regrow.reading import MALFORMED, parse_json, read_text
 from regrow.runs.archive import SUFFIX, read_archive
 from regrow.runs.record import CurvePoint, RunRecord
 
@@ -26,6 +27,8 @@ DONE_FILE = "DONE"
 STUDY_FILE = "study.json"
 #: What a checkpoint keeps a copy of, and the name of the copy.
 COPIES = {RUN_FILE: "regrow_run.json", CURVE_FILE: "regrow_curve.jsonl"}
+#: Lies in a folder of runs while they are imported, and says of how many.
+IMPORTING_FILE = ".importing"
 #: Folders in a run that hold no other run.
 _PARTS = ("checkpoints", "model", "start")
 
@@ -66,9 +69,12 @@ class RunWriter:
 
     @classmethod
     def store(cls, folder: Path, record: RunRecord) -> None:
-        """Write a run that is whole already, an imported one, say. Raises `InputError` if the folder holds a run."""
+        """Write a run that is whole already, an imported one, say. One that was cut short is written again.
+
+        Raises `InputError` if the folder holds another run.
+        """
         make_folder(folder)
-        if (folder / RUN_FILE).exists():
+        if holds_other(folder, record):
             raise InputError("holds a run already", where=str(folder), hint="choose another --out")
         writer = cls(folder, record)
         writer._rewrite_curve()
@@ -124,6 +130,18 @@ def _line(point: CurvePoint) -> str:
     return json.dumps(point.to_dict()) + "\n"
 
 
+def holds_other(folder: Path, record: RunRecord) -> bool:
+    """Whether the folder holds a run that is not `record`, as far as the record of it goes."""
+    if not (folder / RUN_FILE).exists():
+        return False
+    try:
+        there = read_run(folder)
+    except InputError:
+        return True
+    asked = json.loads(json.dumps(record.to_dict(), default=str))
+    return (json.loads(json.dumps(there.to_dict(), default=str)), there.curve) != (asked, record.curve)
+
+
 def is_done(folder: Path, *, spec_hash: str | None = None) -> bool:
     """Whether the folder holds a finished run (of this spec, if its hash is given)."""
     try:
@@ -140,11 +158,11 @@ def read_run(folder: Path) -> RunRecord:
     """
     path = folder / RUN_FILE
     try:
-        content = json.loads(path.read_text())
+        content = parse_json(read_text(path))
         return RunRecord.from_dict(content, _read_curve(folder))
     except FileNotFoundError:
         raise InputError("no run here", where=str(folder), hint="a run folder holds run.json") from None
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, *MALFORMED) as error:
         raise InputError(f"not a run record ({error})", where=str(path), hint=_restoring(folder)) from None
 
 
@@ -157,11 +175,11 @@ def _restoring(folder: Path) -> str:
 
 def _read_curve(folder: Path) -> Iterator[CurvePoint]:
     path = folder / CURVE_FILE
-    lines = path.read_text().splitlines() if path.exists() else []
+    lines = read_text(path).splitlines() if path.exists() else []
     for number, line in enumerate(lines, start=1):
         try:
-            yield CurvePoint(**json.loads(line))
-        except (ValueError, TypeError, RegrowError):
+            yield CurvePoint(**parse_json(line))
+        except (RegrowError, *MALFORMED):
             if number != len(lines):
                 raise InputError(
                     f"line {number} is not an evaluation", where=str(path), hint="mend or remove it"
@@ -232,26 +250,24 @@ def _read_folder(folder: Path) -> list[RunRecord]:
         try:
             runs.append(read_run(found.parent))
         except InputError as error:
-            warnings.warn(f"left out: {error}", RunWarning, stacklevel=2)
+            _left_out(error)
+    if (folder / IMPORTING_FILE).exists():
+        text = f"{folder}: an import was cut short, so runs may be missing; the same `regrow import` goes on with it"
+        warnings.warn(text, RunWarning, stacklevel=3)
     if not runs:
         raise InputError("no runs in this folder", where=str(folder), hint="give a study folder, a run or a table")
     return runs
 
 
-def _read_file(path: Path) -> list[RunRecord]:
-    import pandas as pd
+def _left_out(error: InputError) -> None:
+    warnings.warn(f"left out: {error}", RunWarning, stacklevel=3)
 
-    from regrow.runs.table import from_table
+
+def _read_file(path: Path) -> list[RunRecord]:
+    from regrow.runs.table import from_table, read_table
 
     if not path.exists():
         raise InputError("no such file or folder", where=str(path), hint="give a study folder, a run or a table")
     if path.suffix == SUFFIX:
-        return read_archive(path)
-    try:
-        table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
-    except pd.errors.EmptyDataError:
-        raise InputError("the table is empty", where=str(path), hint="give one row per checkpoint") from None
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"not a CSV or Parquet table ({reason})", where=str(path)) from None
-    return from_table(table, where=str(path))
+        return read_archive(path, on_broken=_left_out)
+    return from_table(read_table(path), where=str(path))

@@ -8,13 +8,17 @@ a run's details and not used.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from regrow.errors import InputError
-from regrow.runs.record import CurvePoint, RunRecord
+from regrow.disk import write_text
+from regrow.errors import InputError, reason_of
+from regrow.reading import MALFORMED, check_file
+from regrow.runs.record import LARGEST_LOSS, CurvePoint, RunRecord, check_name
 from regrow.runs.score_columns import (
     check_score_columns,
     is_score_column,
@@ -31,10 +35,15 @@ REQUIRED = ("run", "family", "method", "params_before", "params_after", "tokens"
 OPTIONAL = ("pruning_rate", "seed", "objective", "schedule", "loss_pruned")
 #: What else may be known of a checkpoint; a column is there if one run has it, and empty where it is not known.
 OTHER_LOSSES = ("loss_averaged", "loss_cooled")
+#: Columns that are text whatever they look like, and what an empty cell of the others may hold.
+_TEXT = ("run", "family", "method", "objective", "schedule")
+_EMPTY = ("", "NA", "N/A", "n/a", "nan", "NaN", "null", "None")
+#: What spreadsheets take for a formula.
+_FORMULA = re.compile(r"[=+\-@\t\r]")
+#: Bytes of the largest table.
+_LARGEST_TABLE = 4 << 30
 _NUMBERS = ("params_before", "params_after", "tokens", "loss", "loss_before")
 _PER_RUN = ("family", "method", "params_before", "params_after", "loss_before")
-#: No language model's loss in nats per token is near this; a perplexity easily is.
-LARGEST_LOSS = 50.0
 
 
 def to_table(runs: Iterable[RunRecord]) -> pd.DataFrame:
@@ -77,6 +86,9 @@ def from_table(table: pd.DataFrame, *, where: str = "table") -> list[RunRecord]:
     number, a loss that cannot be nats/token, a score that is no fraction, two checkpoints of one run at the same
     tokens, or a run whose family, method, sizes or loss before pruning change on the way.
     """
+    repeated = table.columns[table.columns.duplicated()]
+    if len(repeated):
+        raise InputError(f"the column {repeated[0]} stands twice", where=where, hint="keep one of them")
     missing = [column for column in REQUIRED if column not in table.columns]
     if missing:
         raise InputError(
@@ -94,7 +106,9 @@ def from_table(table: pd.DataFrame, *, where: str = "table") -> list[RunRecord]:
         bad = table[column].isna().to_numpy()
         if bad.any():
             raise InputError(f"{column} is empty in row {_row(bad)}", where=where, hint="every row names its run")
-        table[column] = table[column].astype(str)
+        table[column] = [_unquoted(str(value)) for value in table[column]]
+        for row, value in enumerate(table[column], start=1):
+            check_name(value, what=column, where=f"{where}, row {row}")
     others = [c for c in (*OTHER_LOSSES, "loss_pruned") if c in table.columns]
     for column in others:
         table[column] = _numbers(table, column, where, missing=True)
@@ -109,6 +123,47 @@ def from_table(table: pd.DataFrame, *, where: str = "table") -> list[RunRecord]:
             )
     table = check_score_columns(table, where)
     return [_run(str(name), rows, where) for name, rows in table.groupby("run", sort=False)]
+
+
+def write_csv(table: pd.DataFrame, path: Path) -> None:
+    """Write a table as CSV, whole or not at all. A text that a spreadsheet would take for a formula gets a `'` before
+    it, which `read_table` takes away. Raises `OSError` where it can't be written."""
+    safe = table.copy()
+    for column in safe.columns:
+        if safe[column].dtype == object or str(safe[column].dtype).startswith(("str", "string")):
+            safe[column] = [_quoted(value) for value in safe[column]]
+    write_text(path, str(safe.to_csv(index=False)))
+
+
+def _quoted(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
+
+
+def _unquoted(name: str) -> str:
+    return name[1:] if name.startswith("'") and _FORMULA.match(name[1:]) else name
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """A CSV or Parquet file as it stands: names are text (`01`, `1e3` and `NA` too), and no column is renamed.
+
+    Raises `InputError` for what is no table, is empty, or has a column twice.
+    """
+    import pandas as pd
+
+    check_file(path, limit=_LARGEST_TABLE)
+    try:
+        if path.suffix == ".parquet":
+            return pd.read_parquet(path)
+        names = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False).iloc[0].tolist()
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise InputError(f"the column {twice!r} stands twice", where=str(path), hint="keep one of them")
+        empty = {name: [""] if name in _TEXT else [*_EMPTY] for name in names}
+        return pd.read_csv(path, dtype={n: str for n in _TEXT if n in names}, keep_default_na=False, na_values=empty)
+    except pd.errors.EmptyDataError:
+        raise InputError("the table is empty", where=str(path), hint="give one row per checkpoint") from None
+    except (OSError, *MALFORMED, NotImplementedError) as error:
+        raise InputError(f"not a CSV or Parquet table ({reason_of(error)})", where=str(path)) from None
 
 
 def _numbers(table: pd.DataFrame, column: str, where: str, *, missing: bool = False) -> np.ndarray:

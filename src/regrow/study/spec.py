@@ -7,12 +7,13 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from regrow.errors import InputError, one_of, reason_of
+from regrow.errors import InputError, one_of
 from regrow.ladder import find_corpus, find_model
 from regrow.ladder.tasks import find_tasks
 from regrow.methods import WIDTH, is_masked
 from regrow.pruning.plan import outline
 from regrow.pruning.spec import PruneSpec
+from regrow.reading import read_yaml
 from regrow.runs.objective import CROSS_ENTROPY, parse_teacher
 from regrow.scores.spec import parse_tasks
 from regrow.study.budget import StudyBudget
@@ -220,6 +221,11 @@ class StudySpec:
             # `log:8` means eight readings of whatever a model's own tokens are
             if isinstance(milestones, str) and "tokens" in own and "eval_at" not in own:
                 own["eval_at"] = parse_eval_at(milestones, own["tokens"])
+        if not isinstance(values.get("controls", True), bool):
+            raise InputError(f"{values['controls']!r} is not true or false", where=f"{where}, controls")
+        for key in ("family", "data", "held_out"):
+            if not isinstance(values.get(key, ""), str):
+                raise InputError(f"{values[key]!r} is not a text", where=f"{where}, {key}", hint="put it in quotes")
         if "budget" in values:
             values["budget"] = StudyBudget.from_dict(values["budget"], where=f"{where}, budget")
         return cls(**values)
@@ -227,15 +233,9 @@ class StudySpec:
     @classmethod
     def from_yaml(cls, path: str | Path) -> StudySpec:
         """Read a study file. Raises `InputError` if it is missing, not YAML, or not a study."""
-        import yaml
-
-        try:
-            content = yaml.safe_load(Path(path).read_text())
-        except FileNotFoundError:
-            raise InputError("no such study file", where=str(path)) from None
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise InputError(f"not a YAML file ({reason_of(error)})", where=str(path)) from None
-        return cls.from_dict(content, where=str(path))
+        if not Path(path).exists():
+            raise InputError("no such study file", where=str(path))
+        return cls.from_dict(read_yaml(Path(path)), where=str(path))
 
 
 def read_recipe(content: Any, *, where: str) -> TrainSpec:

@@ -278,6 +278,9 @@ class TrainSpec:
             raise InputError(str(error).replace("TrainSpec.__init__() ", ""), where=where) from None
 
 
+#: Evaluations that a run may ask for.
+_MOST_READINGS = 10_000
+
 #: Fields that `to_dict` leaves out at their default.
 _LATER = frozenset(
     {
@@ -327,6 +330,8 @@ def parse_eval_at(text: str, tokens: int) -> tuple[int, ...]:
     kind, _, count = text.partition(":")
     if kind in ("log", "linear"):
         n = parse_count(count or 10, what="--eval-at")
+        if n > _MOST_READINGS:
+            raise InputError(f"{n:,} evaluations", where="--eval-at", hint=f"ask for at most {_MOST_READINGS:,}")
         if n < 2:
             raise InputError("fewer than two evaluations", where="--eval-at", hint="write log:10 or linear:10")
         return default_milestones(tokens, n) if kind == "log" else tuple(round(tokens * (i + 1) / n) for i in range(n))

@@ -8,6 +8,7 @@ holds `COLUMN=VALUE`, several of them with `;` between: so the runs of one table
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from regrow.errors import InputError, one_of
 from regrow.runs.importers.read import import_log
 from regrow.runs.importers.spec import ImportSpec
 from regrow.runs.importers.tables import csv_table
-from regrow.runs.record import RunRecord
+from regrow.runs.record import RunRecord, check_folder_name
 from regrow.units import parse_count
 
 _COUNTS = {"params_before", "params_after", "tokens_per_step", "sequence_length", "accumulation_steps"}
@@ -62,7 +63,7 @@ def _rows(manifest: Path) -> list[tuple[int, dict[str, str]]]:
     where = str(manifest)
     if not manifest.is_file():
         raise InputError("no such file", where=where, hint="give a CSV with a row per log")
-    table = csv_table(manifest)
+    table = csv_table(manifest, text=True)
     for name in table.columns:
         one_of(str(name), ["path", *_FIELDS], what="column", where=where)
     missing = [name for name in ("path", *_NEEDED) if name not in table.columns]
@@ -74,6 +75,7 @@ def _rows(manifest: Path) -> list[tuple[int, dict[str, str]]]:
         empty = [name for name in ("path", *_NEEDED) if name not in cells]
         if empty:
             raise InputError(f"row {number} leaves {', '.join(empty)} empty", where=where)
+        check_folder_name(cells["run"], where=f"{where}, row {number}")
         rows.append((number, cells))
     return rows
 
@@ -100,6 +102,9 @@ def _values(cells: dict[str, str]) -> dict[str, Any]:
 
 def _float(name: str, text: str) -> float:
     try:
-        return float(text)
+        value = float(text)
     except ValueError:
-        raise InputError(f"{name} is {text!r}, not a number") from None
+        value = math.nan
+    if not math.isfinite(value):
+        raise InputError(f"{name} is {text!r}, not a number")
+    return value

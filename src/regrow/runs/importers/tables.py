@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regrow.errors import InputError
+from regrow.reading import check_file
 from regrow.runs.importers.events import widened
 from regrow.runs.importers.history import History
 from regrow.runs.importers.text import NUMBER
@@ -80,12 +81,14 @@ def first_cells(head: bytes) -> list[list[str]]:
         return []
 
 
-def csv_table(path: Path) -> pd.DataFrame:
-    """A CSV file; an empty cell is missing, `nan` and `inf` are text that says so."""
+def csv_table(path: Path, *, text: bool = False) -> pd.DataFrame:
+    """A CSV file; an empty cell is missing, `nan` and `inf` are text that says so. With `text`, every cell is text."""
     import pandas as pd
 
+    check_file(path)
     try:
-        table = pd.read_csv(path, keep_default_na=False, na_values=[""], low_memory=False)
+        kind: type | None = str if text else None
+        table = pd.read_csv(path, keep_default_na=False, na_values=[""], low_memory=False, dtype=kind)
     except pd.errors.EmptyDataError:
         raise InputError("the file is empty", where=str(path)) from None
     except (OSError, ValueError, pd.errors.ParserError) as error:
