@@ -192,7 +192,7 @@ def test_a_study_goes_on_elsewhere_from_an_archive(regrow, file, tmp_path):
             started.extend(job.cell.name for job in jobs)
             for job, record in zip(jobs, [r for r in all_runs if r.run in left] * 3, strict=False):
                 writer = RunWriter.open(
-                    job.out, type(record)(**{**vars(record), "run": job.cell.name, "spec": job.cell.spec})
+                    job.out, type(record)(**{**vars(record), "run": job.cell.name, "spec": job.cell.spec, "curve": ()})
                 )
                 writer.append(CurvePoint(tokens=10, loss=3.0))
                 writer.finish(details={})
