@@ -29,8 +29,6 @@ STUDY_FILE = "study.json"
 COPIES = {RUN_FILE: "regrow_run.json", CURVE_FILE: "regrow_curve.jsonl"}
 #: Lies in a folder of runs while they are imported, and says of how many.
 IMPORTING_FILE = ".importing"
-#: Folders in a run that hold no other run.
-_PARTS = ("checkpoints", "model", "start")
 
 
 class RunWarning(UserWarning):
