@@ -127,7 +127,10 @@ def test_the_utilisation_is_measured_on_runs(regrow, laws_file, tmp_path):
         (("--teacher", "Lama-3.1-8B"), "did you mean 'Llama-3.1-8B'"),
         (("--budget-hours", "-1"), "positive number"),
         (("--budget-usd", "5"), "needs the price"),
-        (("--budget-hours", "1", "--criterion", "gain"), "gpu_hours is not for the criterion 'gain'"),
+        (("--budget-hours", "1", "--criterion", "gain"), "--budget-hours with --criterion gain"),
+        (("--target", "3.4", "--max-slope", "0.1"), "--max-slope and --target belong to different criteria"),
+        (("--criterion", "target"), "--criterion target without --target"),
+        (("--criterion", "gian", "--target", "3.4"), "did you mean 'gain'"),
         (("--criterion", "target", "--target", "1.0"), "no candidate can be planned: depth"),
         (("--method", "dept"), "did you mean 'depth'"),
         (("--family", "llama"), "unknown family 'llama'"),
@@ -187,3 +190,28 @@ def test_the_law_that_is_shipped_answers_without_any_run(regrow):
         refused = regrow("plan", *wrong, *ask)
         assert refused.code == 2
         assert "--law reference" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("target", ("--target", "3.6")),
+        ("slope", ("--max-slope", "0.5")),
+        ("recovery", ("--share", "0.6", "--loss-pruned", "5.0")),
+        ("gain", ("--min-gain", "0.03")),
+        ("gain", ()),
+    ],
+)
+def test_the_criterion_follows_from_its_option(regrow, laws_file, name, options):
+    ask = ("plan", laws_file, *ASK, "--method", "depth", "--rate", "0.25", *options)
+    alone, named = (regrow(*ask, *more, "--json").json for more in ((), ("--criterion", name)))
+    assert alone["criterion"] == name
+    assert alone == named
+
+
+def test_the_version_is_printed_by_the_command_and_the_module(regrow):
+    from regrow import __version__
+
+    assert regrow("--version").out == f"regrow {__version__}\n"
+    command = [sys.executable, "-m", "regrow", "--version"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == f"regrow {__version__}\n"

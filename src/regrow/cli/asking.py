@@ -1,13 +1,25 @@
-"""Which law is asked, and what `--rate` means for it. Light."""
+"""Which law is asked, of which model, by which criterion, and what `--rate` means for it. Light."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from regrow.errors import InputError
 
 if TYPE_CHECKING:
     from regrow.laws.law import Law
+    from regrow.planning.criteria import Budget, Criterion
+
+#: The options of `plan` that belong to one criterion: its name, and what its class calls the option.
+_CRITERION_OF = {
+    "--min-gain": ("gain", "min_gain"),
+    "--max-slope": ("slope", "max_slope"),
+    "--share": ("recovery", "share"),
+    "--target": ("target", "loss"),
+    "--budget-hours": ("budget", "gpu_hours"),
+    "--budget-usd": ("budget", "usd"),
+}
 
 
 def law_source(law: str | None, named: str | None) -> str:
@@ -29,3 +41,38 @@ def pruning_rate(rate: float | None, law: Law) -> float:
         low, high = law.ranges["pruning_rate"]
         return (low + high) / 2
     return rate
+
+
+def stopping(name: str | None, options: Mapping[str, float | None], *, loss_pruned: float | None) -> Criterion | Budget:
+    """The criterion that `--criterion` names, or else the one that the given options belong to, or else `gain`.
+
+    Args:
+        options: values by the option's name on the command line (`--target`); None where it is left out.
+        loss_pruned: `--loss-pruned`, which `recovery` reads too.
+
+    Raises `InputError` where options contradict each other or the name, and for what the criterion refuses.
+    """
+    from regrow.planning.criteria import CRITERIA, criterion_from
+
+    given = {option: value for option, value in options.items() if value is not None}
+    if name is None:
+        kinds = list(dict.fromkeys(_CRITERION_OF[option][0] for option in given)) or ["gain"]
+        if len(kinds) > 1:
+            raise InputError(
+                f"{' and '.join(given)} belong to different criteria: {', '.join(kinds)}",
+                hint="a plan has one criterion: give the options of one",
+            )
+        name = kinds[0]
+    elif name in CRITERIA:
+        stray = [option for option in given if _CRITERION_OF[option][0] != name]
+        if stray:
+            its = [option for option, (kind, _) in _CRITERION_OF.items() if kind == name]
+            raise InputError(
+                f"{' and '.join(stray)} with --criterion {name}", hint=f"{name} takes {' or '.join(its)}; leave one out"
+            )
+        if name == "target" and not given:
+            raise InputError("--criterion target without --target", hint="give the loss to reach, nats/token")
+        if name == "slope" and not given:
+            raise InputError("--criterion slope without --max-slope", hint="give nats per million tokens")
+    more = {"loss_pruned": loss_pruned} if name == "recovery" else {}
+    return criterion_from(name, **{_CRITERION_OF[option][1]: value for option, value in given.items()}, **more)

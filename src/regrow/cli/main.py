@@ -1,7 +1,6 @@
 """The `regrow` command: gathers the commands and turns errors into one line and an exit code."""
 
-from __future__ import annotations
-
+# without `from __future__ import annotations`: typer would compile the annotation of `--version` at each start
 import atexit
 import gc
 import os
@@ -9,7 +8,7 @@ import sys
 import warnings
 from collections.abc import Iterable
 from importlib import import_module
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.exceptions import TyperException
@@ -44,6 +43,14 @@ _INTERRUPTED = 130
 QUICK = ("plan", "predict")
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        from regrow import __version__
+
+        typer.echo(f"regrow {__version__}")
+        raise typer.Exit
+
+
 def build_app(names: Iterable[str] = COMMANDS) -> typer.Typer:
     """The command line with these commands."""
     app = typer.Typer(
@@ -57,7 +64,11 @@ def build_app(names: Iterable[str] = COMMANDS) -> typer.Typer:
 
     # without a callback, an app of one command would take the command's name for its first argument
     @app.callback()
-    def group() -> None:
+    def group(
+        version: Annotated[
+            bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
+        ] = False,
+    ) -> None:
         pass
 
     for name in names:

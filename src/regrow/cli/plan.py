@@ -47,7 +47,11 @@ def plan(
     family: Family = None,
     method: Method = None,
     criterion: Annotated[
-        str | None, typer.Option(help="`gain`, `slope`, `recovery`, `target` or `budget`. [gain]", show_default=False)
+        str | None,
+        typer.Option(
+            help="`gain`, `slope`, `recovery`, `target` or `budget`. [that of the option given, else gain]",
+            show_default=False,
+        ),
     ] = None,
     min_gain: Annotated[float | None, typer.Option(help="gain: nats that the next doubling must buy. [0.01]")] = None,
     max_slope: Annotated[float | None, typer.Option(help="slope: nats per million tokens.")] = None,
@@ -90,12 +94,11 @@ def plan(
     """
     from dataclasses import replace
 
-    from regrow.cli.asking import law_source
+    from regrow.cli.asking import law_source, stopping
     from regrow.errors import InputError, one_of
     from regrow.laws.files import ANY, REFERENCE_NAME, load_laws
     from regrow.laws.law import select_law
     from regrow.planning.cost import DEFAULT_MFU, find_gpu
-    from regrow.planning.criteria import criterion_from
     from regrow.planning.plan import PlanSpec
     from regrow.planning.plan import plan as run
     from regrow.units import parse_count
@@ -120,22 +123,23 @@ def plan(
         raise InputError(f"{', '.join(stray)} without --compare", hint="add it, or leave them out")
     if compare and rate is not None:
         raise InputError("--rate with --compare", hint="give the rates to compare with --rates 0.15,0.25,0.35")
-    spends = budget_hours is not None or budget_usd is not None
     spec = PlanSpec(
         architecture=None if model is None else _shape(model),
         params_before=None if params_before is None else parse_count(params_before, what="--params-before"),
         pruning_rate=rate,
         loss_before=loss_before,
         loss_pruned=loss_pruned,
-        criterion=criterion_from(
-            criterion or ("budget" if spends else "gain"),
-            min_gain=min_gain,
-            max_slope=max_slope,
-            share=share,
-            loss_pruned=loss_pruned if criterion == "recovery" else None,
-            loss=target,
-            gpu_hours=budget_hours,
-            usd=budget_usd,
+        criterion=stopping(
+            criterion,
+            {
+                "--min-gain": min_gain,
+                "--max-slope": max_slope,
+                "--share": share,
+                "--target": target,
+                "--budget-hours": budget_hours,
+                "--budget-usd": budget_usd,
+            },
+            loss_pruned=loss_pruned,
         ),
         gpu=gpu,
         mfu=DEFAULT_MFU if mfu is None else mfu,
