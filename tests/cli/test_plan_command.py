@@ -215,3 +215,21 @@ def test_the_version_is_printed_by_the_command_and_the_module(regrow):
     assert regrow("--version").out == f"regrow {__version__}\n"
     command = [sys.executable, "-m", "regrow", "--version"]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == f"regrow {__version__}\n"
+
+
+def test_models_of_the_ladder_are_named_as_in_other_commands(regrow, laws_file):
+    ask = ("--method", "depth", "--rate", "0.25", "--loss-before", "3.2", "--model")
+    plan = regrow("plan", laws_file, *ask, "tiny-llama-3m", "--json").json
+    tokens = plan["tokens"]
+    predicted = regrow("predict", laws_file, *ask, "tiny-llama-3m", "--tokens", repr(tokens), "--json").json
+    assert plan["params_before"] == pytest.approx(3.1e6, rel=0.05)
+    assert predicted["loss"] == pytest.approx(plan["loss"], rel=1e-7)  # predict reads whole tokens
+    for command in (("plan", laws_file), ("predict", laws_file, "--tokens", "1M")):
+        one_line_error(regrow(*command, *ask, "tiny-lama-3m"), "did you mean 'tiny-llama-3m'")
+        one_line_error(regrow(*command, *ask, "Lama-3.1-8B"), "did you mean 'Llama-3.1-8B'")
+
+
+def test_a_prediction_needs_one_model(regrow, laws_file):
+    ask = ("predict", laws_file, "--method", "depth", "--rate", "0.25", "--loss-before", "3.2", "--tokens", "1M")
+    one_line_error(regrow(*ask), "no model")
+    one_line_error(regrow(*ask, "--model", "tiny-llama-3m", "--params-before", "3M"), "--model and --params-before")

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from regrow.errors import InputError
+from regrow.errors import InputError, one_of
 
 if TYPE_CHECKING:
+    from regrow.arch import Architecture
     from regrow.laws.law import Law
     from regrow.planning.criteria import Budget, Criterion
 
@@ -28,6 +29,24 @@ def law_source(law: str | None, named: str | None) -> str:
         wrong = "no law" if law is None else "a law file and --law"
         raise InputError(wrong, hint="give a law file, or --law reference")
     return str(law if named is None else named)
+
+
+def find_shape(model: str) -> Architecture:
+    """The architecture of a ladder model, a catalogue entry, a checkpoint folder or a `config.json`.
+
+    Raises `InputError` for an unknown name, with the nearest of both lists.
+    """
+    from regrow.arch import catalog, find_architecture
+    from regrow.ladder.assets import find_model, model_names
+
+    known = find_model(model)
+    try:
+        return find_architecture(known)
+    except InputError as wrong:
+        if not wrong.what.startswith("unknown model"):
+            raise
+        one_of(model, [*catalog(), *model_names()], what="model", where="catalogue and ladder")
+        raise
 
 
 def pruning_rate(rate: float | None, law: Law) -> float:

@@ -187,15 +187,14 @@ def _model(text: str) -> DesignModel:
     """`1B`, `Llama-3.2-1B`, a ladder model or a config, each with `@` and its loss where that is known."""
     import re
 
-    from regrow.arch import find_architecture
-    from regrow.ladder import find_model
+    from regrow.cli.asking import find_shape
     from regrow.planning.study_design import DesignModel
 
     name, _, loss = text.partition("@")
     before = _number(loss, f"the loss of {name}") if loss else None
     if re.match(r"[\d.]", name) and not Path(name).exists():
         return DesignModel(params_before=_count(name, "model"), loss_before=before)
-    return DesignModel(architecture=find_architecture(find_model(name)), name=name, loss_before=before)
+    return DesignModel(architecture=find_shape(name), name=name, loss_before=before)
 
 
 def _count(text: str, what: str) -> float:

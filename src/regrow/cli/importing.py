@@ -174,7 +174,8 @@ def _import(
 
 def _counts(about: dict[str, Any], model: str | None, pruned: str | None, rate: float | None) -> dict[str, Any]:
     """What is known of the run, with its parameters as numbers, from the models where they are named."""
-    from regrow.arch import Architecture, find_architecture
+    from regrow.arch import Architecture
+    from regrow.cli.asking import find_shape
     from regrow.errors import InputError
     from regrow.runs.record import CONTROL
     from regrow.shapes import prune_shape
@@ -187,7 +188,7 @@ def _counts(about: dict[str, Any], model: str | None, pruned: str | None, rate: 
     for key in ("params_before", "params_after"):
         if counts[key] is not None:
             counts[key] = parse_count(counts[key], what=_option(key))
-    before = None if model is None else find_architecture(model)
+    before = None if model is None else find_shape(model)
     if before is not None:
         counts["params_before"] = before.params
     if pruned is not None:

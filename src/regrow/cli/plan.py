@@ -39,7 +39,9 @@ def plan(
     loss_before: LossBefore,
     law: LawFile = None,
     named: NamedLaw = None,
-    model: Annotated[str | None, typer.Option(help="A catalogue name such as Llama-3.1-8B, or a config.json.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="A name such as Llama-3.1-8B or tiny-llama-3m, a folder or a config.json.")
+    ] = None,
     params_before: Annotated[
         str | None, typer.Option(help="Parameters before pruning, where no model is named.")
     ] = None,
@@ -94,7 +96,7 @@ def plan(
     """
     from dataclasses import replace
 
-    from regrow.cli.asking import law_source, stopping
+    from regrow.cli.asking import find_shape, law_source, stopping
     from regrow.errors import InputError, one_of
     from regrow.laws.files import ANY, REFERENCE_NAME, load_laws
     from regrow.laws.law import select_law
@@ -124,7 +126,7 @@ def plan(
     if compare and rate is not None:
         raise InputError("--rate with --compare", hint="give the rates to compare with --rates 0.15,0.25,0.35")
     spec = PlanSpec(
-        architecture=None if model is None else _shape(model),
+        architecture=None if model is None else find_shape(model),
         params_before=None if params_before is None else parse_count(params_before, what="--params-before"),
         pruning_rate=rate,
         loss_before=loss_before,
@@ -187,21 +189,16 @@ def plan(
         _print_comparison(comparison)
 
 
-def _shape(model: str) -> "Architecture":
-    from regrow.arch import find_architecture
-
-    return find_architecture(model)
-
-
 def _shape_or_params(text: str) -> "Architecture | float":
     """A count such as 8B, or the architecture of a model's name or folder."""
+    from regrow.cli.asking import find_shape
     from regrow.errors import InputError
     from regrow.units import parse_count
 
     try:
         return float(parse_count(text))
     except InputError:
-        return _shape(text)
+        return find_shape(text)
 
 
 def _print_comparison(comparison: "Comparison") -> None:

@@ -62,7 +62,7 @@ def report(
 
     For a larger model: `regrow report runs.csv --out report.md --model Llama-3.1-8B --rate 0.25 --loss-before 2.0`
     """
-    from regrow.arch import find_architecture
+    from regrow.cli.asking import find_shape
     from regrow.errors import InputError
     from regrow.laws import fit, load_laws
     from regrow.planning.cost import DEFAULT_MFU
@@ -73,7 +73,7 @@ def report(
 
     kind = format_of(out, file_format)
     question = Question(
-        architecture=None if model is None else find_architecture(model),
+        architecture=None if model is None else find_shape(model),
         params_before=None if params_before is None else parse_count(params_before, what="--params-before"),
         pruning_rates=tuple(rate or ()),
         loss_before=loss_before,

@@ -25,6 +25,11 @@ def find_model(name: str) -> str:
     return str(folder) if known else name
 
 
+def model_names() -> list[str]:
+    """The names of the ladder's models, in alphabetical order."""
+    return sorted(config.parent.name for config in (ASSETS / "models").glob("*/config.json"))
+
+
 def find_corpus(name: str, split: str) -> str:
     """The file of a split of the ladder's corpus if `name` is `ladder`; any other name comes back as it is."""
     return str(ASSETS / "corpus" / f"{split}.parquet") if name == "ladder" else name
