@@ -29,7 +29,10 @@ def test_losses_stand_in_the_summary_the_record_and_the_card(regrow, tmp_path, h
     record = json.loads((out / "regrow_prune.json").read_text())["held_out"]
     assert record["sentence"] == found["sentence"]
     assert record["law"] == "reference"
-    assert found["sentence"] in (out / "README.md").read_text()
+    assert (done.json["loss_before"], done.json["loss_pruned"]) == (found["loss_before"], found["loss_pruned"])
+    card = (out / "README.md").read_text()
+    assert found["sentence"] in card
+    assert "not measured" not in card
     assert "nats lost at once; " in found["sentence"]
 
 

@@ -301,7 +301,9 @@ def _print_plan(
         print(f"note: {note}", file=sys.stderr)
     if as_json:
         choice: dict[str, Any] = {"shapes": shapes} if shapes and len(shapes) > 1 else {}
-        choice |= {} if damage is None else {"held_out": damage.to_dict()}
+        if damage is not None:
+            losses = {"loss_before": damage.loss_before, "loss_pruned": damage.loss_pruned}
+            choice |= {**losses, "held_out": damage.to_dict()}
         print_json({**plan.to_dict(), "out": None if out is None else str(out), "memory_bytes": memory, **choice})
         return
     from regrow.pruning.card import plan_rows

@@ -26,6 +26,7 @@ class Damage:
         loss_before, loss_pruned: before pruning and right after it.
         half_tokens, half_low, half_high: tokens and the ends of their interval; None where the law's runs don't
             support a number, and `reason` says why.
+        supported: the most tokens that the law's runs support; None where no tokens were asked for.
         level: probability of the interval.
     """
 
@@ -34,6 +35,7 @@ class Damage:
     half_tokens: float | None = None
     half_low: float | None = None
     half_high: float | None = None
+    supported: float | None = None
     level: float = 0.9
     reason: str = ""
 
@@ -50,7 +52,10 @@ class Damage:
         if self.half_tokens is None:
             return f"{lost}; when half is back can't be said: {self.reason}" if self.reason else lost
         low, high = (None if end is None else format_count(end) for end in (self.half_low, self.half_high))
-        between = f"{low or 'fewer'} to {high}" if high else f"{low} or more" if low else "no interval"
+        if high is None:
+            most = "" if self.supported is None else f" than {format_count(self.supported)}"
+            high = f"more{most}, beyond what the runs support"
+        between = f"{low or 'fewer'} to {high}"
         return f"{lost}; half is back after about {format_count(self.half_tokens)} tokens ({between}, {self.level:.0%})"
 
     def to_dict(self) -> dict[str, Any]:
@@ -88,5 +93,6 @@ def expected_damage(law: Law, setting: Setting, *, level: float = 0.9) -> Damage
         half_tokens=float(every[0]),
         half_low=low if support.holds(low) else None,
         half_high=high if support.holds(high) else None,
+        supported=support.most,
         level=level,
     )

@@ -20,6 +20,10 @@ CARD = "README.md"
 #: Front matter that a pruned model takes over from the original's card: it is bound by the same terms.
 INHERITED = ("license", "license_name", "license_link", "language")
 
+#: What a card says of use, until the held-out losses are read.
+_UNMEASURED = "The model was not trained after pruning, and its losses were not measured: post-train it before use."
+_MEASURED = "The model was not trained after pruning: post-train it before use."
+
 _WHAT = {
     DEPTH: "whole decoder blocks were removed",
     WIDTH: "feed-forward neurons, residual channels or KV groups with their query heads were removed",
@@ -77,7 +81,7 @@ def model_card(
         ),
         *_tried(plan),
         "",
-        "The model was not trained after pruning, and its losses were not measured: post-train it before use.",
+        _UNMEASURED,
         "",
         "## Calibration text",
         "",
@@ -95,6 +99,11 @@ def model_card(
         "",
     ]
     return "\n".join(lines)
+
+
+def measured_card(card: str, cost: str) -> str:
+    """The card of a model whose held-out losses were read, with `cost`, the sentences that say what pruning cost."""
+    return f"{card.replace(_UNMEASURED, _MEASURED).rstrip()}\n\n## What pruning cost\n\n{cost}\n"
 
 
 def command(model: str, spec: PruneSpec, calibration: Mapping[str, Any] | None) -> str:

@@ -14,7 +14,7 @@ from regrow.laws import Law, Setting
 from regrow.models.beside import PRUNE_RECORD
 from regrow.models.load import load_model
 from regrow.planning.damage import Damage, expected_damage
-from regrow.pruning.card import CARD
+from regrow.pruning.card import CARD, measured_card
 from regrow.pruning.plan import PrunePlan
 
 
@@ -40,12 +40,12 @@ def write_damage(folder: str | Path, damage: Damage, blocks: Blocks, law: Law) -
     record, card = Path(folder) / PRUNE_RECORD, Path(folder) / CARD
     how = {"blocks": len(blocks), "sequence_length": blocks.sequence_length, "fingerprint": blocks.fingerprint}
     write_json(record, {**json.loads(record.read_text()), "held_out": {**damage.to_dict(), **how, "law": law.family}})
-    text = (
-        f"\n## What pruning cost\n\nHeld-out loss: {damage.loss_before:.4f} nats/token before pruning, "
+    cost = (
+        f"Held-out loss: {damage.loss_before:.4f} nats/token before pruning, "
         f"{damage.loss_pruned:.4f} right after it ({blocks.n_tokens:,} tokens, {blocks.sequence_length} of context). "
-        f"By the law of the family {law.family}: {damage.sentence()}.\n"
+        f"By the law of the family {law.family}: {damage.sentence()}."
     )
-    write_text(card, card.read_text().rstrip() + "\n" + text)
+    write_text(card, measured_card(card.read_text(), cost))
 
 
 def _loss(folder: str | Path, blocks: Blocks, device: str) -> float:
