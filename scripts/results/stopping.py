@@ -15,7 +15,7 @@ from regrow.laws.setting import Setting
 from regrow.planning import Gain
 from regrow.planning.curves import Curves
 from regrow.planning.measured import MeasuredTokens, measured_tokens
-from regrow.planning.solve import optimal_tokens
+from regrow.planning.solve import ends, optimal_tokens
 from regrow.report.page import read
 from regrow.report.picture import FONTS, flat_style
 from regrow.report.svg import Chart, Line, Marks, draw
@@ -116,9 +116,7 @@ def gaps_of(run: RunRecord, control: RunRecord) -> tuple[np.ndarray, np.ndarray,
 def predicted(law: Law, setting: Setting, min_gain: float) -> Predicted:
     """D* of a law at a setting, with its interval."""
     every = optimal_tokens(Gain(min_gain=min_gain), Curves(law, setting))
-    ordered = np.sort(np.where(np.isnan(every[1:]), np.inf, every[1:]))
-    tail = (1 - LEVEL) / 2
-    low, high = (float(ordered[round(share * (len(ordered) - 1))]) for share in (tail, 1 - tail))
+    low, high = ends(every[1:], LEVEL)
     return Predicted(tokens=float(every[0]), low=low, high=high)
 
 

@@ -37,6 +37,9 @@ NamedLaw = Annotated[
     str | None,
     typer.Option("--law", help="Instead of a law file: `reference` is the law that the package ships."),
 ]
+ModelName = Annotated[
+    str | None, typer.Option(help="A name such as Llama-3.1-8B or tiny-llama-3m, a folder or a config.json.")
+]
 Family = Annotated[str | None, typer.Option(help="Family of the law, if the file holds several.")]
 Method = Annotated[str | None, typer.Option(help="Pruning method of the law, if the file holds several.")]
 Baseline = Annotated[

@@ -17,6 +17,7 @@ from regrow.cli.options import (
     LossPruned,
     Method,
     Mfu,
+    ModelName,
     NamedLaw,
     Price,
     Rate,
@@ -39,9 +40,7 @@ def plan(
     loss_before: LossBefore,
     law: LawFile = None,
     named: NamedLaw = None,
-    model: Annotated[
-        str | None, typer.Option(help="A name such as Llama-3.1-8B or tiny-llama-3m, a folder or a config.json.")
-    ] = None,
+    model: ModelName = None,
     params_before: Annotated[
         str | None, typer.Option(help="Parameters before pruning, where no model is named.")
     ] = None,

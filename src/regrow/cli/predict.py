@@ -14,6 +14,7 @@ from regrow.cli.options import (
     LossBefore,
     LossPruned,
     Method,
+    ModelName,
     NamedLaw,
     Rate,
     print_json,
@@ -25,9 +26,7 @@ def predict(
     loss_before: LossBefore,
     law: LawFile = None,
     named: NamedLaw = None,
-    model: Annotated[
-        str | None, typer.Option(help="A name such as Llama-3.1-8B or tiny-llama-3m, a folder or a config.json.")
-    ] = None,
+    model: ModelName = None,
     params_before: Annotated[
         str | None, typer.Option(help="Parameters before pruning, e.g. 8B, where no model is named.")
     ] = None,

@@ -9,7 +9,7 @@ import numpy as np
 
 from regrow.planning.criteria import Target
 from regrow.planning.curves import Curves
-from regrow.planning.solve import optimal_tokens
+from regrow.planning.solve import ends, optimal_tokens
 from regrow.planning.support import supported_tokens, too_far
 from regrow.units import format_count
 
@@ -85,8 +85,7 @@ def expected_damage(law: Law, setting: Setting, *, level: float = 0.9) -> Damage
     support = supported_tokens(law)
     if not support.holds(every[0]):
         return Damage(loss_before=before, loss_pruned=pruned, reason=support.reason(every[0]))
-    ordered = np.sort(np.where(np.isnan(every[1:]), np.inf, every[1:]))
-    low, high = (float(ordered[round(s * (len(ordered) - 1))]) for s in ((1 - level) / 2, (1 + level) / 2))
+    low, high = ends(every[1:], level)
     return Damage(
         loss_before=before,
         loss_pruned=pruned,

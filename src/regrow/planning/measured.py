@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from regrow.laws.smoothing import SmoothCurve, smooth_curve
-from regrow.planning.solve import crossings
+from regrow.planning.solve import crossings, ends
 
 #: Points of the grid on which the curve is read, and curves drawn for the interval.
 _GRID, _DRAWS = 400, 400
@@ -56,14 +56,12 @@ def measured_tokens(
     both = np.concatenate([grid, 2 * grid])
     rows = np.vstack([curve.mean(both), curve.draws(both, _DRAWS, seed=seed)])
     found = crossings(grid, rows[:, :_GRID] - rows[:, _GRID:], np.full(len(rows), min_gain))
-    every = np.sort(found[1:])
-    tail = (1 - level) / 2
-    low, high = (every[round(share * (_DRAWS - 1))] for share in (tail, 1 - tail))
+    low, high = ends(found[1:], level)
     return MeasuredTokens(
         tokens=float(found[0]) if np.isfinite(found[0]) else None,
-        low=float(low) if np.isfinite(low) else float(grid[-1]),
-        high=float(high) if np.isfinite(high) else None,
-        passed=float(np.isfinite(every).mean()),
+        low=low if np.isfinite(low) else float(grid[-1]),
+        high=high if np.isfinite(high) else None,
+        passed=float(np.isfinite(found[1:]).mean()),
         level=level,
         noise=curve.noise,
         curve=curve,

@@ -57,6 +57,17 @@ def last_crossings(measure: Measure, threshold: np.ndarray) -> np.ndarray:
     return found
 
 
+def ends(draws: np.ndarray, level: float) -> tuple[float, float]:
+    """Ends of the interval of probability `level` that holds the middle of `draws` [n].
+
+    They are order statistics and not interpolated, as a draw may be infinite; one that is NaN counts as infinite.
+    """
+    ordered = np.sort(np.where(np.isnan(draws), np.inf, draws))
+    tail = (1 - level) / 2
+    low, high = (float(ordered[round(share * (len(ordered) - 1))]) for share in (tail, 1 - tail))
+    return low, high
+
+
 def crossings(grid: np.ndarray, measure: np.ndarray, threshold: np.ndarray) -> np.ndarray:
     """Last crossing of each row of measure [k, n] under threshold [k], by log-log interpolation on grid [n].
 

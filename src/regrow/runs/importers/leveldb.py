@@ -9,9 +9,45 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from regrow.errors import InputError
 
 _BLOCK = 32768
+#: Bytes before the log, of the tool's own.
+_HEADER = 7
 _FULL, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFiles:
+    """The run files of one tool: a log behind seven bytes that begin with `magic`, called `run-ID` and `suffix`."""
+
+    tool: str
+    magic: bytes
+    suffix: str
+
+    def recognise(self, path: Path, head: bytes) -> bool:
+        """Whether `path` is a run file, or a folder that holds some; `head` is the file's first bytes."""
+        return bool(self._inside(path)) if path.is_dir() else head.startswith(self.magic)
+
+    def open(self, path: Path) -> tuple[Path, Iterator[bytes]]:
+        """The run file at `path`, or the one in that folder, and its records.
+
+        Raises `InputError` for a folder that holds none or several, and for another kind of file.
+        """
+        files = self._inside(path) if path.is_dir() else [path]
+        if len(files) != 1:
+            hint = f"name one: run-ID{self.suffix}"
+            raise InputError(f"{len(files)} {self.tool} run files here", where=str(path), hint=hint)
+        content = files[0].read_bytes()
+        if not content.startswith(self.magic):
+            raise InputError(f"not a {self.tool} run file", where=str(path), hint="say which it is: --as")
+        return files[0], records(content, _HEADER)
+
+    def _inside(self, folder: Path) -> list[Path]:
+        return sorted(folder.glob(f"run-*{self.suffix}"))
 
 
 def records(content: bytes, start: int) -> Iterator[bytes]:

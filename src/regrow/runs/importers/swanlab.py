@@ -13,33 +13,23 @@ from pathlib import Path
 from regrow.errors import InputError
 from regrow.runs.importers.events import Event, rows_of
 from regrow.runs.importers.history import History
-from regrow.runs.importers.leveldb import fields, records
+from regrow.runs.importers.leveldb import RunFiles, fields
 
-_MAGIC = b":SWL"
-_START = 7
+_FILES = RunFiles(tool="SwanLab", magic=b":SWL", suffix=".swanlab")
 _SYSTEM = "__swanlab__"
 
 
 def recognise(path: Path, head: bytes) -> bool:
-    return bool(_files(path)) if path.is_dir() else head.startswith(_MAGIC)
+    return _FILES.recognise(path, head)
 
 
 def read(path: Path) -> History:
     """Read a run file, or the folder (`swanlog/run-...`) that holds one."""
-    files = _files(path) if path.is_dir() else [path]
-    if len(files) != 1:
-        raise InputError(f"{len(files)} SwanLab run files here", where=str(path), hint="name one: run-ID.swanlab")
-    content = files[0].read_bytes()
-    if not content.startswith(_MAGIC):
-        raise InputError("not a SwanLab run file", where=str(path), hint="say which it is: --as")
-    events = [event for record in records(content, _START) for event in _scalars(record)]
+    file, found = _FILES.open(path)
+    events = [event for record in found for event in _scalars(record)]
     if not events:
         raise InputError("no scalar in this run", where=str(path), hint="was anything logged?")
-    return History.from_rows(rows_of(events), where=str(files[0]))
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(folder.glob("run-*.swanlab"))
+    return History.from_rows(rows_of(events), where=str(file))
 
 
 def _scalars(record: bytes) -> list[Event]:

@@ -16,32 +16,22 @@ from typing import Any
 
 from regrow.errors import InputError
 from regrow.runs.importers.history import History
-from regrow.runs.importers.leveldb import fields, records
+from regrow.runs.importers.leveldb import RunFiles, fields
 
-_MAGIC = b":W&B\xe1\xbe"
-_START = 7
+_FILES = RunFiles(tool="W&B", magic=b":W&B\xe1\xbe", suffix=".wandb")
 
 
 def recognise(path: Path, head: bytes) -> bool:
-    return bool(_files(path)) if path.is_dir() else head.startswith(_MAGIC)
+    return _FILES.recognise(path, head)
 
 
 def read(path: Path) -> History:
     """Read a run file, or the folder (`wandb/offline-run-...`) that holds one."""
-    files = _files(path) if path.is_dir() else [path]
-    if len(files) != 1:
-        raise InputError(f"{len(files)} W&B run files here", where=str(path), hint="name one: run-ID.wandb")
-    content = files[0].read_bytes()
-    if not content.startswith(_MAGIC):
-        raise InputError("not a W&B run file", where=str(path), hint="say which it is: --as")
-    rows = [row for record in records(content, _START) for row in _rows(record)]
+    file, found = _FILES.open(path)
+    rows = [row for record in found for row in _rows(record)]
     if not rows:
         raise InputError("no history in this run", where=str(path), hint="was anything logged?")
-    return History.from_rows(rows, where=str(files[0]), log_calls=frozenset({"_step"}))
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(folder.glob("run-*.wandb"))
+    return History.from_rows(rows, where=str(file), log_calls=frozenset({"_step"}))
 
 
 def _rows(record: bytes) -> Iterator[dict[str, Any]]:
