@@ -69,9 +69,9 @@ def smooth_curve(tokens: np.ndarray, losses: np.ndarray) -> SmoothCurve:
         raise InputError("a loss is not finite", where="smooth curve", hint="drop the reading or mend it")
     x = np.log(tokens)
     straight, kernel = _basis(x, x)[:, :2], _kernel(x, x)
-    ratio = min(_RATIOS, key=lambda r: _restricted(losses, straight, kernel, r)[0])
-    _, variance, _ = _restricted(losses, straight, kernel, ratio)
-    return _posterior(x, losses, straight, kernel, ratio, variance)
+    tried = [(*_restricted(losses, straight, kernel, ratio), ratio) for ratio in _RATIOS]
+    _, variance, line, ratio = min(tried, key=lambda one: one[0])
+    return _posterior(x, losses, straight, kernel, ratio, variance, line)
 
 
 def _kernel(at: np.ndarray, readings: np.ndarray) -> np.ndarray:
@@ -104,12 +104,17 @@ def _restricted(
 
 
 def _posterior(
-    x: np.ndarray, y: np.ndarray, straight: np.ndarray, kernel: np.ndarray, ratio: float, variance: float
+    x: np.ndarray,
+    y: np.ndarray,
+    straight: np.ndarray,
+    kernel: np.ndarray,
+    ratio: float,
+    variance: float,
+    line: np.ndarray,
 ) -> SmoothCurve:
     """Weights of the basis and their covariance, with a flat prior on the straight part (the limit of Wahba 1978)."""
     n = len(x)
     inverse = np.linalg.inv(np.eye(n) + ratio * kernel)
-    _, _, line = _restricted(y, straight, kernel, ratio)
     mean = np.concatenate([line, ratio * inverse @ (y - straight @ line)])
     # f = K w with w ~ N(0, ratio * variance * K^-1): the precision of the weights is that of the basis' ridge
     design = np.column_stack([straight, kernel])
