@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO ?= demo
 
-.PHONY: demo test fuzz lint format docs ladder studies results clean
+.PHONY: demo test fuzz lint format docs ladder studies studies-gpu results clean
 
 # installed again whenever what is asked for changes
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -47,13 +47,25 @@ ladder: $(VENV)/.installed
 	$(BIN)/regrow ladder build
 
 # the reference studies from nothing: hours on two cores; goes on where it stopped
-STUDIES := ladder-llama ladder-qwen2 ladder-llama-distilled smollm2 long-llama long-qwen2 recipe-llama
+STUDIES := ladder-llama ladder-qwen2 ladder-llama-distilled smollm2 long-llama long-qwen2 recipe-llama \
+  recipe-llama-text drift-llama drift-llama-mixed
+# minutes each on a GPU, far too long on a CPU
+GPU_STUDIES := smollm2-10m long-llama-10m
+RUN_STUDIES = for study in $(1); do \
+	  $(BIN)/regrow study studies/$$study.yaml --out build/studies/$$study && \
+	  $(BIN)/regrow runs export build/studies/$$study --out studies/$$study.jsonl || exit 1; done
 studies: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt gguf
 	$(BIN)/python -m benchmarks.models.smollm2 --cache build/smollm2
-	for study in $(STUDIES); do \
-	  $(BIN)/regrow study studies/$$study.yaml --out build/studies/$$study && \
-	  $(BIN)/regrow runs export build/studies/$$study --out studies/$$study.jsonl || exit 1; done
+	$(BIN)/python -m benchmarks.data.other_text --out build/other-text
+	$(BIN)/python -m benchmarks.data.mixed_text --out build/mixed-text
+	$(call RUN_STUDIES,$(STUDIES))
+
+studies-gpu: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt gguf
+	$(BIN)/python -m benchmarks.models.smollm2 --cache build/smollm2
+	$(BIN)/python -m benchmarks.models.larger_rung --out build/tiny-llama-10m
+	$(call RUN_STUDIES,$(GPU_STUDIES))
 
 # docs/results.md and its pictures from the studies' records
 results: $(VENV)/.installed
