@@ -12,6 +12,7 @@ from regrow.pruning import PruneSpec, prune_model
 from regrow.pruning.check import check_checkpoint
 from regrow.pruning.prune import prune
 from regrow.pruning.search import walk_loss
+from regrow.pruning.sparsegpt import Hessian
 from regrow.pruning.stream import open_stream
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="about a machine with a GPU")
@@ -78,6 +79,18 @@ def test_a_gpu_prunes_as_the_cpu_does(folder, texts, tmp_path, asked):
         masks = [zero_masks(load_model(tmp_path / device)) for device in ("cpu", "cuda")]
         differ = sum(int((masks[0][name] != masks[1][name]).sum()) for name in masks[0])
         assert differ / sum(mask.numel() for mask in masks[0].values()) < (1e-3 if exact else 0.05)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_gpu_sums_the_hessian_of_stored_inputs_in_float32(dtype):
+    inputs = torch.randn(3, 100, 320, generator=torch.Generator().manual_seed(0)).to(dtype)
+    hessians = {}
+    for device in ("cpu", "cuda"):
+        hessians[device] = Hessian(320, torch.device(device))
+        for batch in inputs.to(device):
+            hessians[device].add(batch)
+    # the inputs are those numbers exactly, whatever their type: only the order of the sums differs
+    torch.testing.assert_close(hessians["cuda"].matrix().cpu(), hessians["cpu"].matrix(), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("asked", SPECS.values(), ids=SPECS.keys())

@@ -37,18 +37,35 @@ def n_m_mask(score: torch.Tensor, n: int, m: int) -> torch.Tensor:
 
 def keep_largest(places: torch.Tensor, n: int) -> torch.Tensor:
     """Mask of the `n` largest of `places` [m, ...] along the first dimension; of equals the first."""
-    m = len(places)
-    if m > MOST_COMPARED:
-        largest = places.argsort(dim=0, descending=True, stable=True)[:n]
-        return torch.zeros_like(places, dtype=torch.bool).scatter_(0, largest, True)
-    # comparing whole tensors, each place with all after it, is many times faster than sorting fours; whole numbers this
-    # small are exact in any floating type
     columns = places.flatten(1)
-    wins = columns.new_empty(m * (m - 1) // 2, columns.shape[1], dtype=torch.float32)
-    for first, rows in enumerate(wins.split(list(range(m - 1, 0, -1)))):
-        torch.ge(columns[first], columns[first + 1 :], out=rows)
-    lost, start = _tally(m, places.device)
-    return (torch.addmm(start, lost, wins) < n).view(places.shape)
+    ranks = Ranks(len(columns), columns.shape[1], places.device)
+    return (ranks(columns) < n).view(places.shape)
+
+
+class Ranks:
+    """Ranks of groups of `m` numbers from the largest, 0, to the smallest; of equals the first comes first.
+
+    Made for a `count` of groups, and used for many times as many: the memory for comparisons is taken once.
+    """
+
+    def __init__(self, m: int, count: int, device: torch.device) -> None:
+        self._compares = m <= MOST_COMPARED
+        if self._compares:
+            self._wins = torch.empty(m * (m - 1) // 2, count, device=device)
+            self._rows = self._wins.split(list(range(m - 1, 0, -1)))
+            self._lost, self._start = _tally(m, device)
+
+    def __call__(self, places: torch.Tensor) -> torch.Tensor:
+        """The ranks [m, count] of `places` [m, count], float32."""
+        if not self._compares:
+            order = places.argsort(dim=0, descending=True, stable=True)
+            ranks = torch.arange(len(places), dtype=torch.float32, device=places.device)
+            return torch.empty_like(places, dtype=torch.float32).scatter_(0, order, ranks[:, None].expand_as(order))
+        # comparing whole tensors, each place with all after it, is many times faster than sorting fours; whole numbers
+        # this small are exact in any floating type
+        for first, rows in enumerate(self._rows):
+            torch.ge(places[first], places[first + 1 :], out=rows)
+        return torch.addmm(self._start, self._lost, self._wins)
 
 
 @cache
@@ -75,14 +92,14 @@ def magnitude_score(weight: torch.Tensor) -> torch.Tensor:
 
 
 class SquaredNorms:
-    """Sums of squares [in] of inputs, float64: what Wanda goes by."""
+    """Sums of squares [in] of inputs, float64 where the device knows it: what Wanda goes by."""
 
     def __init__(self, width: int, device: torch.device) -> None:
-        self.sums = torch.zeros(width, dtype=torch.float64)
+        self.sums = torch.zeros(width, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
 
     def add(self, inputs: torch.Tensor) -> None:
-        """Add inputs [..., in]."""
-        self.sums += inputs.float().square().flatten(0, -2).sum(0).cpu()
+        """Add inputs [..., in]. Nothing waits for the device."""
+        self.sums += inputs.float().square().flatten(0, -2).sum(0)
 
     @classmethod
     def of(cls, norms: torch.Tensor) -> SquaredNorms:

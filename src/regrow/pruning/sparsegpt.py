@@ -2,9 +2,14 @@
 
 For a linear layer with weights W [out, in] and calibration inputs X [tokens, in], the squared error of its outputs has
 the Hessian H = 2 X^T X, the same for every row. Columns are pruned one after another: the error that pruning makes in
-a column is passed on to the columns that are still to come, by the inverse Hessian of these. With U the upper Cholesky
-factor of H^-1 (H^-1 = U^T U), row i of U over U[i, i] says how much of column i's error each later column takes
-(algorithm 1).
+a column is passed on to the columns that are still to come (algorithm 1). With H = L L^T, the columns of L in the
+reverse of the order in which they are pruned, and D = W - pruned W for the columns that are done, the error is that of
+
+    (L^T D)_i = L_ii D_i + sum over done k of L_ki D_k,
+
+and a column i is best set to W_i + (sum over done k of L_ki D_k) / L_ii before its own weights go. The paper writes the
+same with the Cholesky factor of H^-1. Here no inverse of the whole H is made: blocks of columns pass their D on by L,
+and only within a block the errors go by the inverse of the block's own part of L.
 
 The paper goes from left to right. Here the groups with the largest inputs come first, while most columns can still
 compensate for them, as the code of GPTQ offers for columns (Frantar et al. 2023, arXiv 2210.17323, `act-order`).
@@ -15,7 +20,7 @@ Here as everywhere N:M means N kept of every M neighbours.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -23,7 +28,7 @@ import torch
 from regrow.arch import Architecture
 from regrow.errors import RunFailed
 from regrow.pruning.kernel import Needs, Notes
-from regrow.pruning.semistructured import keep_largest
+from regrow.pruning.semistructured import Ranks
 from regrow.pruning.sparsify import SparsityKernel, group_bytes
 
 #: Share of the Hessian's mean diagonal that is added to its diagonal (the paper's 1%).
@@ -35,8 +40,14 @@ MAX_DAMPING = 100.0
 #: Columns whose errors are gathered before the columns after them are updated (the paper's lazy batches).
 BLOCK_COLUMNS = 128
 
-#: Square float32 matrices that are held beside a Hessian: a factor and its inverse.
+#: Columns of a block that are settled before the block's other columns are updated.
+_FEW = 16
+
+#: Square float32 matrices that are held beside a Hessian: the same in order, and its factor.
 _SQUARES = 2
+
+#: Columns of the Hessian that are summed at a time, at least, and the most parts of it.
+_BAND, _BANDS = 128, 8
 
 
 class Hessian:
@@ -48,40 +59,49 @@ class Hessian:
 
     def add(self, inputs: torch.Tensor) -> None:
         """Add inputs [..., in]."""
-        rows = inputs.flatten(0, -2).float()
+        rows = inputs.flatten(0, -2)
         self._tokens += rows.shape[0]
-        # H is symmetric: the part above a staircase of four steps is left for `matrix`, three eighths of the work
-        width = rows.shape[1]
-        step = -(-width // 4)
-        for start in range(0, width, step):
-            end = min(width, start + step)
+        if rows.is_cuda and rows.dtype in (torch.bfloat16, torch.float16):
+            # products of 16-bit numbers are exact in float32, which is what they are summed in
+            self._sum.add_(torch.mm(rows.T, rows, out_dtype=torch.float32), alpha=2)
+            return
+        rows = rows.float()
+        # H is symmetric: what lies right of the bands is left for `matrix`, nearly half of the work
+        for start, end in self._bands():
             self._sum[start:end, :end].addmm_(rows[:, start:end].T, rows[:, :end], alpha=2)
 
     def matrix(self) -> torch.Tensor:
         """The mean of 2 x x^T [in, in] over the tokens. Takes the sum's place: add nothing afterwards."""
-        self._sum.tril_().div_(max(1, self._tokens))
-        return self._sum.add_(self._sum.tril(-1).T)
+        self._sum.div_(max(1, self._tokens))
+        for start, end in self._bands():
+            self._sum[start:end, end:] = self._sum[end:, start:end].T
+        return self._sum
+
+    def _bands(self) -> Iterator[tuple[int, int]]:
+        width = len(self._sum)
+        step = max(_BAND, -(-width // _BANDS))
+        return ((start, min(width, start + step)) for start in range(0, width, step))
 
 
 @dataclass(frozen=True)
 class Factor:
-    """The inverse of a damped Hessian, factorised.
+    """A damped Hessian, factorised.
 
     Attributes:
-        upper: U [in, in], upper, with U^T U the inverse, its rows and columns in `order`.
+        lower: L [in, in], lower, with L L^T the Hessian, its rows and columns in the reverse of `order`.
         order: the inputs [in] in the order in which they are settled.
         damping: what it took, as a share of the mean diagonal.
         dead: mask [in] of the inputs that were always zero.
     """
 
-    upper: torch.Tensor
+    lower: torch.Tensor
     order: torch.Tensor
     damping: float
     dead: torch.Tensor
 
 
 def factor(hessian: torch.Tensor, m: int, *, damping: float = DAMPING, where: str = "SparseGPT") -> Factor:
-    """Factorise the inverse of H + damping * mean(diag H) * I, with ten times the damping each time that fails.
+    """Factorise H + damping * mean(diag H) * I, with ten times the damping each time that fails.
 
     Groups of `m` neighbouring inputs come in the order of what they add to the diagonal, the most first; of equals the
     first. An input that is always zero gets a one on the diagonal, as in the paper's code; its weights do nothing and
@@ -102,11 +122,9 @@ def factor(hessian: torch.Tensor, m: int, *, damping: float = DAMPING, where: st
     while True:
         diagonal.add_((damping - added) * mean)
         added = damping
-        # H in reversed order is L L^T; L^-1 reversed is then upper, and the factor that is looked for: nothing is
-        # factorised twice, and no inverse is rounded before it is factorised
-        lower, failed = torch.linalg.cholesky_ex(hessian[backwards[:, None], backwards])
+        lower, failed = torch.linalg.cholesky_ex(hessian.index_select(0, backwards).index_select(1, backwards))
         if not failed.item() and torch.isfinite(lower.diagonal()).all():
-            return Factor(_invert_lower(lower).flip(0, 1), order, damping, dead)
+            return Factor(lower, order, damping, dead)
         if damping >= MAX_DAMPING:
             raise RunFailed(
                 f"the Hessian cannot be factorised even with {damping:g} times its mean diagonal added",
@@ -116,56 +134,68 @@ def factor(hessian: torch.Tensor, m: int, *, damping: float = DAMPING, where: st
         damping = damping * 10 if damping else DAMPING
 
 
-def _invert_lower(lower: torch.Tensor) -> torch.Tensor:
-    """L^-1 of a lower triangular L [in, in], by eight groups of columns. The zeros above each group are left out, which
-    saves half of the work."""
-    inverse = torch.eye(len(lower), device=lower.device, dtype=lower.dtype)
-    step = -(-len(lower) // 8)
-    for start in range(0, len(lower), step):
-        columns = inverse[start:, start : start + step]
-        columns.copy_(torch.linalg.solve_triangular(lower[start:, start:], columns, upper=False))
-    return inverse
-
-
 def sparsegpt(weight: torch.Tensor, factored: Factor, n: int, m: int) -> torch.Tensor:
     """The pruned and updated weights [out, in], float32: `n` of every `m` neighbours in a row kept, the rest exactly 0.
 
-    When a group of `m` columns is reached, the weights with the largest w^2 / U[i, i]^2 stay, given all updates so far.
-    This is the error that removing each weight alone would cause. Of equals the first stay.
+    When a group of `m` columns is reached, the weights with the largest w^2 / U[i, i]^2 stay, given all updates so far,
+    with U the upper Cholesky factor of H^-1. This is the error that removing each weight alone would cause. Of equals
+    the first stay.
     """
-    upper = factored.upper
+    weight, lower, order = weight.detach(), factored.lower, factored.order
+    width = len(order)
+    pruned = torch.empty(weight.shape, device=weight.device)
     # one row per column: each step then works on numbers that lie together
-    columns = weight.detach().T.index_select(0, factored.order).float()
-    columns[factored.dead[factored.order]] = 0
+    passed = torch.zeros(width, len(weight), device=weight.device)
     size = max(1, BLOCK_COLUMNS // m) * m
-    for start in range(0, len(columns), size):
-        end = min(start + size, len(columns))
-        errors = _settle(columns[start:end], upper[start:end, start:end], n, m)
-        if end < len(columns):
-            columns[end:].addmm_(upper[start:end, end:].T, errors, alpha=-1)
-    pruned = columns.new_empty(weight.shape)
-    pruned.T.index_copy_(0, factored.order, columns)
+    for start in range(0, width, size):
+        end = min(start + size, width)
+        places = order[start:end]
+        dense = weight.T.index_select(0, places).float().masked_fill_(factored.dead[places, None], 0.0)
+        # rows of L, which is in reverse order, the columns that are done left out
+        rows = lower[width - end : width - start, : width - start].flip(0, 1)
+        own, after = rows.split([end - start, width - end], dim=1)
+        upper = torch.linalg.solve_triangular(own, torch.eye(end - start, device=own.device), upper=True)
+        columns = torch.addmm(dense, upper.T, passed[start:end]) if start else dense.clone()
+        _settle(columns, upper, n, m)
+        if end < width:
+            passed[end:].addmm_(after.T, dense.sub_(columns))
+        pruned.T.index_copy_(0, places, columns)
     return pruned
 
 
-def _settle(columns: torch.Tensor, upper: torch.Tensor, n: int, m: int) -> torch.Tensor:
-    """Settle a block of columns [columns, out] in place, group by group; returns their errors over U[i, i]."""
-    errors, shares = torch.empty_like(columns), torch.empty_like(columns)
+def _settle(columns: torch.Tensor, upper: torch.Tensor, n: int, m: int) -> None:
+    """Settle a block of columns [columns, out] in place, group by group; `upper` is U [columns, columns].
+
+    The block is halved until `_FEW` columns are left: the first half passes its errors on to the second as a whole.
+    So a step works on few numbers, which lie near.
+    """
     inverse = upper.diagonal().reciprocal()[:, None]
-    rows, error_rows, share_rows = columns.unbind(0), errors.unbind(0), shares.unbind(0)
-    for start in range(0, len(columns), m):
-        end = start + m
-        goes = ~keep_largest((columns[start:end] * inverse[start:end]).square_(), n)
-        torch.mul(goes, inverse[start:end], out=shares[start:end])
-        for i in range(start, end):
-            error = torch.mul(rows[i], share_rows[i], out=error_rows[i])
-            if i + 1 < end:
-                columns[i + 1 : end].addr_(upper[i, i + 1 : end], error, alpha=-1)
-        if end < len(columns):
-            columns[end:].addmm_(upper[start:end, end:].T, errors[start:end], alpha=-1)
+    within = upper.triu(1)
+    ratios = within.T * inverse
+    errors, goes = torch.empty_like(columns), torch.empty_like(columns)
+    ranks = Ranks(m, columns.shape[1], columns.device)
+
+    def settle(start: int, end: int) -> None:
+        if end - start > max(m, _FEW):
+            middle = start + (end - start) // m // 2 * m
+            settle(start, middle)
+            columns[middle:end].addmm_(within[start:middle, middle:end].T, errors[start:middle], alpha=-1)
+            settle(middle, end)
+            return
+        for first in range(start, end, m):
+            group = slice(first, first + m)
+            alone = columns[group] * inverse[group]
+            gone = torch.ge(ranks(alone.abs()), n, out=goes[group])
+            # a weight's error, given those of the weights that go before it in its group: exact after a step for each
+            error = alone * gone
+            for _ in range(m - n - 1):
+                error = torch.addmm(alone, ratios[group, group], error, alpha=-1).mul_(gone)
+            errors[group] = error
+            columns[first:end].addmm_(within[group, first:end].T, error, alpha=-1)
+
+    settle(0, len(columns))
     # no weight is read after its group: all are zeroed at once
-    columns.masked_fill_(shares != 0, 0.0)
-    return errors
+    columns.masked_fill_(goes != 0, 0.0)
 
 
 class SparseGPT(SparsityKernel):
@@ -198,7 +228,7 @@ class SparseGPT(SparsityKernel):
             return Needs()
         query = arch.heads * arch.head_dim
         return Needs(
-            # by columns, and as it becomes; one Hessian at a time, its factor and what that is made from
+            # as it is, what is passed on, and as it becomes; one Hessian at a time, the same in order and its factor
             solver=3 * group_bytes(arch) + 4 * (1 + _SQUARES) * max(arch.intermediate, arch.hidden, query) ** 2,
             # what a block's layers read, of all tokens: the last norm's output beside the neurons or the heads
             per_token=arch.hidden + max(arch.intermediate, query),
