@@ -74,7 +74,7 @@ def test_the_path_from_models_to_a_report(models, text, tmp_path):
         ),
     )
     stages = []
-    result = run_demo(tmp_path, study=study, run=lambda s, out: run_study(s, out, workers=2), say=stages.append)
+    result = run_demo(tmp_path, study=study, run=lambda s, out: run_study(s, out, workers=1), say=stages.append)
     assert len(stages) == 2
     for name in ("law.json", "report.html", "result.json", "study.json"):
         assert (tmp_path / name).stat().st_size > 0

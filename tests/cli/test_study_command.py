@@ -167,11 +167,12 @@ def test_a_dry_run_shows_every_cell_and_writes_nothing(regrow, file, tmp_path, m
     assert {row["state"] for row in shown["plan"]} == {"waiting"}
 
 
-def test_a_study_goes_on_elsewhere_from_an_archive(regrow, file, tmp_path):
+def test_a_study_goes_on_elsewhere_from_an_archive(regrow, file, tmp_path, monkeypatch):
     """One sitting ends with two of eight cells missing; another folder runs only these; the archive then has all."""
     from regrow.study import missing_cells, run_study
     from regrow.study.plan import plan_study
 
+    monkeypatch.setattr("regrow.study.engines.make_engine", lambda *a, **k: Engine())
     spec, here, there = StudySpec.from_yaml(file), tmp_path / "here", tmp_path / "there"
     archive = tmp_path / "study.jsonl"
     run_study(spec, here, engine=Engine(unfinished=1))  # controls are not simulated: they and the last run are missing
@@ -212,9 +213,10 @@ def test_a_study_goes_on_elsewhere_from_an_archive(regrow, file, tmp_path):
     assert regrow("runs", "export", nothing, "--append", "--out", archive, "--json").json["runs"] == 8
 
 
-def test_records_of_another_recipe_are_not_taken(regrow, file, tmp_path):
+def test_records_of_another_recipe_are_not_taken(regrow, file, tmp_path, monkeypatch):
     from regrow.study import run_study
 
+    monkeypatch.setattr("regrow.study.engines.make_engine", lambda *a, **k: Engine())
     archive = tmp_path / "study.jsonl"
     run_study(StudySpec.from_yaml(file), tmp_path / "out", engine=Engine())
     assert regrow("runs", "export", tmp_path / "out", "--out", archive).code == 0

@@ -33,6 +33,7 @@ STANDS_FOR = {
     "--tokens 20k": "--tokens 1k",  # a cool-down
     "--tokens 100k": "--tokens 1k",  # of documents seen
     "--calibration text.jsonl": "--calibration text.jsonl --calibration-blocks 2 --calibration-length 128",
+    "--held-out ladder": "--held-out held-out.jsonl",
     "--out study": "--out study --workers 1",
     "six --out examples/six_runs.csv": "study --out exported.csv",
     # alternatives that a page shows under one name
