@@ -88,6 +88,16 @@ def test_jacobian_of_the_curve_against_finite_differences() -> None:
         np.testing.assert_allclose(jacobian[..., k], (up - down) / 2e-6, rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_pace_of_no_tokens_leaves_every_number_finite() -> None:
+    """A search tries such paces on runs that have no gap: the gap is G0 at the start, and closed at once after it."""
+    gaps, jacobian = gap_and_jacobian(
+        np.array([[0.0, -1000.0, np.log(0.3), 0.1]]), np.array([2.0]), np.array([3.0]), np.array([[0.0, 1e6]])
+    )
+    np.testing.assert_allclose(gaps, [[2.0, 0.1 * 3.0]], rtol=1e-12)
+    np.testing.assert_allclose(jacobian[0], [[2.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 3.0]], atol=1e-12)
+
+
 def test_tokens_of_a_warmup_count_by_the_learning_rate() -> None:
     at = effective_tokens(np.array([0.0, 50.0, 100.0, 300.0]), 100.0)
     np.testing.assert_allclose(at, [0.0, 12.5, 50.0, 250.0])  # the area under the rate over its peak

@@ -18,6 +18,8 @@ import numpy as np
 
 #: numbers that describe a run
 NUMBERS = ("level", "pace", "exponent", "end")
+#: largest logarithm of 1/(b tau): a search may try a pace of nearly no tokens, and an infinite u has no derivative
+_MOST_LOG = 600.0
 #: a gap smaller than this share of the loss before pruning counts as this large: no curve can be scaled by 0
 LEAST_GAP = 1e-3
 
@@ -42,7 +44,7 @@ def gap_and_jacobian(
     """
     level, log_pace, log_b, end = (psi[..., i, None] for i in range(4))
     b = np.exp(log_b)
-    u = tokens * np.exp(-log_pace - log_b)
+    u = tokens * np.exp(np.minimum(-log_pace - log_b, _MOST_LOG))
     z = np.log1p(u)
     left = np.exp(-b * z)
     moved = b * u / (1 + u)
