@@ -46,6 +46,8 @@ def _run(job: Job) -> str | None:
             from regrow.study.cell import run_cell
             from regrow.training.signals import StopRequest
 
+            gc.freeze()  # what is imported stays: training asks for collections, which need not look through it
+
             class Asked(StopRequest):
                 def heard(self, step: int, device: Any) -> bool:
                     self.signal = "the study's end" if _asked_to_end.is_set() else None
