@@ -14,23 +14,29 @@ from regrow.cli.training_bar import is_main_process, training_bar
 
 def cooldown(
     run: Annotated[Path, typer.Argument(help="The folder of a run, finished or not.")],
-    tokens: Annotated[str, typer.Option(help="Length of the cool-down: the rate falls to zero over so many tokens.")],
+    tokens: Annotated[
+        str, typer.Option(help="Length of the cool-down: tokens over which the learning rate falls to zero.")
+    ],
     out: Out,
-    at: Annotated[str | None, typer.Option(help="Tokens of the checkpoint to leave from; the last by default.")] = None,
-    data: Annotated[str | None, typer.Option(help="The run's text, if it is not where it was.")] = None,
-    held_out: Annotated[str | None, typer.Option(help="Its held-out text, if it is not where it was.")] = None,
+    at: Annotated[
+        str | None, typer.Option(help="Start from the checkpoint at this many tokens. [the last one]")
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="The run's training text, if it has moved.")] = None,
+    held_out: Annotated[str | None, typer.Option(help="The run's held-out text, if it has moved.")] = None,
     save_every: Annotated[
         str | None, typer.Option(help="Tokens between checkpoints; by default a tenth of --tokens.")
     ] = None,
     keep_checkpoints: KeepCheckpoints = "2",
-    shard: Annotated[bool, typer.Option("--shard", help="Under torchrun, for a run that was trained so.")] = False,
+    shard: Annotated[
+        bool, typer.Option("--shard", help="Needed (under torchrun) if the run was trained with --shard.")
+    ] = False,
     no_cache: NoCache = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint of the same cool-down.")] = (
-        False
-    ),
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue from the last checkpoint of the same cool-down.")
+    ] = (False),
     as_json: AsJson = False,
 ) -> None:
-    """Branch a cool-down off a run, to know the loss of a run that ends there; the run itself stays as it is.
+    """Anneal a run from one of its checkpoints, in a new run folder. The original run is not changed.
 
     Weights, optimizer and place in the data come from the run's checkpoint, everything else from its spec.
 

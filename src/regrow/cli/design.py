@@ -1,4 +1,4 @@
-"""`regrow design`: which small runs tell the tokens of a large one best, for a budget."""
+"""`regrow design`: which small runs predict the tokens of a large one best, for a budget."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 def design(
     law: Annotated[
-        str | None, typer.Argument(metavar="[law.json]", help="A pilot law; without one a stated prior stands in.")
+        str | None, typer.Argument(metavar="[law.json]", help="A law from pilot runs. [a prior, which is printed]")
     ] = None,
     target: Annotated[str | None, typer.Option(help="The large model: a catalogue name or a config.json.")] = None,
     params_before: Annotated[
-        str | None, typer.Option(help="Parameters of the large model, if no model is named.")
+        str | None, typer.Option(help="Parameters of the large model, if no --target is given.")
     ] = None,
     rate: Rate = None,
     method: Annotated[str | None, typer.Option(help="Pruning method. [the law's, or depth]")] = None,
@@ -55,13 +55,16 @@ def design(
     controls: Annotated[bool, typer.Option(help="Count an unpruned control of each size.")] = True,
     runs: Annotated[
         list[str] | None,
-        typer.Option(help="Runs that are already made and that the law was fitted to; their information is counted."),
+        typer.Option(help="Runs that the pilot law was fitted to: what they already tell is counted."),
     ] = None,
     next_runs: Annotated[
-        int | None, typer.Option("--next", help="Propose only this many next runs, in the order in which to make them.")
+        int | None, typer.Option("--next", help="Propose only this many runs, the most useful first.")
     ] = None,
     min_gain: Annotated[
-        float, typer.Option(help="D* is where doubling the tokens lowers the loss by less than this, nats.")
+        float,
+        typer.Option(
+            help="D* is the number of tokens after which doubling them lowers the loss by less than this, nats."
+        ),
     ] = 0.01,
     discrepancy: Annotated[
         float,
@@ -121,7 +124,7 @@ def design(
         context=context,
         level=level,
     )
-    # an unknown method is said before the search
+    # report an unknown method before the search
     PruneSpec(method=spec.method, rate=None if is_masked(spec.method) else rate)
     answer = run(spec, found, None if not runs else read_runs(*runs))
     written = [] if out is None else _write(answer.studies(), out)
@@ -162,7 +165,7 @@ def _print(answer: StudyDesign) -> None:
 
 
 def _write(studies: list[dict[str, Any]], out: Path) -> list[Path]:
-    """One file, or several numbered ones, in the order in which to run them."""
+    """One file, or several numbered in the order in which to run them."""
     import yaml
 
     from regrow.disk import write_text

@@ -17,19 +17,26 @@ def evaluate(
         str | None,
         typer.Option(help="Benchmarks of lm-eval, such as arc_easy,hellaswag:acc, or `ladder` for the ladder's own."),
     ] = None,
-    limit: Annotated[int | None, typer.Option(help="Ask the first so many questions of each task; all if 0.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Questions to ask of each task, from the first; 0 for all.")] = None,
     shots: Annotated[
-        int | None, typer.Option(help="Examples before each question; by default the task's own number.")
+        int | None, typer.Option(help="Examples shown before each question. [the task's own number]")
     ] = None,
     task_path: Annotated[
         Path | None, typer.Option(help="A folder with task files of your own (lm-eval's --include_path).")
     ] = None,
     batch_size: Annotated[str, typer.Option(help="Benchmark requests in one forward pass, or `auto` on a GPU.")] = "32",
-    sequence_length: Annotated[int, typer.Option(help="Tokens of context; losses at others do not compare.")] = 512,
+    sequence_length: Annotated[
+        int, typer.Option(help="Tokens of context. Losses at different contexts cannot be compared.")
+    ] = 512,
     blocks: Annotated[int, typer.Option(help="At most this many blocks; 0 for all.")] = 0,
-    precision: Annotated[str, typer.Option(help="`fp32`, or `bf16`: faster, and wrong by about 0.001 nats.")] = "fp32",
+    precision: Annotated[
+        str, typer.Option(help="`fp32`, or `bf16`: faster, with an error of about 0.001 nats.")
+    ] = "fp32",
     packing: Annotated[
-        str, typer.Option(help="Attention over the ends of documents in a block: `cross`, or `isolated` to each.")
+        str,
+        typer.Option(
+            help="`cross`: attention reaches earlier documents of a block. `isolated`: it stays inside each document."
+        ),
     ] = "cross",
     no_cache: NoCache = False,
     as_json: AsJson = False,
@@ -60,7 +67,7 @@ def evaluate(
 
     folder = find_model(model)
     answer: dict[str, Any] = {"model": model}
-    # a wrong text or task is said before the weights are loaded
+    # report a wrong text or task before the weights are loaded
     held_out = None if data is None else _blocks(data, folder, sequence_length, blocks, not no_cache)
     harness = None if spec is None else _harness(spec, folder, size)
     network = load_model(folder, dtype=torch.float32 if precision == "fp32" else torch.bfloat16, device=_device())

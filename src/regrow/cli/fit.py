@@ -20,7 +20,7 @@ def fit(
     loss: Loss = "raw",
     out: Annotated[Path | None, typer.Option("--out", help="Write the laws to this file.")] = None,
     draws: Annotated[int, typer.Option(help="Bootstrap draws over runs.")] = 200,
-    seed: Annotated[int, typer.Option(help="Of the bootstrap and the starts.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the bootstrap and of the starts of the fit.")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Fit one law per family and method.

@@ -25,26 +25,28 @@ FORMATS = (
 
 
 def import_logs(
-    out: Annotated[str | None, typer.Option(help="Where to write the run, or the folder of runs.")] = None,
+    out: Annotated[str | None, typer.Option(help="Folder of the run, or of the runs.")] = None,
     logs: Annotated[
         list[str] | None, typer.Argument(metavar="LOG...", help="Files or folders, one per run.", show_default=False)
     ] = None,
     manifest: Annotated[
-        str | None, typer.Option(help="A CSV with a row per log (path, run, family, ...), in place of all below.")
+        str | None, typer.Option(help="A CSV with a row per log (path, run, family, ...) instead of the options below.")
     ] = None,
     kind: Annotated[
         str | None,
         typer.Option("--as", help=f"The format; recognised by content if left out. `list` explains: {FORMATS}."),
     ] = None,
-    merge: Annotated[bool, typer.Option("--merge", help="The logs are parts of one run, in their order.")] = False,
+    merge: Annotated[bool, typer.Option("--merge", help="Join the logs into one run, in the order given.")] = False,
     where: Annotated[
         list[str] | None,
-        typer.Option(metavar="COLUMN=VALUE", help="Take the rows of one run from a table of several. Repeatable."),
+        typer.Option(
+            metavar="COLUMN=VALUE", help="Take only the rows with this value, e.g. model=small; may be repeated."
+        ),
     ] = None,
     split: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="A table of several runs: one for each value of this column.")
+        str | None, typer.Option(metavar="COLUMN", help="Split the table into runs, one for each value of this column.")
     ] = None,
-    family: Annotated[str | None, typer.Option(help="Runs of one family are fitted together.")] = None,
+    family: Annotated[str | None, typer.Option(help="Family name: runs of one family are fitted together.")] = None,
     method: Annotated[str | None, typer.Option(help="How it was pruned; `none` for an unpruned control.")] = None,
     model: Annotated[
         str | None, typer.Option(help="The unpruned model, for its parameters: a config.json or a catalogue name.")
@@ -55,27 +57,33 @@ def import_logs(
     loss_before: Annotated[
         float | None, typer.Option(help="Held-out loss before pruning, on the same text; nats/token.")
     ] = None,
-    rate: Annotated[float | None, typer.Option(help="Pruning rate, where it is not 1 - after/before.")] = None,
-    tokens_per_step: Annotated[str | None, typer.Option(help="Where the log counts steps, not tokens.")] = None,
-    sequence_length: Annotated[str | None, typer.Option(help="Where the log counts samples, not tokens.")] = None,
+    rate: Annotated[float | None, typer.Option(help="Pruning rate, if it is not 1 - after/before.")] = None,
+    tokens_per_step: Annotated[str | None, typer.Option(help="Tokens per step, if the log counts steps.")] = None,
+    sequence_length: Annotated[str | None, typer.Option(help="Tokens per sample, if the log counts samples.")] = None,
     unit: Annotated[
         str | None, typer.Option(help="Unit of the log's loss: `nats`, `bits`, `perplexity` or `bits-per-byte`.")
     ] = None,
-    bytes_per_token: Annotated[float | None, typer.Option(help="Of the held-out text, for bits per byte.")] = None,
+    bytes_per_token: Annotated[
+        float | None, typer.Option(help="Bytes per token of the held-out text, for bits per byte.")
+    ] = None,
     loss_column: Annotated[str | None, typer.Option(help="Name of the held-out loss in the log.")] = None,
     tokens_column: Annotated[str | None, typer.Option(help="Name of the token count in the log.")] = None,
     step_column: Annotated[str | None, typer.Option(help="Name of the step in the log.")] = None,
     step_offset: Annotated[
-        int | None, typer.Option(help="Added to the step; 1 where it counts from 0. [as the tool counts]")
+        int | None, typer.Option(help="Added to every step; 1 if the log counts from 0. [known for each tool]")
     ] = None,
     train_loss: Annotated[
-        bool, typer.Option("--train-loss", help="Take the training loss, which marks the run.")
+        bool,
+        typer.Option("--train-loss", help="Take the training loss instead of a held-out one; the record says so."),
     ] = False,
     accumulation_steps: Annotated[
-        int | None, typer.Option(help="The training loss is a sum over so many batches: divide it.")
+        int | None, typer.Option(help="Divide the training loss by this, if the log sums it over several batches.")
     ] = None,
     resets: Annotated[
-        str, typer.Option(help="A counter that goes back: the run was resumed there (`resume`), or parts `continue`.")
+        str,
+        typer.Option(
+            help="What a counter that goes back means: the run was resumed there (`resume`), or parts `continue`."
+        ),
     ] = "resume",
     seed: Annotated[int | None, typer.Option(help="The run's data seed, kept in the record.")] = None,
     as_json: AsJson = False,

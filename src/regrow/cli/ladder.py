@@ -45,9 +45,11 @@ def list_models(as_json: AsJson = False) -> None:
 
 @app.command("build")
 def build(
-    out: Annotated[Path | None, typer.Option("--out", help="Another folder than the package's own.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder to build in. [the package's own]")] = None,
     only: Annotated[list[str] | None, typer.Option(help="Train only this model; may be repeated.")] = None,
-    keep_corpus: Annotated[bool, typer.Option("--keep-corpus", help="Train on the corpus that is there.")] = False,
+    keep_corpus: Annotated[
+        bool, typer.Option("--keep-corpus", help="Train on the existing corpus instead of building it.")
+    ] = False,
 ) -> None:
     """Corpus, tokenizer and models from nothing. Hours on two CPU cores; resumes from its last checkpoint.
 
@@ -63,7 +65,7 @@ def build(
 def tasks(
     out: Out,
     questions: Annotated[int, typer.Option(help="Questions of each kind.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Other seeds make other questions.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed that selects the questions.")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Multiple-choice questions from the ladder's held-out text, as task files for lm-eval.

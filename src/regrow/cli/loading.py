@@ -13,7 +13,7 @@ def load_blocks(
     data: str, model: str, *, sequence_length: int, limit: int | None = None, seed: int = 0, cache: bool = True
 ) -> Blocks:
     """Text as packed blocks of at most `sequence_length` tokens, all of them or a sample of `limit`."""
-    # a wrong model is said before the text is tokenised
+    # report a wrong model before the text is tokenised
     config, _ = read_config(model)
     longest = getattr(config, "max_position_embeddings", None) or sequence_length
     blocks = read_blocks(data, load_tokenizer(model), sequence_length=min(sequence_length, longest), cache=cache)
@@ -21,7 +21,7 @@ def load_blocks(
 
 
 def training_blocks(run: RunRecord) -> Blocks:
-    """The blocks a run was trained on: from the cache by their fingerprint, or tokenised again from its data.
+    """The blocks that a run was trained on: read from the cache by fingerprint, or tokenised again from its data.
 
     Raises `InputError` for a record that does not name them, and where the data are gone or have changed since.
     """

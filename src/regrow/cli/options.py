@@ -50,11 +50,13 @@ Baseline = Annotated[
 ]
 Pool = Annotated[
     str | None,
-    typer.Option(help="Which runs share a law of the form regrowth: `method`, `family` or `all`. [family]"),
+    typer.Option(help="Fit one regrowth law for the runs of each `method`, of each `family`, or for `all`. [family]"),
 ]
 Loss = Annotated[
     str,
-    typer.Option("--loss", help="Which losses of the curves: `raw`, `averaged`, or `cooled` (of runs that end there)."),
+    typer.Option(
+        "--loss", help="Which losses to fit: `raw`, `averaged` (of averaged weights) or `cooled` (after a cool-down)."
+    ),
 ]
 NoCache = Annotated[
     bool,
@@ -68,7 +70,7 @@ Rate = Annotated[
     float | None,
     typer.Option(
         "--rate",
-        help="Pruning rate: the share of the parameters to remove. N:M needs none.",
+        help="Pruning rate: the share of the parameters to remove. Not needed for N:M.",
         callback=_checked(check_rate, where="--rate"),
     ),
 ]
@@ -80,7 +82,7 @@ LossPruned = Annotated[
     float | None,
     typer.Option(
         "--loss-pruned",
-        help="Held-out loss right after pruning, nats/token: what the form regrowth starts from, and recovery.",
+        help="Held-out loss right after pruning, nats/token; the form regrowth and the criterion recovery need it.",
         callback=_checked(check_loss, where="--loss-pruned"),
     ),
 ]

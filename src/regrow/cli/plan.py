@@ -42,7 +42,7 @@ def plan(
     named: NamedLaw = None,
     model: ModelName = None,
     params_before: Annotated[
-        str | None, typer.Option(help="Parameters before pruning, where no model is named.")
+        str | None, typer.Option(help="Parameters before pruning, e.g. 8B, if no --model is given.")
     ] = None,
     rate: Rate = None,
     family: Family = None,
@@ -50,39 +50,52 @@ def plan(
     criterion: Annotated[
         str | None,
         typer.Option(
-            help="`gain`, `slope`, `recovery`, `target` or `budget`. [that of the option given, else gain]",
+            help="When to stop: `gain`, `slope`, `recovery`, `target` or `budget`. [from the options given, else gain]",
             show_default=False,
         ),
     ] = None,
-    min_gain: Annotated[float | None, typer.Option(help="gain: nats that the next doubling must buy. [0.01]")] = None,
-    max_slope: Annotated[float | None, typer.Option(help="slope: nats per million tokens.")] = None,
-    share: Annotated[float | None, typer.Option(help="recovery: share of the recoverable gap. [0.9]")] = None,
+    min_gain: Annotated[
+        float | None,
+        typer.Option(help="gain: stop when doubling the tokens lowers the loss by less than this, nats. [0.01]"),
+    ] = None,
+    max_slope: Annotated[
+        float | None,
+        typer.Option(help="slope: stop when the loss falls more slowly than this, nats per million tokens."),
+    ] = None,
+    share: Annotated[
+        float | None, typer.Option(help="recovery: stop when this share of the recoverable gap is closed. [0.9]")
+    ] = None,
     loss_pruned: LossPruned = None,
-    target: Annotated[float | None, typer.Option(help="target: the loss to reach, nats/token.")] = None,
-    budget_hours: Annotated[float | None, typer.Option(help="budget: GPU-hours.")] = None,
-    budget_usd: Annotated[float | None, typer.Option(help="budget: money, with --price.")] = None,
+    target: Annotated[float | None, typer.Option(help="target: stop when the loss reaches this, nats/token.")] = None,
+    budget_hours: Annotated[float | None, typer.Option(help="budget: GPU-hours to spend.")] = None,
+    budget_usd: Annotated[float | None, typer.Option(help="budget: USD to spend; needs --price.")] = None,
     gpu: Gpu = "h100",
     price: Price = None,
     mfu: Mfu = None,
     mfu_from: Annotated[
-        str | None, typer.Option(metavar="RUNS", help="Measure the MFU on these run folders, which ran on --gpu.")
+        str | None,
+        typer.Option(metavar="RUNS", help="Measure --mfu from these run folders; they must have run on --gpu."),
     ] = None,
     teacher: Annotated[
-        str | None, typer.Option(help="Distil: a model or its parameters, whose forward pass is counted.")
+        str | None,
+        typer.Option(help="Teacher to distil from (a model or its parameters): adds the cost of its forward pass."),
     ] = None,
     context: Context = 4096,
     level: Level = 0.9,
     compare: Annotated[
-        bool, typer.Option("--compare", help="Rank every method of the law file, and --rates, by one size or budget.")
+        bool,
+        typer.Option("--compare", help="Rank all methods of the law file at --rates, for the same size or budget."),
     ] = False,
     rates: Annotated[str | None, typer.Option(help="compare: pruning rates. [0.15,0.25,0.35]")] = None,
     params_after: Annotated[str | None, typer.Option(help="compare: the most parameters to deploy, e.g. 6B.")] = None,
-    served_tokens: Annotated[str | None, typer.Option(help="compare: tokens to be served, e.g. 1T.")] = None,
-    sparse_speedup: Annotated[
-        float | None, typer.Option(help="compare: speed of N:M kernels over dense ones when serving. [1]")
+    served_tokens: Annotated[
+        str | None, typer.Option(help="compare: tokens that the model will serve, e.g. 1T; adds their cost.")
     ] = None,
-    serving_mfu: Annotated[float | None, typer.Option(help="compare: MFU of serving. [as training]")] = None,
-    verbose: Annotated[bool, typer.Option("--verbose", help="Every warning on a line of its own.")] = False,
+    sparse_speedup: Annotated[
+        float | None, typer.Option(help="compare: how many times faster N:M kernels serve than dense ones. [1]")
+    ] = None,
+    serving_mfu: Annotated[float | None, typer.Option(help="compare: MFU of serving. [that of training]")] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Print every warning in full.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """How many tokens to post-train on, with an interval, and what they cost.

@@ -28,7 +28,7 @@ def predict(
     named: NamedLaw = None,
     model: ModelName = None,
     params_before: Annotated[
-        str | None, typer.Option(help="Parameters before pruning, e.g. 8B, where no model is named.")
+        str | None, typer.Option(help="Parameters before pruning, e.g. 8B, if no --model is given.")
     ] = None,
     loss_pruned: LossPruned = None,
     rate: Rate = None,
@@ -42,7 +42,7 @@ def predict(
     Example: `regrow predict law.json --method depth --params-before 3.1M --rate 0.25 --tokens 300k --loss-before 2.9`
 
     A model by its name: `regrow predict law.json --method depth --model tiny-llama-3m --rate 0.25 --tokens 300k
-    --loss-before 2.9`. The rate is then the one that whole blocks or channels reach, as in `regrow plan`.
+    --loss-before 2.9`. The rate is then rounded to whole blocks or channels, as in `regrow plan`.
     """
     from dataclasses import asdict
 

@@ -33,11 +33,13 @@ _Params = Annotated[
 _Shape = Annotated[
     str | None, typer.Option(help="Sizes to leave instead of a rate: layers=24, or hidden=768,intermediate=2048.")
 ]
-_ScorerName = Annotated[str | None, typer.Option("--scorer", help="What ranks the parts; each method has its default.")]
+_ScorerName = Annotated[
+    str | None, typer.Option("--scorer", help="How the parts are ranked. [each method has its own default]")
+]
 _Axes = Annotated[
     str | None, typer.Option(help="What width may shrink, e.g. intermediate or hidden,intermediate,kv_heads.")
 ]
-_MultipleOf = Annotated[int | None, typer.Option(help="Widths are multiples of this; no finer step is tried.")]
+_MultipleOf = Annotated[int | None, typer.Option(help="Round widths to multiples of this.")]
 _Search = Annotated[
     int | None,
     typer.Option(
@@ -45,7 +47,9 @@ _Search = Annotated[
         "if there is text."
     ),
 ]
-_Iterative = Annotated[bool, typer.Option("--iterative", help="Depth: remove one block, measure again, and go on.")]
+_Iterative = Annotated[
+    bool, typer.Option("--iterative", help="Depth: remove one block at a time and measure again after each.")
+]
 _Strict = Annotated[
     bool, typer.Option("--strict", help="Depth: a rate more than 0.5 points off is an error, not a note.")
 ]
@@ -59,20 +63,27 @@ _HeldOut = Annotated[
     str | None,
     typer.Option(
         "--held-out",
-        help="Text to read the loss on before and after, or `ladder`: says what pruning cost and when half is back.",
+        help="Text (or `ladder`) to read the loss on before and after pruning: prints what pruning cost and the tokens "
+        "to win half back.",
     ),
 ]
 _LawFile = Annotated[
-    str, typer.Option("--law", help="The law that is asked: a law file, or `reference`, which the package ships.")
+    str,
+    typer.Option(
+        "--law",
+        help="Law that predicts the tokens to win half back: a law file, or `reference`, shipped with the package.",
+    ),
 ]
 _PlanFile = Annotated[
     str | None,
-    typer.Option("--plan", help="Carry out this plan: a file from --dry-run --json, or a regrow_prune.json."),
+    typer.Option("--plan", help="Apply this plan: the output of --dry-run --json, or a regrow_prune.json."),
 ]
 _ScoresFile = Annotated[
-    str | None, typer.Option("--scores", help="Scores of this model from --save-scores; no text is then measured.")
+    str | None, typer.Option("--scores", help="Use these scores, saved by --save-scores, instead of measuring text.")
 ]
-_SaveScores = Annotated[str | None, typer.Option(help="Write the scores to this file, for use at other rates.")]
+_SaveScores = Annotated[
+    str | None, typer.Option(help="Save the scores to this file, to prune at other rates without measuring again.")
+]
 _DryRun = Annotated[
     bool,
     typer.Option(
@@ -80,9 +91,9 @@ _DryRun = Annotated[
         help="Print the plan and write no model. With --calibration or --scores it also says which parts go.",
     ),
 ]
-_Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace --out if it holds something.")]
-_Device = Annotated[str, typer.Option(help="Where blocks are run: `cpu`, `cuda`, `cuda:1`.")]
-_Seed = Annotated[int, typer.Option(help="Selects the calibration blocks.")]
+_Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace --out if it is not empty.")]
+_Device = Annotated[str, typer.Option(help="Device that runs the blocks: `cpu`, `cuda`, `cuda:1`.")]
+_Seed = Annotated[int, typer.Option(help="Seed that selects the calibration blocks.")]
 
 
 def prune(

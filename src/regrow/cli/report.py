@@ -32,24 +32,30 @@ def report(
     form: Annotated[str, typer.Option(help="The form to fit, where no law file is given.")] = "p2",
     baseline: Baseline = "initial",
     title: Annotated[str, typer.Option(help="Title of the report.")] = "Post-training after pruning",
-    model: Annotated[str | None, typer.Option(help="Plan for this catalogue name or config.json.")] = None,
+    model: Annotated[str | None, typer.Option(help="Plan for this model: a catalogue name or a config.json.")] = None,
     params_before: Annotated[
-        str | None, typer.Option(help="Plan for this size. [the largest among the runs]", show_default=False)
+        str | None,
+        typer.Option(help="Plan for this many parameters. [the largest size among the runs]", show_default=False),
     ] = None,
     rate: Annotated[
         list[float] | None, typer.Option(help="Pruning rate to plan for; may be given several times.")
     ] = None,
     loss_before: Annotated[
-        float | None, typer.Option(help="Its loss before pruning, nats/token. [from its runs]", show_default=False)
+        float | None,
+        typer.Option(help="Loss of that model before pruning, nats/token. [from its runs]", show_default=False),
     ] = None,
     gpu: Gpu = "h100",
     mfu: Mfu = None,
     price: Price = None,
-    served_tokens: Annotated[str | None, typer.Option(help="Tokens to be served, e.g. 1T; adds their cost.")] = None,
+    served_tokens: Annotated[
+        str | None, typer.Option(help="Tokens that the model will serve, e.g. 1T; adds their cost.")
+    ] = None,
     validate: Annotated[
         bool | None,
         typer.Option(
-            "--validate/--no-validate", help="Hold-out errors. [on where it takes seconds]", show_default=False
+            "--validate/--no-validate",
+            help="Whether to compute hold-out errors. [yes, if it takes seconds]",
+            show_default=False,
         ),
     ] = None,
     as_json: AsJson = False,

@@ -93,11 +93,13 @@ def show_run(path: Path_, as_json: AsJson = False) -> None:
 @app.command("documents")
 def run_documents(
     path: Path_,
-    tokens: Annotated[str | None, typer.Option(help="By so many tokens; all that the run has seen by default.")] = None,
+    tokens: Annotated[
+        str | None, typer.Option(help="Count the documents seen in this many tokens. [all tokens of the run]")
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Write the whole list as a CSV.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """The documents that a run has seen: computed from its seed and its data, exact to the token.
+    """List the documents that a run has seen, computed exactly from its seed and its data.
 
     Example: `regrow runs documents run --tokens 100k`
     """
@@ -146,14 +148,12 @@ def export_runs(
     out: Out,
     append: Annotated[
         bool,
-        typer.Option(
-            "--append", help="Keep the runs that the archive --out has already, and add those it lacks (.jsonl)."
-        ),
+        typer.Option("--append", help="Add the runs that the archive --out (.jsonl) lacks, and keep those it has."),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """All runs as one file: an archive with everything known of them if the name ends in .jsonl, else a table with a
-    row per checkpoint (Parquet if it ends so, CSV otherwise).
+    """Write all runs into one file. A name that ends in .jsonl makes an archive of whole records; .parquet and .csv
+    make a table with a row per checkpoint.
 
     Example: `regrow runs export demo --out runs.csv`
 
@@ -191,7 +191,7 @@ def export_runs(
 
 @app.command("check")
 def check(path: Path_, as_json: AsJson = False) -> None:
-    """Prove every run of a folder whole, and name what is not; exits 1 if something is wrong.
+    """Check that every run of a folder is complete and consistent. Names each fault and exits 1 if there is one.
 
     Looked at: that each spec has the hash it is stored under, that DONE is of that spec, that tokens rise and the
     curve holds what the spec asks for, that the weights are all there. Unfinished runs are no fault: the same command

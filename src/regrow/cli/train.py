@@ -64,7 +64,7 @@ def train(
         str | None, typer.Option(help="Also read an annealed loss at each milestone, on a branch of this many tokens.")
     ] = None,
     cooldown_at: Annotated[
-        str | None, typer.Option(help="Only the milestones at these tokens get a cool-down, e.g. 100k,1M.")
+        str | None, typer.Option(help="Read the annealed loss only at these milestones, e.g. 100k,1M.")
     ] = None,
     average: Annotated[
         str | None, typer.Option(help="Also read the loss of averaged weights: `ema:0.99`, or `last:5` (milestones).")
@@ -109,10 +109,13 @@ def train(
         str | None, typer.Option(help="Also read scores: benchmarks of lm-eval, or `ladder` (see `regrow eval`).")
     ] = None,
     tasks_at: Annotated[
-        str | None, typer.Option(help="Where scores are read, beside start and end, e.g. 100k,1M. [every milestone]")
+        str | None,
+        typer.Option(help="Tokens at which scores are read, besides start and end, e.g. 100k,1M. [every milestone]"),
     ] = None,
-    task_limit: Annotated[int | None, typer.Option(help="Ask the first so many questions of each task.")] = None,
-    task_shots: Annotated[int | None, typer.Option(help="Examples before each question. [the task's own]")] = None,
+    task_limit: Annotated[int | None, typer.Option(help="Questions to ask of each task, from the first.")] = None,
+    task_shots: Annotated[
+        int | None, typer.Option(help="Examples shown before each question. [the task's own number]")
+    ] = None,
     task_path: Annotated[Path | None, typer.Option(help="A folder with task files of your own.")] = None,
     forecast: Annotated[
         str | None,
@@ -210,7 +213,7 @@ def train(
 
 
 def find_input(name: str, kind: str) -> str:
-    """Where a run's model or text of this name lies: the ladder's in the package, anything else under its name."""
+    """The path of a run's model or text: the ladder's lie in the package, anything else under its own name."""
     from regrow.ladder import find_corpus, find_model
 
     if kind in ("data", "held_out"):
@@ -226,7 +229,7 @@ def parse_keep(text: str) -> int | None:
 
 
 def tell(record: RunRecord, out: Path, *, as_json: bool) -> None:
-    """Say on stdout how a run has ended."""
+    """Print how a run has ended."""
     from regrow.runs.scores import plain_scores
 
     first, last = record.curve[0], record.curve[-1]

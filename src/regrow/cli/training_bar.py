@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 def is_main_process() -> bool:
-    """Whether this process speaks: of those that torchrun starts, one."""
+    """Whether this process prints: only one of torchrun's processes does."""
     return os.environ.get("RANK", "0") == "0"
 
 
 @dataclass(frozen=True)
 class TrainingBar:
-    """What a run tells while it trains."""
+    """What a run prints while it trains."""
 
     bar: RichBar
     task: TaskID

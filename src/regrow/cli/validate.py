@@ -11,12 +11,16 @@ from regrow.cli.options import AsJson, Baseline, Loss, Pool, Runs, number, print
 
 def validate(
     runs: Runs,
-    hold_out: Annotated[str, typer.Option(help="`size`, `rate`, `tokens`, `run`, `method` or `family`.")] = "size",
-    form: Annotated[list[str] | None, typer.Option(help="A form; may be repeated. Without it, all are ranked.")] = None,
+    hold_out: Annotated[
+        str, typer.Option(help="What to leave out of the fit: `size`, `rate`, `tokens`, `run`, `method` or `family`.")
+    ] = "size",
+    form: Annotated[
+        list[str] | None, typer.Option(help="A form to validate; may be repeated. [all forms, ranked]")
+    ] = None,
     pool: Pool = None,
     baseline: Baseline = "initial",
     loss: Loss = "raw",
-    seed: Annotated[int, typer.Option(help="Of the bootstrap and the starts.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the bootstrap and of the starts of the fit.")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Fit without some runs or points, predict them, and report the error on them.

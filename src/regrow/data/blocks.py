@@ -26,7 +26,7 @@ MAX_PIECE = 1_000_000
 
 
 class Tokenizes(Protocol):
-    """What packing needs of a tokenizer: Hugging Face's tokenizers fit."""
+    """The part of a tokenizer that packing uses. Hugging Face's tokenizers have it."""
 
     eos_token_id: int | None
 
@@ -97,7 +97,7 @@ class Blocks:
 
     @property
     def largest_token(self) -> int:
-        """The largest token: what a model's vocabulary must hold."""
+        """The largest token id; a model's vocabulary must contain it."""
         return int(self.tokens.max()) if self.largest is None else self.largest
 
     def sample(self, count: int, *, seed: int) -> Blocks:
@@ -217,7 +217,7 @@ def _encode(texts: list[str], tokenizer: Tokenizes) -> list[Sequence[int]]:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         return tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]  # type: ignore[index]
-    # what calling the tokenizer does, without the offsets and masks that would take half of the time
+    # the same as calling the tokenizer, without the offsets and masks, which take half of the time
     backend.no_truncation()
     backend.no_padding()
     return [found.ids for found in backend.encode_batch_fast(texts, add_special_tokens=False)]

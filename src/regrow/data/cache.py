@@ -26,9 +26,9 @@ def cache_folder() -> Path:
 def entry(key: str, build: Callable[[Path], None]) -> Path:
     """The folder of `key`, filled by `build` if it is not there yet.
 
-    `build` fills a folder beside it that is then renamed, so that a reader sees all of an entry or nothing, whatever
-    kills the writer. Of several processes that want one entry, one builds and the others wait for it; where the file
-    system has no locks each builds its own, and the first to finish wins.
+    `build` fills a folder beside it that is then renamed, so that a reader never sees half an entry, even if the
+    writer is killed. If several processes want the same entry, one builds it and the others wait. On a file system
+    without locks each builds its own, and the first to finish wins.
 
     Raises `OSError` where the cache can't be written, and what `build` raises.
     """
@@ -40,7 +40,7 @@ def entry(key: str, build: Callable[[Path], None]) -> Path:
     with hold(lock, what="being tokenised", hint="wait", wait=None) as alone:
         try:
             if not folder.is_dir():
-                for dead in folder.parent.glob(f".{key}.*/") if alone else ():  # of a writer that was killed
+                for dead in folder.parent.glob(f".{key}.*/") if alone else ():  # left by a writer that was killed
                     shutil.rmtree(dead, ignore_errors=True)
                 _build(folder, key, build)
         finally:
@@ -66,6 +66,6 @@ def _build(folder: Path, key: str, build: Callable[[Path], None]) -> None:
 
 
 def write_small(path: Path, text: str) -> None:
-    """Write a small file whole or not at all; a cache that can't be written goes without."""
+    """Write a small file atomically; if the cache can't be written, do nothing."""
     with suppress(OSError):
         write_text(path, text, sync=False)

@@ -50,7 +50,7 @@ class BlockOrder:
 
 @dataclass(frozen=True, kw_only=True)
 class SeenDocument:
-    """A document that a run has seen: its tokens, and how many it was trained on, each time it saw one counted."""
+    """A document that a run has seen: its length in tokens, and the tokens trained on, repeats included."""
 
     name: str
     tokens: int
@@ -83,7 +83,7 @@ def documents_seen(blocks: Blocks, *, seed: int, tokens: int) -> list[SeenDocume
 
 
 def repetition(blocks: Blocks, *, tokens: int) -> str | None:
-    """What to say of a run of `tokens` that sees data more than once; None if it does not."""
+    """A warning for a run of `tokens` that sees data more than once; None if it does not."""
     if tokens <= blocks.n_tokens:
         return None
     return (

@@ -27,11 +27,11 @@ from regrow.data.source import TextSource
 from regrow.data.text import Document, cannot_split, is_held_out
 from regrow.errors import InputError, RunFailed
 
-#: part of the key of what is stored: another number where the format, or what is written, changes
+#: version of the stored format, part of every key: raise it when the format changes
 FORMAT = 1
 #: a batch of documents ends with the one that reaches so many characters
 BATCH_CHARACTERS = 2_000_000
-#: what the system says of a folder that is someone else's, not of a disk that is full
+#: system errors of a folder that may not be written, as opposed to a full disk
 _NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR)
 #: parts of an entry
 WHOLE, TRAIN, HELD_OUT = "all", "train", "held_out"
@@ -86,7 +86,7 @@ def tokenizer_fingerprint(tokenizer: Any) -> str:
 
 @contextmanager
 def _opened(data: str, tokenizer: Tokenizes, *, share: float | None, cache: bool) -> Iterator[_Store]:
-    """The tokenised text of `data`; what is not cached is gone from the disk when the caller is done."""
+    """The tokenised text of `data`. Without a cache it is deleted when the caller is done."""
     if share is not None and not 0 < share < 1:
         raise InputError(f"a held-out share of {share:g}", where=data, hint="it is a fraction between 0 and 1")
     eos = end_of_text(tokenizer)
@@ -114,7 +114,7 @@ def _opened(data: str, tokenizer: Tokenizes, *, share: float | None, cache: bool
 
 
 def _cached(key: str, build: Callable[[Path], None]) -> _Store | None:
-    """The cache's entry, built if need be; None, with a warning, where the cache can't be written at all."""
+    """The cache's entry, built if needed; None, with a warning, if the cache can't be written."""
     try:
         folder = entry(key, build)
         if not all(_is_whole(part) for part in folder.iterdir() if part.is_dir()):
@@ -143,11 +143,11 @@ class _Store:
     def blocks(self, part: str, sequence_length: int, *, where: str | None = None) -> Blocks:
         """The blocks of a part. Raises `InputError`, which names `where`, if it does not fill one."""
         folder = self.folder / part
-        said = json.loads((folder / "part.json").read_text())
+        stored = json.loads((folder / "part.json").read_text())
         what = {WHOLE: "the text", TRAIN: "the training text", HELD_OUT: "the held-out text"}[part]
-        # copy-on-write: what torch takes for a writable array, and the file never changes
-        flat = np.memmap(folder / "tokens.bin", dtype=TOKEN, mode="c", shape=(said["tokens"],))
-        table = np.memmap(folder / "documents.bin", dtype="<i8", mode="r", shape=(said["documents"], 3))
+        # copy-on-write: torch wants a writable array, and the file must not change
+        flat = np.memmap(folder / "tokens.bin", dtype=TOKEN, mode="c", shape=(stored["tokens"],))
+        table = np.memmap(folder / "documents.bin", dtype="<i8", mode="r", shape=(stored["documents"], 3))
         tokens = cut(flat, sequence_length=sequence_length, what=what, where=where)
         known = folder / f"fingerprint-{sequence_length}"
         try:
@@ -158,16 +158,16 @@ class _Store:
                 write_small(known, mark + "\n")
         return Blocks(
             tokens=tokens,
-            documents=said["documents"],
+            documents=stored["documents"],
             fingerprint=mark,
             table=DocumentTable(
                 starts=table[:, 0],
                 file=table[:, 1],
                 row=table[:, 2],
-                files=tuple(said["files"]),
-                length=said["tokens"],
+                files=tuple(stored["files"]),
+                length=stored["tokens"],
             ),
-            largest=said["largest"],
+            largest=stored["largest"],
         )
 
 
@@ -181,11 +181,11 @@ def _disk_failed(error: OSError, where: str) -> RunFailed:
 
 def _is_whole(part: Path) -> bool:
     try:
-        said = json.loads((part / "part.json").read_text())
+        stored = json.loads((part / "part.json").read_text())
         sizes = (part / "tokens.bin").stat().st_size, (part / "documents.bin").stat().st_size
     except (OSError, ValueError):
         return False
-    return sizes == (said["tokens"] * TOKEN.itemsize, said["documents"] * 24)
+    return sizes == (stored["tokens"] * TOKEN.itemsize, stored["documents"] * 24)
 
 
 class _Part:
@@ -210,8 +210,8 @@ class _Part:
     def close(self) -> None:
         self.tokens.close()
         self.documents.close()
-        said = {"tokens": self.length, "documents": self.count, "largest": self.largest, "files": list(self.files)}
-        (self.folder / "part.json").write_text(json.dumps(said) + "\n")
+        stored = {"tokens": self.length, "documents": self.count, "largest": self.largest, "files": list(self.files)}
+        (self.folder / "part.json").write_text(json.dumps(stored) + "\n")
 
 
 def _write(source: TextSource, tokenizer: Tokenizes, eos: int, share: float | None, folder: Path) -> None:
@@ -241,7 +241,7 @@ def _write(source: TextSource, tokenizer: Tokenizes, eos: int, share: float | No
 
 
 def _batches(documents: Iterator[Document]) -> Iterator[list[Document]]:
-    """Documents in batches of some two million characters: enough to keep all cores busy, few enough to hold."""
+    """Documents in batches of about two million characters: enough to keep all cores busy, and small in memory."""
     batch: list[Document] = []
     characters = 0
     for document in documents:

@@ -118,7 +118,7 @@ class TextSource:
                     yield Document(text, where, seen)
         except InputError:
             raise
-        # the Hub's client, its file systems and the readers of formats raise families of their own
+        # the Hub's client, its file systems and its readers each raise their own kinds of exceptions
         except Exception as error:
             reason = reason_of(error)
             happened = "can't be reached or is not there" if not seen else f"broke off after {seen} rows"

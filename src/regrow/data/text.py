@@ -101,7 +101,7 @@ def _suffix(path: Path) -> str:
 
 
 def _format(path: Path) -> str:
-    """How to read a file: its suffix, or where that is not known, what its first bytes show."""
+    """How to read a file: by its suffix, or if that is unknown, by its first bytes."""
     suffix = _suffix(path)
     if suffix in SUFFIXES:
         return suffix
@@ -131,7 +131,7 @@ def _read_file(path: Path, column: str) -> Iterator[Document]:
 
 @contextmanager
 def _open_text(path: Path) -> Iterator[IO[str]]:
-    """A text file, decompressed if its first bytes say so: a name may say otherwise."""
+    """A text file, decompressed if its first bytes show a compressed format; the name is not trusted."""
     with path.open("rb") as stream:
         start = stream.read(4)
     packing = next((name for magic, name in _MAGIC if start.startswith(magic)), None)
@@ -236,7 +236,7 @@ def split_documents(documents: list[str], *, held_out_share: float) -> tuple[lis
 
 
 def cannot_split(documents: int, share: float) -> InputError:
-    """What is said of documents that leave one side of the split empty."""
+    """The error for documents that leave one side of the split empty."""
     return InputError(
         f"{documents} documents can't be split at a held-out share of {share:g}",
         hint="give more documents, or held-out text of its own with --held-out",

@@ -22,7 +22,7 @@ class StudyBudget:
         flops: floating-point operations of training and evaluation.
         hours: of one process (of one GPU, where cells run on GPUs), as the plan estimates them.
         rule: `refuse` a study that costs more, or `choose`: controls first, then the cells of the first seed before
-            those of the second, the cheapest first; a cell that no longer fits is left out, and so is every one
+            those of the second, the cheapest first; the first cell that does not fit is left out, and all cells
             after it.
     """
 
@@ -41,7 +41,7 @@ class StudyBudget:
 
     @classmethod
     def from_dict(cls, content: Any, *, where: str = "study, budget") -> StudyBudget:
-        """Read plain data, as YAML gives it. Raises `InputError` for an unknown key or what is no number."""
+        """Read plain data, as YAML gives it. Raises `InputError` for an unknown key or a value that is not a number."""
         if not isinstance(content, Mapping):
             raise InputError(f"{content!r} is not a budget", where=where, hint="write {tokens: 20M} or {hours: 5}")
         for key in content:
@@ -65,7 +65,7 @@ _LIMITS = ("tokens", "flops", "hours")
 
 
 def within(budget: StudyBudget, cells: Sequence[CellPlan]) -> tuple[set[str], str | None]:
-    """Names of the cells that a budget admits, and what was done about it in words (None where all fit).
+    """Names of the cells that fit a budget, and a note on what was left out (None if all fit).
 
     Raises `InputError` with the numbers where the rule is `refuse` and the study costs more, or where a cost that has a
     limit is not known.

@@ -61,7 +61,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Seconds to wait for a process that still writes this run: one that lost its study is about to end.
+#: Seconds to wait for a process that still writes this run: a worker whose study has died ends soon.
 _WAIT = 20.0
 
 
@@ -89,7 +89,7 @@ def run_cell(
         if not is_done(out, spec_hash=cell.hash):
             _tidy(out)
             _run(cell, out, _Shop(cell, shared, uses), stop)
-        if not cell.train.lora_rank:  # a cool-down of adapters still needs what they lie on
+        if not cell.train.lora_rank:  # a cool-down of adapters still needs the base model
             shutil.rmtree(out / START, ignore_errors=True)
         return read_run(out)
 
@@ -134,7 +134,7 @@ class _Shop:
         )
 
     def harness(self, tokenizer: PreTrainedTokenizerBase) -> Harness | None:
-        """What asks the benchmarks of the recipe; None if it names none."""
+        """The harness for the benchmarks of the recipe; None if it names none."""
         train = self.cell.train
         if not train.tasks:
             return None
@@ -143,7 +143,7 @@ class _Shop:
         return Harness(find_tasks(train.tasks, limit=train.task_limit, shots=train.task_shots), tokenizer)
 
     def scores_before(self, model: PreTrainedModel, harness: Harness | None) -> dict[str, Score]:
-        """The unpruned model's scores: the same for all cells of a model that ask the same."""
+        """The unpruned model's benchmark scores, shared by all cells of that model with the same tasks."""
         if harness is None:
             return {}
         asked = {name: value for name, value in self.cell.train.to_dict().items() if name.startswith("task")}
@@ -173,8 +173,8 @@ class _Shop:
     def _scores(
         self, model: PreTrainedModel, spec: PruneSpec, tokens: torch.Tensor | None, train: Blocks
     ) -> AnyScores | None:
-        """One pass over the calibration text serves every method and rate whose scorer goes by it; N:M looks at
-        the inputs of pruned layers instead."""
+        """Scores of one pass over the calibration text, for every method and rate whose scorer uses them. N:M
+        pruning measures the inputs of pruned layers instead."""
         if tokens is None or not spec.needs_calibration or spec.entry.on_the_way:
             return None
         plan = outline(architecture_of(model), spec)
@@ -240,7 +240,7 @@ def _run(cell: Cell, out: Path, shop: _Shop, stop: StopRequest | None) -> RunRec
 
 
 def _on_device(model: PreTrainedModel, read: Callable[[PreTrainedModel], T]) -> T:
-    """What `read` makes of a model on the device that the curve is read on.
+    """The result of `read(model)`, run on the device that the curve is read on.
 
     The model is back on its own device afterwards, where pruning takes it apart.
     """
@@ -262,7 +262,7 @@ def _save_pruned(model: PreTrainedModel, plan: PrunePlan, path: Path, original: 
 def _start(
     out: Path, prune: Callable[[], tuple[PreTrainedModel, PrunePlan]], original: Beside
 ) -> tuple[PreTrainedModel, PrunePlan]:
-    """The pruned model that the run in `out` begins from, or has begun from."""
+    """The pruned model that the run in `out` starts from."""
     start = out / START
     found = load_whole(start, _load_pruned)
     if found is not None:
@@ -284,7 +284,7 @@ def _load_pruned(path: Path) -> tuple[PreTrainedModel, PrunePlan]:
 
 
 def _tidy(out: Path) -> None:
-    """Remove what a killed worker staged and never moved into place. Checkpoints are training's own."""
+    """Remove the unfinished files of a killed worker. Training itself removes unfinished checkpoints."""
     for stage in (*out.glob(".model.*.tmp*"), *out.glob(f".{START}.*.tmp*")):
         shutil.rmtree(stage, ignore_errors=True)
     for name in (RUN_FILE, CURVE_FILE, DONE_FILE, PROGRESS_FILE):

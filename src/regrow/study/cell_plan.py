@@ -18,18 +18,18 @@ _MODEL_BYTES, _CHECKPOINT_BYTES, _CHECKPOINTS = 4, 12, 2
 
 @dataclass(frozen=True, kw_only=True)
 class CellPlan:
-    """A cell, where it stands, and what it costs. What is not known before the model is loaded is None.
+    """A cell, its state and its cost. A number that is not known before the model is loaded is None.
 
     Attributes:
         state: `done`, `recorded` (finished elsewhere: its record is at hand), `stopped` (continues from its last
             checkpoint) or `waiting`.
-        chosen: whether the budget admits it.
+        chosen: whether it fits the budget.
         seed_rank: 0 for the first seed of the study.
         params_before, params_after: parameters (non-zero ones for N:M).
         rate: pruning rate reached; 0 for a control.
         tokens: trained on in all; `tokens_left` of them are still to do.
         flops: of training, its teacher, and its evaluations, in all.
-        seconds: of all of it, on one worker.
+        seconds: for the whole cell, on one worker.
         disk: bytes that the run folder holds at the end.
     """
 
@@ -48,7 +48,7 @@ class CellPlan:
 
     @property
     def work(self) -> float:
-        """What cells are ordered by: FLOPs, or tokens where they are not known."""
+        """The key that cells are ordered by: FLOPs, or tokens if FLOPs are not known."""
         return float(self.tokens) if self.flops is None else self.flops
 
     @property
@@ -94,7 +94,7 @@ def plan_cell(cell: Cell, out: Path, shape: Architecture | None, *, recorded: bo
 
 
 def _flops(cell: Cell, after: Architecture) -> float | None:
-    """Of training, its teacher, cool-down branches and evaluations."""
+    """FLOPs of training, its teacher, cool-down branches and evaluations."""
     train, context = cell.train, cell.train.sequence_length
     teacher = None if cell.teacher is None else shape_of(cell.teacher)
     if cell.teacher is not None and teacher is None:

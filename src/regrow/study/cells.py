@@ -25,7 +25,8 @@ class Cell:
         train: the recipe, with the run's own seed.
         data, held_out: text, as `regrow train` takes it.
         teacher: the model to distil from; None for cross-entropy.
-        fingerprints: of what lies in local files, by what it is (`model`, `data`, ...): a changed file is another cell.
+        fingerprints: of the contents of local files, by their role (`model`, `data`, ...). A changed file is another
+            cell.
     """
 
     model: str
@@ -39,8 +40,8 @@ class Cell:
 
     @property
     def spec(self) -> dict[str, Any]:
-        """Everything that affects the result, as plain data. What is not used is left out, so that the cells of a
-        study that was written before it existed keep their hash."""
+        """Everything that affects the result, as plain data. Unused settings are left out, so that a new
+        setting does not change the hash of older cells."""
         spec: dict[str, Any] = {
             "model": self.model,
             "family": self.family,
@@ -71,7 +72,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """Readable and unique: what was done to which model, and the start of the hash."""
+        """A readable, unique name: model, method, rate, and the start of the hash."""
         rate = f"-{self.prune.rate:g}" if self.prune and self.prune.rate is not None else ""
         method = "control" if self.prune is None else self.method.replace(":", "of")
         base = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(self.model).name)

@@ -19,7 +19,7 @@ class Job:
         out: its run folder, absolute.
         shared: folder of what cells share, absolute; None to share nothing.
         base: the folder that relative paths in the cell start from.
-        uses: how many cells of the study need this cell's pruned model: one that is used once is not stored.
+        uses: how many cells of the study need this cell's pruned model. A model that is used once is not stored.
     """
 
     cell: Cell
@@ -30,10 +30,10 @@ class Job:
 
 
 class Engine(Protocol):
-    """Runs jobs in processes of its own, as many at a time as it has `workers`.
+    """Runs jobs in worker processes, at most `workers` at a time.
 
-    A cell that raises, and a process that dies, cost that cell alone. A cell whose process died is given to another
-    one, up to `retries` times, and goes on from its last checkpoint.
+    An error or a dead process affects only its own cell. If the process dies, another one continues the cell from its
+    last checkpoint, up to `retries` times.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Engine(Protocol):
 
     def probe(self, cells: Sequence[Cell]) -> list[float | None]:
         """Training FLOP/s that one worker reaches on each cell's unpruned model and recipe, each tried for about a
-        second; None where it can't be tried, e.g. as the model does not fit."""
+        second; None if it can't be measured, e.g. because the model does not fit."""
         ...
 
     def close(self) -> None:

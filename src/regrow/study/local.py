@@ -34,7 +34,7 @@ class _Worker:
         self.process = subprocess.Popen(
             command, pass_fds=[theirs.fileno()], env={**os.environ, **environment}, stdin=subprocess.DEVNULL
         )
-        theirs.close()  # the process alone holds that end: when it dies, ours reads the end of the file
+        theirs.close()  # only the worker holds that end, so we read end-of-file when it dies
 
     def send(self, task: Any) -> None:
         # a worker that has died meanwhile says so when its answer is read
@@ -43,7 +43,7 @@ class _Worker:
 
     def end(self) -> int:
         """End it if it still runs; returns its exit code (minus the signal that ended it)."""
-        self.connection.close()  # one that waits for a task ends by itself
+        self.connection.close()  # an idle worker ends by itself
         with contextlib.suppress(ProcessLookupError):
             self.process.terminate()
         try:
@@ -66,7 +66,7 @@ class LocalEngine:
         self._busy: dict[Connection, _Worker] = {}
 
     def environment(self, slot: int) -> dict[str, str]:
-        """What a worker is started with: its share of the CPU's threads, and its GPU."""
+        """Environment of a worker: its share of the CPU's threads, and its GPU."""
         share = {
             # read once, when torch starts its pools
             "OMP_NUM_THREADS": str(threads_each(self.workers)),
@@ -123,7 +123,7 @@ class LocalEngine:
         return worker
 
     def _answer(self, connection: Connection) -> tuple[Any, int | None]:
-        """A worker's answer, and None; or None and the exit code of one that died."""
+        """(answer, None), or (None, exit code) if the worker died."""
         worker = self._busy.pop(connection)
         try:
             answer = connection.recv()

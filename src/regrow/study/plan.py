@@ -28,8 +28,8 @@ class StudyPlan:
     Attributes:
         cells: every cell, in the study's order.
         workers: processes that share the work; None if not known.
-        timing: in words, what the times come from; None without times.
-        budget: in words, what the budget did; None where all cells fit it.
+        timing: a sentence on where the times come from; None without times.
+        budget: a sentence on what the budget left out; None if all cells fit.
         disk_free: bytes free where the study is written.
     """
 
@@ -126,12 +126,12 @@ def finished_hashes(records: Sequence[str | Path]) -> set[str]:
 
 
 def study_id(cells: Sequence[CellPlan]) -> str:
-    """Which cells a study asks for, whatever its budget admits."""
+    """A hash of the cells that a study asks for, before the budget."""
     return spec_hash({"cells": [cell.cell.hash for cell in cells]})
 
 
 def _chosen_before(budget: StudyBudget, cells: Sequence[CellPlan], out: Path) -> tuple[set[str], str | None] | None:
-    """What this budget chose of these cells when the study first ran: times drift, and the choice must not."""
+    """The cells that this budget chose when the study first ran. The choice is kept, because estimated times drift."""
     try:
         earlier = json.loads((out / STUDY_FILE).read_text())
         if earlier["budget"] != budget.to_dict() or earlier["asked"] != study_id(cells):
@@ -146,7 +146,7 @@ def _chosen_before(budget: StudyBudget, cells: Sequence[CellPlan], out: Path) ->
 def _with_times(
     cells: list[CellPlan], out: Path, engine: Engine | None, shapes: Mapping[str, Architecture | None]
 ) -> tuple[list[CellPlan], str | None]:
-    """Cells with their times at the speeds known, and in words where these come from."""
+    """Cells with their times at the known speeds, and a sentence on where these come from."""
     if all(cell.flops is None for cell in cells):
         return cells, None
     speeds, source = _recorded_speeds(cells, out)
@@ -163,7 +163,7 @@ def _with_times(
 
 
 def _recorded_speeds(cells: Sequence[CellPlan], out: Path) -> tuple[dict[str, float], str]:
-    """FLOP/s by model as the study's finished runs reached it."""
+    """FLOP/s by model, from the study's finished runs."""
     found: dict[str, list[float]] = {}
     devices = set()
     for cell in cells:
@@ -186,7 +186,7 @@ def _recorded_speeds(cells: Sequence[CellPlan], out: Path) -> tuple[dict[str, fl
 def _probed_speeds(
     cells: Sequence[CellPlan], engine: Engine, shapes: Mapping[str, Architecture | None]
 ) -> tuple[dict[str, float], str]:
-    """FLOP/s by model as a worker reaches it now: tried on the smallest and the largest model, the others between."""
+    """FLOP/s by model, measured now on the smallest and the largest model and interpolated for the others."""
     size = {model: shape.params for model, shape in shapes.items() if shape is not None}
     by_size = sorted(size, key=lambda model: size[model])
     tried = list(dict.fromkeys((by_size[0], by_size[-1])))

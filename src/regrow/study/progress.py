@@ -22,7 +22,7 @@ _EVERY = 1.0
 
 
 class ProgressFile:
-    """Writes how far a run is into a file beside its curve, and removes it when the block ends.
+    """Writes the progress of a run into a file beside its curve; removes the file when the block ends.
 
     The file is never read as a result, so it is not synced, and a full disk does not stop the run.
     """
@@ -53,7 +53,7 @@ class CellState:
     """Where a cell stands.
 
     Attributes:
-        state: `done`, `running`, `stopped` (begun, and nobody works on it), `failed` or `waiting`.
+        state: `done`, `running`, `stopped` (begun, but no process works on it), `failed` or `waiting`.
         tokens: trained on, of `total`.
         loss: held-out loss read last, nats/token.
         tokens_per_second: speed of training; None where it is not known yet.
@@ -75,7 +75,7 @@ class CellState:
 
 
 def cell_state(cell: Cell, folder: Path, *, since: float = 0.0) -> CellState:
-    """Read a cell's state. A run whose progress was told before `since` (seconds of the epoch) is stopped."""
+    """Read a cell's state. A run whose last progress is older than `since` (seconds of the epoch) counts as stopped."""
     total = cell.train.steps * cell.train.batch_tokens
     record = _read_json(folder / RUN_FILE)
     if record is None:

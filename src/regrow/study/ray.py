@@ -32,7 +32,8 @@ _STORE = 100_000_000
 class RayEngine:
     """Cells as Ray tasks; see `Engine`. Where Ray is connected already, that connection is used and left open.
 
-    Raises `InputError` if Ray is not installed, the address does not answer, or the cluster has not what a cell takes.
+    Raises `InputError` if Ray is not installed, the address does not answer, or the cluster lacks the CPUs or GPUs
+    that a cell takes.
     """
 
     name = "ray"
@@ -126,7 +127,7 @@ class RayEngine:
 
 
 def _import_ray() -> Any:
-    # read when ray is imported: it reports home unless told not to
+    # read when ray is imported: it sends usage statistics unless this is set
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray

@@ -54,9 +54,9 @@ def run_study(
         workers: processes of the local engine; one per GPU, else one per CPU (at most four), if None.
         engine: what runs the cells instead of the local engine; it is left open.
         records: archives whose finished runs are not run again; see `plan_study`.
-        on_plan: told of the plan before anything runs; with it, the hardware is tried for a few seconds where no
-            finished run tells its speed.
-        on_cell: told of each cell that ended, with its error or None.
+        on_plan: called with the plan before anything runs. If it is given and no finished run shows the speed, the
+            hardware is tried for a few seconds.
+        on_cell: called with each cell that ends, and its error or None.
 
     Raises `InputError` if the folder can't be written or another study runs in it, if a cell cannot be as asked, or if
     the study is over its budget.
@@ -67,7 +67,7 @@ def run_study(
         out / LOCK_FILE,
         what="another study is running in this folder",
         hint="wait for it to end, or choose another --out",
-        wait=1.0,  # one that was killed this moment
+        wait=1.0,  # for a study that has just been killed
     )
     own = None if engine is not None else make_engine("local", workers=workers)
     with lock, nullcontext() if own is None else closing(own):
@@ -118,7 +118,7 @@ def _run(plan: StudyPlan, out: Path, engine: Engine, on_cell: Callable[[Cell, st
 
 
 def _seen_done(folder: Path, spec_hash: str) -> bool:
-    """Whether a run that another process says it has finished is so; a network file system may show it late."""
+    """Whether a run that another process has finished is visible here; a network file system may show it late."""
     until = time.monotonic() + _LATE
     while not is_done(folder, spec_hash=spec_hash):
         if time.monotonic() > until:

@@ -63,7 +63,7 @@ def share(
         return found
     place.parent.mkdir(parents=True, exist_ok=True)
     with hold(place.parent / f".{spec_hash(key)}.lock", what="being made", hint="wait", wait=None):
-        found = load_whole(place, load)  # who held the lock has made it
+        found = load_whole(place, load)  # the process that held the lock has made it
         if found is not None:
             return found
         made = make()
@@ -73,7 +73,7 @@ def share(
             _remove(place)  # a broken one
             stage.replace(place)
         except (OSError, RegrowError):
-            # no room for it: this cell has what it needs, and the others make their own
+            # the disk is full: this cell goes on with what it has, and the others make their own
             pass
         finally:
             _remove(stage)

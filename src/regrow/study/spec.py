@@ -133,11 +133,11 @@ class StudySpec:
             teacher=teacher,
             fingerprints=self._fingerprints(model, teacher),
         )
-        # one order of batches for all would bend every curve at the same step: each cell has its own
+        # each cell has its own order of batches: one order for all would bend every curve at the same step
         return replace(cell, train=replace(cell.train, seed=int(cell.hash[:8], 16)))
 
     def _fingerprints(self, model: str, teacher: str | None) -> dict[str, str]:
-        """Of what lies in local files; the ladder's own models and text stand for themselves."""
+        """Fingerprints of local files. Models and text of the ladder are identified by their names."""
         found: dict[str, str | None] = {}
         for key, name in (("model", model), ("teacher", teacher)):
             if name and find_model(name) == name:
@@ -148,7 +148,7 @@ class StudySpec:
         return {name: fingerprint for name, fingerprint in found.items() if fingerprint is not None}
 
     def check(self) -> None:
-        """Find what cannot be before anything runs. Raises `InputError` for text or a model folder that is not there, a
+        """Check everything before anything runs. Raises `InputError` for text or a model folder that is not there, a
         rate that no shape of a model reaches (with the nearest ones), a teacher of another vocabulary, tasks without
         lm-eval.
         """

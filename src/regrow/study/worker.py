@@ -66,7 +66,7 @@ def _run(job: Job) -> str | None:
 
 
 def _let_go() -> None:
-    """Free a cell's models, which refer to each other, before the next cell loads its own."""
+    """Free a cell's models (they form reference cycles) before the next cell loads its own."""
     gc.collect()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
@@ -80,7 +80,7 @@ def _probe(cells: list[Cell]) -> list[float | None]:
     for cell in cells:
         try:
             found.append(training_speed(cell))
-        except Exception:  # an estimate that can't be had must not stop the study; the cell will say what is wrong
+        except Exception:  # a failed estimate must not stop the study; the cell itself reports the error
             found.append(None)
     return found
 
@@ -125,7 +125,7 @@ def serve(connection: Connection, parent: int) -> None:
             task = connection.recv()
         except EOFError:
             return
-        with suppress(BrokenPipeError):  # nobody waits for the answer of one that was told to end
+        with suppress(BrokenPipeError):  # a worker that was asked to end may have nobody to answer
             connection.send(do(task))
         if _asked_to_end.is_set():
             return
