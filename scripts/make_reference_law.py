@@ -14,7 +14,7 @@ from regrow.laws.files import ANY, REFERENCE
 from regrow.laws.pooled.fit import fit_pool, law_for, pools_of
 from regrow.runs import read_runs
 
-STUDIES = ("ladder-llama", "ladder-qwen2", "smollm2-2m")
+STUDIES = ("ladder-llama", "ladder-qwen2", "long-llama", "long-qwen2", "smollm2-2m")
 DRAWS = 200
 #: what the law is of, in words
 RESTS_ON = (

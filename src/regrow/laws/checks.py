@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from regrow.laws.controls import control_curves
 from regrow.laws.forms import Form
-from regrow.laws.observations import Observations, control_curves
+from regrow.laws.observations import Observations
 from regrow.laws.spread import Spread
 from regrow.runs.record import RunRecord
 from regrow.units import format_count

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from regrow.errors import InputError, one_of
+from regrow.laws.controls import Curve, Recipe, control_curves, read_control, recipe_of
 from regrow.laws.setting import BASIC, BASIC_NAMES, Column, Setting
 from regrow.runs.objective import Objective
 from regrow.runs.record import CurvePoint, RunRecord
@@ -247,23 +248,26 @@ def _group(
         loss=np.array([p.loss for r in records for p in r.curve]),
         notes=tuple(notes),
     )
-    return _against_control(out, controls) if baseline == "control" else out
+    return _against_control(out, records, controls) if baseline == "control" else out
 
 
-def _against_control(seen: Observations, controls: Iterable[RunRecord]) -> Observations:
+def _against_control(seen: Observations, records: list[RunRecord], controls: list[RunRecord]) -> Observations:
     """Replace the loss before pruning by the control's at the same tokens, linear in log tokens in between."""
-    curves = control_curves(controls, seen.family)
+    curves: dict[Recipe, dict[int, Curve]] = {}
     before = np.empty(len(seen))
     inside = np.ones(len(seen), dtype=bool)
-    for size in seen.sizes:
-        if int(size) not in curves:
+    for number, record in enumerate(records):
+        recipe = recipe_of(record)
+        if recipe not in curves:
+            curves[recipe] = control_curves(controls, seen.family, recipe)
+        if record.params_before not in curves[recipe]:
             raise InputError(
-                f"no control with {format_count(size)} parameters",
+                f"no control with {format_count(record.params_before)} parameters",
                 where=seen.where,
                 hint="train the unpruned model on the same tokens (method none), or use the baseline initial",
             )
-        here = seen.x.params_before == size
-        before[here], inside[here] = read_control(curves[int(size)], seen.x.tokens[here])
+        here = seen.run == number
+        before[here], inside[here] = read_control(curves[recipe][record.params_before], seen.x.tokens[here])
     if not inside.any():
         raise InputError(
             "the controls cover none of the tokens of the pruned runs", where=seen.where, hint="train them as long"
@@ -272,41 +276,3 @@ def _against_control(seen: Observations, controls: Iterable[RunRecord]) -> Obser
     if inside.all():
         return out
     return out.keep(inside, f"left out {int((~inside).sum())} checkpoints outside the control's tokens")
-
-
-def control_curves(controls: Iterable[RunRecord], family: str) -> dict[int, tuple[np.ndarray, np.ndarray, float]]:
-    """Tokens, losses and the loss before training of each size's control; several of one size are averaged."""
-    by_size: dict[int, list[RunRecord]] = {}
-    for record in controls:
-        if record.family == family and record.curve and record.status != "failed":
-            by_size.setdefault(record.params_before, []).append(record)
-    out = {}
-    for size, records in by_size.items():
-        tokens = np.unique([float(p.tokens) for r in records for p in r.curve])
-        rows = []
-        for record in records:
-            loss, inside = read_control(_curve(record), tokens)
-            rows.append(np.where(inside, loss, np.nan))
-        table = np.array(rows)
-        full = ~np.isnan(table).any(axis=0)
-        if full.any():
-            out[size] = (tokens[full], table[:, full].mean(axis=0), float(np.mean([r.loss_before for r in records])))
-    return out
-
-
-def _curve(record: RunRecord) -> tuple[np.ndarray, np.ndarray, float]:
-    tokens = np.array([float(p.tokens) for p in record.curve])
-    return tokens, np.array([p.loss for p in record.curve]), record.loss_before
-
-
-def read_control(curve: tuple[np.ndarray, np.ndarray, float], tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A control's loss at these tokens and whether it lies within its checkpoints; at zero tokens it is L0."""
-    at, loss, before = curve
-    positive = at > 0
-    inside = (tokens >= at[positive].min(initial=np.inf)) & (tokens <= at.max())
-    value = np.full(len(tokens), before)
-    if positive.any():
-        value = np.where(
-            tokens > 0, np.interp(np.log(np.maximum(tokens, 1)), np.log(at[positive]), loss[positive]), value
-        )
-    return value, inside | (tokens == 0)

@@ -76,7 +76,10 @@ def _solve(criterion: Criterion, curves: Curves, level: float) -> Answer:
 
 
 def as_supported(law: Law, answer: Answer, extrapolates: Mapping[str, float], *, fixed: bool) -> Answer:
-    """The answer as far as the law's runs support it: what they don't is None, with the reason."""
+    """The answer as far as the law's runs support it: what they don't is None, with the reason.
+
+    Where D* lies beyond what they support, the lower end of its interval stays if they support that.
+    """
     bounds = supported_tokens(law)
     reason = too_far(law, extrapolates)
     far = bool(reason)
@@ -84,7 +87,7 @@ def as_supported(law: Law, answer: Answer, extrapolates: Mapping[str, float], *,
         reason = bounds.reason(answer.tokens)
     if fixed:
         return replace(answer, reason=reason, too_far=far)
-    kept = [None if end is None or reason or not bounds.holds(end) else end for end in (answer.low, answer.high)]
+    kept = [None if end is None or far or not bounds.holds(end) else end for end in (answer.low, answer.high)]
     return replace(
         answer, tokens=None if reason else answer.tokens, low=kept[0], high=kept[1], reason=reason, too_far=far
     )

@@ -17,7 +17,7 @@ from regrow.laws.pooled.pool import Pool, fitted_runs, make_pools, notes_of
 from regrow.laws.regrowth import noise
 from regrow.laws.regrowth.before import GapLaw, fit_gap_law
 from regrow.laws.regrowth.draws import draw_parameters
-from regrow.laws.regrowth.drift import Drift
+from regrow.laws.regrowth.drift import Drift, spread_of
 from regrow.laws.regrowth.effects import LEVELS
 from regrow.laws.regrowth.estimate import Hierarchy, fit_hierarchy
 from regrow.laws.regrowth.runs import RunCurve
@@ -26,7 +26,7 @@ from regrow.runs.record import RunRecord
 
 #: spread that the end of the curves is expected to have, a share of the loss: where gaps are counted above a control,
 #: and where the parent may be left below
-END, END_WITHOUT_CONTROL = 0.01, 0.03
+END, END_WITHOUT_CONTROL = 0.003, 0.03
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -168,6 +168,6 @@ def _usual(drifts: dict[str, Drift]) -> Drift:
     if not known:
         return Drift()
     shares = np.array([drift.share for drift in known])
-    spread = float(np.sqrt(np.mean([d.spread**2 for d in known]) + shares.var()))
+    spread = float(np.sqrt(np.mean([d.spread**2 for d in known]) + spread_of(shares) ** 2))
     half = float(np.exp(np.mean(np.log([drift.tokens for drift in known]))))
     return Drift(share=float(shares.mean()), spread=spread, tokens=half)

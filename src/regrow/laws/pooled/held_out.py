@@ -13,7 +13,7 @@ from regrow.laws.observations import Observations
 from regrow.laws.pooled.fit import PoolFit, fit_pool, label_of, law_for
 from regrow.laws.pooled.pool import Pool
 from regrow.laws.regrowth.draws import NAMES, heavy_normal, parameters_around
-from regrow.laws.regrowth.drift import Drift
+from regrow.laws.regrowth.drift import Drift, spread_of
 from regrow.laws.regrowth.effects import covariates
 from regrow.laws.regrowth.runs import RunCurve
 from regrow.laws.setting import distinct
@@ -110,7 +110,10 @@ def _folds(pool: Pool, kind: str, split: Split, skipped: list[str]) -> Iterator[
 
 
 def fit_kept(pool: Pool, keep: Sequence[np.ndarray]) -> PoolFit:
-    """Fit what masks keep of the groups of a pool; controls of models that are held out whole are held out, too."""
+    """Fit what masks keep of the groups of a pool; controls of models that are held out whole are held out, too.
+
+    The drift of a family that is held out whole is what the others' say.
+    """
     runs: list[RunCurve] = []
     sizes: dict[str, set[int]] = {}
     for group, mine, kept in zip(pool.groups, pool.runs, keep, strict=True):
@@ -120,7 +123,7 @@ def fit_kept(pool: Pool, keep: Sequence[np.ndarray]) -> PoolFit:
                 # a run keeps the loss that it started from, or the first reading that stands for it
                 runs.append(replace(run, tokens=run.tokens[left], loss=run.loss[left], baseline=run.baseline[left]))
                 sizes.setdefault(run.family, set()).add(round(run.params_before))
-    drifts = {family: _only(drift, sizes.get(family, set())) for family, drift in pool.drifts.items()}
+    drifts = {family: _only(pool.drifts[family], kept_sizes) for family, kept_sizes in sizes.items()}
     return fit_pool(runs, drifts)
 
 
@@ -132,8 +135,7 @@ def _only(drift: Drift, sizes: set[int]) -> Drift:
     if not shares:
         return Drift()
     amounts = np.array([share for _, share in shares])
-    spread = float(amounts.std(ddof=1)) if len(amounts) > 1 else abs(float(amounts[0]))
-    return replace(drift, share=float(amounts.mean()), spread=max(spread, drift.spread), shares=shares)
+    return replace(drift, share=float(amounts.mean()), spread=spread_of(amounts), shares=shares)
 
 
 def _predict(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 
 from regrow.errors import InputError, one_of
-from regrow.laws.observations import Observations, control_curves
+from regrow.laws.controls import Curve, Recipe, control_curves, recipe_of
+from regrow.laws.observations import Observations
 from regrow.laws.regrowth.drift import Drift, fit_drift, smooth
 from regrow.laws.regrowth.runs import RunCurve
 from regrow.runs.record import RunRecord
@@ -70,18 +72,28 @@ def make_pools(
     for number, group in enumerate(groups):
         key = {"method": number, "family": group.family, "all": "all"}[pool]
         gathered.setdefault(key, []).append(group)
+    unpruned = [r for r in records if r.is_control]
+
+    @cache
+    def of_recipe(family: str, recipe: Recipe) -> dict[int, Curve]:
+        return control_curves(unpruned, family, recipe)
+
     pools = []
     for members in gathered.values():
-        controls = {}
+        own = [[by_name[group.family, group.method, name] for name in group.runs] for group in members]
         drifts = {}
         for family in dict.fromkeys(group.family for group in members):
-            controls[family] = control_curves([r for r in records if r.is_control], family)
-            sizes = {int(size) for group in members if group.family == family for size in group.sizes}
-            drifts[family] = fit_drift({size: curve for size, curve in controls[family].items() if size in sizes})
+            trained = [record for mine in own for record in mine if record.family == family]
+            sizes = {record.params_before for record in trained}
+            recipes = [recipe_of(record) for record in trained]
+            usual = max(dict.fromkeys(recipes), key=recipes.count)
+            drifts[family] = fit_drift(
+                {size: curve for size, curve in of_recipe(family, usual).items() if size in sizes}
+            )
         runs = tuple(
-            tuple(_run(group, row, by_name[group.family, group.method, group.runs[row]], controls[group.family])
-                  for row in range(len(group.runs)))
-            for group in members
+            tuple(_run(group, row, record, of_recipe(record.family, recipe_of(record)))
+                  for row, record in enumerate(mine))
+            for group, mine in zip(members, own, strict=True)
         )  # fmt: skip
         above = tuple(_above_control(group, mine) for group, mine in zip(members, runs, strict=True))
         pools.append(Pool(groups=above, runs=runs, drifts=drifts))
@@ -104,7 +116,7 @@ def _run(
     group: Observations,
     row: int,
     record: RunRecord,
-    controls: dict[int, tuple[np.ndarray, np.ndarray, float]],
+    controls: dict[int, Curve],
 ) -> RunCurve:
     """One run of a group: its readings above zero tokens, above its control where there is one."""
     mine = np.flatnonzero((group.run == row) & (group.x.tokens > 0))

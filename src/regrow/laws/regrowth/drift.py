@@ -11,7 +11,7 @@ with A of each model and D_d of the family.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,6 +22,9 @@ _WIDTH, _FLATNESS = 0.5, 0.02
 DRIFT_TOKENS = 3e4
 #: spread of the drift between models, a share of the loss, at least; and of one whose own control was read
 LEAST_SPREAD, _OWN_SPREAD = 0.003, 0.0005
+#: what models, and families, are expected to differ by before they are seen, a share of their mean drift (that of the
+#: seven models and two families of studies/ladder-*, rounded), and the number of models that this is worth
+_EXPECTED, _WORTH = 0.6, 2.0
 #: half-drifts that are tried
 _GRID = np.geomspace(1e3, 1e9, 61)
 
@@ -62,6 +65,14 @@ class Drift:
         return self if own is None else replace(self, share=own, spread=_OWN_SPREAD)
 
 
+def spread_of(shares: Sequence[float] | np.ndarray) -> float:
+    """Standard deviation of drifts [n] between models or families: the expected one and the seen one, weighed."""
+    seen = np.asarray(shares, dtype=float)
+    mean = float(seen.mean())
+    square = _WORTH * (_EXPECTED * mean) ** 2 + float(np.sum((seen - mean) ** 2))
+    return max(float(np.sqrt(square / (_WORTH + len(seen) - 1))), LEAST_SPREAD)
+
+
 def fit_drift(controls: Mapping[int, tuple[np.ndarray, np.ndarray, float]]) -> Drift:
     """The drift law of a family's controls, by parameters: tokens [n], losses [n] and the loss before training.
 
@@ -82,11 +93,11 @@ def fit_drift(controls: Mapping[int, tuple[np.ndarray, np.ndarray, float]]) -> D
             cost += float(np.sum((moved - amount * share) ** 2))
         if cost < best:
             mean = float(np.mean(shares))
-            spread = float(np.std(shares, ddof=1)) if len(shares) > 1 else abs(mean)
+            spread = spread_of(shares)
             best = cost
             answer = Drift(
                 share=mean,
-                spread=max(spread, LEAST_SPREAD),
+                spread=spread,
                 tokens=float(half),
                 shares=tuple(zip(known, shares, strict=True)),
             )

@@ -22,14 +22,15 @@ CROSSED, NESTED = LEVELS[:3], LEVELS[3:]
 #: standard deviations (level, log pace, log exponent, end) expected of each level before the runs are seen: the median
 #: of a log-normal prior of which `PRIOR_WIDTH` is the standard deviation. From the runs of studies/, rounded
 EXPECTED = {
-    "family": (0.02, 0.15, 0.05, 0.005),
-    "model": (0.02, 0.20, 0.06, 0.004),
-    "method": (0.025, 0.25, 0.12, 0.003),
-    "cell": (0.025, 0.40, 0.10, 0.003),
-    "run": (0.003, 0.015, 0.006, 0.001),
+    "family": (0.02, 0.15, 0.05, 0.003),
+    "model": (0.02, 0.20, 0.06, 0.0024),
+    "method": (0.025, 0.25, 0.12, 0.0018),
+    "cell": (0.025, 0.40, 0.10, 0.0018),
+    "run": (0.003, 0.015, 0.006, 0.0006),
 }
 PRIOR_WIDTH = 0.7
-#: the same for the end: few runs come near theirs, and an end and an exponent can stand for each other
+#: the same for the end: few runs come near theirs, and an end and an exponent can stand for each other. Its spreads are
+#: those that the runs of 4M tokens allow (docs/results.md, the tail); short runs can't tell them
 END_WIDTH = 0.25
 #: standard deviation of the level of a run whose loss right after pruning was not read
 UNMEASURED = 0.7

@@ -64,7 +64,7 @@ def fit_hierarchy(runs: Sequence[RunCurve], *, end: float = 0.0, terms: Sequence
         noise=np.array(noise.EXPECTED),
     )
     if end:
-        expected.effects[:, 3] *= max(end / EXPECTED["family"][3], 1.0)
+        expected.effects[:, 3] *= end / EXPECTED["family"][3]
     centre = expected.to_log()
     effects = np.full((len(LEVELS), 4), PRIOR_WIDTH)
     effects[:, 3] = END_WIDTH
