@@ -13,20 +13,22 @@ import os
 import socket
 import sys
 import threading
+import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from regrow.errors import InputError
+from regrow.runs.store import RunWarning
 from regrow.study.cells import Cell
 from regrow.study.engine import Job
 from regrow.study.machine import default_workers, threads_each
+from regrow.study.own_cluster import OwnCluster, asks_for_a_token
 from regrow.study.worker import do
 
 #: Seconds for a cluster's port to open, and for Ray to join it.
 _PORT, _JOIN = 5.0, 40.0
-#: Bytes of a local cluster's object store: only jobs and one-line answers pass through it.
-_STORE = 100_000_000
+_QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
 
 
 class RayEngine:
@@ -50,10 +52,12 @@ class RayEngine:
         self._ray = _import_ray()
         self.retries = retries
         self._owned = not self._ray.is_initialized()
+        self._cluster: OwnCluster | None = None
         local = address is None
-        if self._owned:
-            slots = workers or default_workers()
-            _connect(self._ray, address, slots * (cpus or 1))
+        if self._owned and address is None:
+            self._cluster = OwnCluster(self._ray, (workers or default_workers()) * (cpus or 1), **_QUIET)
+        elif self._owned and address is not None:
+            _join(self._ray, address)
         try:
             there = self._ray.cluster_resources()
             has_gpus = there.get("GPU", 0) > 0
@@ -122,7 +126,9 @@ class RayEngine:
             return [None] * len(cells)
 
     def close(self) -> None:
-        if self._owned:
+        if self._cluster is not None:
+            self._cluster.close()
+        elif self._owned:
             self._ray.shutdown()
 
 
@@ -137,20 +143,15 @@ def _import_ray() -> Any:
     return ray
 
 
-def _connect(ray: Any, address: str | None, cpus: float) -> None:
-    """Join the cluster at `address`, or start a local one with `cpus` CPUs."""
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if address is None:
-        options |= {"address": "local", "num_cpus": cpus, "include_dashboard": False, "object_store_memory": _STORE}
-        ray.init(**options)
-        return
+def _join(ray: Any, address: str) -> None:
+    """Join the cluster at `address`."""
     if address != "auto":
         _check_port(address)
     failure: list[BaseException] = []
 
     def join() -> None:
         try:
-            ray.init(address=address, **options)
+            ray.init(address=address, **_QUIET)
         except BaseException as error:
             failure.append(error)
 
@@ -160,7 +161,14 @@ def _connect(ray: Any, address: str | None, cpus: float) -> None:
         joining.start()
         joining.join(_JOIN)
     if joining.is_alive() or failure:
-        raise InputError("no Ray cluster answers", where=f"--address {address}", hint=_HINT)
+        raise InputError("no Ray cluster answers to this process", where=f"--address {address}", hint=_JOIN_HINT)
+    if not asks_for_a_token():
+        warnings.warn(
+            f"--address {address}: this Ray cluster asks for no token, and whoever reaches its ports can run code in "
+            "it; docs/study.md says how to start one that asks",
+            RunWarning,
+            stacklevel=2,
+        )
 
 
 @contextlib.contextmanager
@@ -178,6 +186,7 @@ def _silent() -> Iterator[None]:
 
 
 _HINT = "start one with `ray start --head`, or leave --address out for a local one"
+_JOIN_HINT = f"a cluster with tokens needs RAY_AUTH_MODE=token and its token here, too; else {_HINT}"
 
 
 def _check_port(address: str) -> None:
