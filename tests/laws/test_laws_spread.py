@@ -1,13 +1,16 @@
 """Variance components against simulated effects."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from laws_cases import loss_before, runs
 
 from regrow.laws import find_form
+from regrow.laws.components import Factor, components
 from regrow.laws.fitting import fit_point
 from regrow.laws.observations import observe
-from regrow.laws.spread import _components, pool, size_index
+from regrow.laws.spread import pool, size_index
 
 
 def test_components_are_unbiased_after_a_fit() -> None:
@@ -17,6 +20,7 @@ def test_components_are_unbiased_after_a_fit() -> None:
     size = run // each
     gap_share = rng.uniform(0.1, 0.4, len(run))
     by_size, by_run = np.eye(sizes)[size] * gap_share[:, None], np.eye(sizes * each)[run]
+    factors = Factor(size, gap_share), Factor(run, np.ones(len(run)))
     # a fit that absorbs a level, a trend with size, and one with the points
     rows = np.stack([np.ones(len(run)), size - size.mean(), np.tile(np.arange(points), sizes * each)], axis=1)
     truth = np.array([0.2, 0.01, 0.005])
@@ -24,7 +28,7 @@ def test_components_are_unbiased_after_a_fit() -> None:
     for _ in range(300):
         u, v, e = (rng.standard_normal(k) for k in (sizes, sizes * each, len(run)))
         raw = truth[0] * by_size @ u + truth[1] * by_run @ v + truth[2] * e
-        got = _components(raw + rows @ rng.standard_normal(3), (by_size, by_run), rows)
+        got = components(raw + rows @ rng.standard_normal(3), factors, rows)
         found.append(got.variances)
     np.testing.assert_allclose(np.sqrt(np.mean(found, axis=0)), truth, rtol=0.06)
     # eight sizes, of which the fit has spent about two on the level and the trend
@@ -32,12 +36,64 @@ def test_components_are_unbiased_after_a_fit() -> None:
     assert 20 < got.dof[1] <= sizes * (each - 1) + 1
 
 
+def dense(residual: np.ndarray, factors: list[np.ndarray], rows: np.ndarray) -> tuple[list[float], list[float]]:
+    """The same sums of squares by matrices [n, groups], as in Searle, Casella & McCulloch: variances and dof."""
+
+    def projector(columns: np.ndarray) -> np.ndarray:
+        return columns @ np.linalg.pinv(columns, rcond=1e-10)
+
+    n = len(residual)
+    out = [np.eye(n) - projector(np.concatenate([rows, *factors[:j]], axis=1)) for j in range(len(factors) + 1)]
+    variances, dof = [residual @ out[-1] @ residual / np.trace(out[-1])], []
+    for j in reversed(range(len(factors))):
+        form = out[j] @ factors[j] @ np.diag((factors[j] ** 2).sum(axis=0) ** -2.0) @ factors[j].T @ out[j]
+        expected = [np.trace(z.T @ form @ z) for z in (*factors[j:], np.eye(n))]
+        rest = sum(a * v for a, v in zip(expected[1:], variances, strict=True))
+        variances.insert(0, max((residual @ form @ residual - rest) / expected[0], 0.0))
+        own = factors[j].T @ form @ factors[j]
+        dof.insert(0, np.trace(own) ** 2 / np.sum(own**2))
+    return variances, dof
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_sums_within_groups_give_what_matrices_give(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    size_of = np.sort(np.concatenate([np.arange(4), rng.integers(0, 4, 9)]))
+    run = np.repeat(np.arange(13), rng.integers(2, 7, 13))  # runs of unequal length
+    size, n = size_of[run], len(run)
+    gap_share = rng.uniform(0.05, 0.5, n)
+    # a level and a trend that runs could absorb, one within runs, and one that depends on the others
+    rows = np.stack([np.ones(n), size - 1.5, rng.standard_normal(n), np.ones(n) - 2 * size], axis=1)
+    residual = (
+        0.1 * rng.standard_normal(n) + rng.standard_normal(13)[run] + 3 * gap_share * rng.standard_normal(4)[size]
+    )
+    by_size, by_run = np.eye(4)[size] * gap_share[:, None], np.eye(13)[run]
+    factors = Factor(size, gap_share), Factor(run, np.ones(n))
+    for i in (0, 1):
+        got, (variances, dof) = components(residual, factors[i:], rows), dense(residual, [by_size, by_run][i:], rows)
+        assert got.variances == pytest.approx(variances)
+        assert got.dof == pytest.approx(dof)
+
+
+def test_a_hundred_thousand_checkpoints_of_ten_thousand_runs_take_no_square() -> None:
+    rng = np.random.default_rng(0)
+    run = np.repeat(np.arange(10_000), 10)
+    residual = 0.03 * rng.standard_normal(10_000)[run] + 0.01 * rng.standard_normal(100_000)
+    factors = Factor(run // 1000, rng.uniform(0.1, 0.4, 100_000)), Factor(run, np.ones(100_000))
+    tracemalloc.start()
+    got = components(residual, factors, np.ones((100_000, 1)))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert got.variances[1:] == pytest.approx((0.03**2, 0.01**2), rel=0.03)
+    assert peak < 50e6  # runs x runs would be 800 MB
+
+
 def test_without_a_fit_it_is_the_analysis_of_variance() -> None:
     rng = np.random.default_rng(1)
     run = np.repeat(np.arange(10), 5)
     residual = rng.standard_normal(10)[run] + 0.3 * rng.standard_normal(50)
     none = np.zeros((50, 0))
-    got = _components(residual, (np.eye(10)[run],), none)
+    got = components(residual, (Factor(run, np.ones(50)),), none)
     table = residual.reshape(10, 5)
     within = table.var(axis=1, ddof=1).mean()
     between = np.mean(table.mean(axis=1) ** 2) - within / 5
@@ -48,7 +104,7 @@ def test_without_a_fit_it_is_the_analysis_of_variance() -> None:
 def test_a_variance_is_never_negative() -> None:
     run = np.repeat(np.arange(4), 2)
     alternating = np.array([1.0, -1.0] * 4)  # all runs have the same mean: less spread than noise alone would give
-    got = _components(alternating, (np.eye(4)[run],), np.zeros((8, 0)))
+    got = components(alternating, (Factor(run, np.ones(8)),), np.zeros((8, 0)))
     assert got.variances == pytest.approx((0.0, 2.0))
 
 

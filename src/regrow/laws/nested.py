@@ -36,12 +36,12 @@ def refuted(simple: Solutions, full: Solutions, simple_problem: Problem, problem
 
 def _run_shapes(residual: np.ndarray, seen: Observations) -> np.ndarray:
     """Coefficients [runs, up to 3] of each run's residuals on orthonormal polynomials of its log tokens."""
-    count = int(np.bincount(seen.run).min())
-    degree = min(3, count)
+    counts = np.bincount(seen.run)
+    degree = min(3, int(counts.min()))
     out = np.zeros((len(seen.runs), degree))
-    for r in range(len(seen.runs)):
-        mine = seen.run == r
+    of_run = np.split(np.argsort(seen.run, kind="stable"), np.cumsum(counts)[:-1])
+    for r, mine in enumerate(of_run):
         log_d = np.log(seen.x.tokens[mine] + 1)
         basis = np.linalg.qr(np.vander(log_d - log_d.mean(), degree, increasing=True))[0]
-        out[r] = basis.T @ residual[mine] / np.sqrt(mine.sum())
+        out[r] = basis.T @ residual[mine] / np.sqrt(len(mine))
     return out

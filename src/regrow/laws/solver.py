@@ -60,16 +60,18 @@ class Solutions:
 
 def solve(problem: Problem, starts: np.ndarray, *, iterations: int = 60, tolerance: float = 1e-10) -> Solutions:
     """Minimise from every start [B, p]; candidate b uses row b of the targets where these are 2-D."""
-    step = max(1, _BLOCK // max(1, starts.shape[1] * len(problem.x)))
-    parts = [
-        _solve_block(problem, starts[i : i + step], slice(i, i + step), iterations, tolerance)
-        for i in range(0, len(starts), step)
-    ]
+    parts = [_solve_block(problem, starts[block], block, iterations, tolerance) for block in blocks(problem, starts)]
     return Solutions(
         theta=np.concatenate([p.theta for p in parts]),
         objective=np.concatenate([p.objective for p in parts]),
         converged=np.concatenate([p.converged for p in parts]),
     )
+
+
+def blocks(problem: Problem, candidates: np.ndarray) -> list[slice]:
+    """Blocks of candidates [B, p] that are handled at once, so that memory does not grow with their number."""
+    step = max(1, _BLOCK // max(1, candidates.shape[1] * len(problem.x)))
+    return [slice(i, i + step) for i in range(0, len(candidates), step)]
 
 
 def _objective(problem: Problem, theta: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -148,6 +150,10 @@ def solve_linear_block(problem: Problem, starts: np.ndarray) -> np.ndarray:
     parameters the non-negative solution is the best of the 2^q unconstrained ones that are non-negative, so it is
     exact. Targets and weights are [n].
     """
+    return np.concatenate([_linear_block(problem, starts[block]) for block in blocks(problem, starts)])
+
+
+def _linear_block(problem: Problem, starts: np.ndarray) -> np.ndarray:
     form, theta = problem.form, starts.copy()
     linear = np.flatnonzero(problem.free & np.array([p.linear for p in form.parameters]))
     if not linear.size:

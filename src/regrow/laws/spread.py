@@ -7,8 +7,7 @@ and how well it prunes. So a residual has three parts,
 
 a random effect s of the size (relative to the gap, as it scales what pruning costs), an offset u of the run, and the
 noise e of the checkpoint. Their variances follow from three sums of squares, whose expectations are linear in the
-variances. What the fit could absorb is projected out first (Henderson's method 3; Searle, Casella & McCulloch 1992,
-Variance Components, chapter 5).
+variances. What the fit could absorb is projected out first (`regrow.laws.components`).
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from regrow.laws.components import Factor, components
 from regrow.laws.observations import Observations
 from regrow.laws.setting import distinct
 from regrow.laws.solver import Problem
@@ -65,15 +65,14 @@ def spreads(problem: Problem, theta: np.ndarray, seen: Observations) -> Spread:
     moving = problem.free & (theta > problem.lower) & (theta < problem.upper)
     rows = (jacobian[0] / value[0]).T[:, moving]
     runs = len(seen.runs)
-    by_run = np.eye(runs)[seen.run]
-    sizes = size_index(seen)
-    by_size = np.eye(int(sizes.max()) + 1)[sizes] * gap_share[:, None]
+    by_run = Factor(seen.run, np.ones(len(seen.run)))
+    by_size = Factor(size_index(seen), gap_share)
     relative = float(np.sqrt(np.mean(gap_share**2)))
-    parts = _components(residual, (by_run,), rows)
+    parts = components(residual, (by_run,), rows)
     (between, within), (dof,) = parts.variances, parts.dof
     size, size_dof = 0.0, 0.0
-    if 1 < by_size.shape[1] < runs and (by_size**2).sum(axis=0).min() > 0:
-        both = _components(residual, (by_size, by_run), rows)
+    if 1 < by_size.count < runs and by_size.square().min() > 0:
+        both = components(residual, (by_size, by_run), rows)
         if both.dof[0] >= _LEAST_DOF:
             size_dof = both.dof[0]
             if both.variances[0] > 0:  # without an effect of the sizes, all runs inform the spread between runs
@@ -99,58 +98,6 @@ def spreads(problem: Problem, theta: np.ndarray, seen: Observations) -> Spread:
 def size_index(seen: Observations) -> np.ndarray:
     """Which of the distinct sizes each checkpoint is of, [n]."""
     return np.searchsorted(distinct(seen.x.params_before), seen.x.params_before, side="right") - 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Components:
-    """Variances of the factors and, last, of the noise; degrees of freedom and effects of the factors."""
-
-    variances: tuple[float, ...]
-    dof: tuple[float, ...]
-    effects: tuple[np.ndarray, ...]
-    rest: np.ndarray
-
-
-def _components(residual: np.ndarray, factors: Sequence[np.ndarray], rows: np.ndarray) -> _Components:
-    """Variances of residual = sum_j Z_j u_j + e + rows @ (anything), by sums of squares of estimated effects.
-
-    Each factor Z_j [n, k] is estimated with `rows` [n, p] (what the fit could absorb) and the factors before it
-    projected out, the noise with all of them. The expected sums of squares are then triangular in the variances:
-    noise first, then the last factor, and so on; one that would be negative is 0. The degrees of freedom are
-    Satterthwaite's, of the chi-square whose mean and variance match the quadratic form.
-    """
-    base = [_basis(np.concatenate([rows, *factors[:j]], axis=1)) for j in range(len(factors) + 1)]
-
-    def without(j: int, z: np.ndarray) -> np.ndarray:
-        return z - base[j] @ (base[j].T @ z)
-
-    rest = without(-1, residual)
-    left = len(residual) - base[-1].shape[1]
-    noise = float(rest @ rest) / left if left > 0 else 0.0
-    variances, dof, effects = [noise], list[float](), list[np.ndarray]()
-    for j in reversed(range(len(factors))):
-        own = factors[j].T / (factors[j] ** 2).sum(axis=0)[:, None]
-        effect = own @ without(j, residual)
-        # how the effects answer to each later part, nearest first, and to the noise
-        answers = [np.sum((own @ without(j, z)) ** 2) for z in factors[j + 1 :]]
-        answers.append(np.sum(own**2) - np.sum((own @ base[j]) ** 2))
-        itself = own @ without(j, factors[j])
-        square = float(np.sum(itself**2))
-        explained = sum(a * v for a, v in zip(answers, variances, strict=True))
-        usable = square > 1e-9
-        variances.insert(0, max((float(effect @ effect) - float(explained)) / square, 0.0) if usable else 0.0)
-        dof.insert(0, square**2 / float(np.sum((itself.T @ itself) ** 2)) if usable else 0.0)
-        effects.insert(0, effect)
-    return _Components(variances=tuple(variances), dof=tuple(dof), effects=tuple(effects), rest=rest)
-
-
-def _basis(columns: np.ndarray) -> np.ndarray:
-    """Orthonormal columns that span the same space."""
-    if not columns.shape[1]:
-        return columns
-    unit = columns / np.maximum(np.linalg.norm(columns, axis=0), 1e-300)
-    left, singular, _ = np.linalg.svd(unit, full_matrices=False)
-    return left[:, singular > 1e-9 * singular.max(initial=0.0)]
 
 
 def pool(mine: Spread, others: Sequence[Spread]) -> tuple[Spread, str | None]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from regrow.laws.law import MOST_SIZE_EFFECT
 from regrow.laws.observations import Observations
-from regrow.laws.solver import Problem, solve
+from regrow.laws.solver import Problem, blocks, solve
 from regrow.laws.spread import Spread, size_index
 
 
@@ -25,30 +25,44 @@ def bootstrap(
     """Refit `draws` times from the point estimate; returns scaled parameters [draws, p]."""
     rng = np.random.default_rng(seed)
     fitted = np.log(problem.form.value(theta[None, :], problem.x)[0])
-    resampled = replace(problem, log_loss=fitted + _residuals(seen, spread, draws, rng))
+    simulated = _Residuals(seen, spread, draws, rng)
     # a parameter on its bound would stay there: start just inside
     inside = np.where(problem.free, np.maximum(theta, problem.lower + 1e-6), theta)
-    found = solve(resampled, np.repeat(inside[None, :], draws, axis=0), iterations=40, tolerance=1e-6)
-    usable = np.isfinite(found.objective)
-    return np.where(usable[:, None], found.theta, theta)
+    starts = np.repeat(inside[None, :], draws, axis=0)
+    out = np.empty_like(starts)
+    for block in blocks(problem, starts):
+        resampled = replace(problem, log_loss=fitted + simulated.of(block))
+        found = solve(resampled, starts[block], iterations=40, tolerance=1e-6)
+        out[block] = np.where(np.isfinite(found.objective)[:, None], found.theta, theta)
+    return out
 
 
-def _residuals(seen: Observations, spread: Spread, draws: int, rng: np.random.Generator) -> np.ndarray:
-    """Simulated residuals [draws, n]: the offsets of whole runs, exchanged; a random effect of each size; the noise of
-    each run, with a random sign."""
-    runs = len(seen.runs)
-    scale = np.sqrt(np.mean(spread.offset**2))
-    unit = spread.offset / scale if scale > 0 and runs >= 6 else rng.standard_normal(1000)
-    signs = rng.choice([-1.0, 1.0], size=(draws, runs))
-    # the spreads are themselves estimated: sigma^2 ~ s^2 dof / chi^2(dof)
-    offset = spread.between * _widened(spread.dof, draws, rng) * signs * rng.choice(unit, size=(draws, runs))
-    sizes = size_index(seen)
-    effect = spread.size * _widened(spread.size_dof, draws, rng) * rng.standard_normal((draws, int(sizes.max()) + 1))
-    effect = np.clip(effect, -MOST_SIZE_EFFECT, MOST_SIZE_EFFECT)
-    level = np.sqrt(np.mean(spread.noise**2))
-    noise = spread.noise * (spread.within / level if level > 0 else 0.0)
-    turned = rng.choice([-1.0, 1.0], size=(draws, runs))[:, seen.run] * noise
-    return offset[:, seen.run] + effect[:, sizes] * spread.gap_share + turned
+class _Residuals:
+    """Simulated residuals of each draw: the offsets of whole runs, exchanged; a random effect of each size; the noise
+    of each run, with a random sign. What is drawn is kept by run and size; a block of draws is spread over the
+    checkpoints when it is asked for, as all draws of all checkpoints would fill the memory.
+    """
+
+    def __init__(self, seen: Observations, spread: Spread, draws: int, rng: np.random.Generator) -> None:
+        runs = len(seen.runs)
+        scale = np.sqrt(np.mean(spread.offset**2))
+        unit = spread.offset / scale if scale > 0 and runs >= 6 else rng.standard_normal(1000)
+        signs = rng.choice([-1.0, 1.0], size=(draws, runs))
+        # the spreads are themselves estimated: sigma^2 ~ s^2 dof / chi^2(dof)
+        widened = spread.between * _widened(spread.dof, draws, rng)
+        self._offset = widened * signs * rng.choice(unit, size=(draws, runs))
+        self._run, self._size, self._gap_share = seen.run, size_index(seen), spread.gap_share
+        sizes = int(self._size.max()) + 1
+        effect = spread.size * _widened(spread.size_dof, draws, rng) * rng.standard_normal((draws, sizes))
+        self._effect = np.clip(effect, -MOST_SIZE_EFFECT, MOST_SIZE_EFFECT)
+        level = np.sqrt(np.mean(spread.noise**2))
+        self._noise = spread.noise * (spread.within / level if level > 0 else 0.0)
+        self._turned = rng.choice([-1.0, 1.0], size=(draws, runs))
+
+    def of(self, block: slice) -> np.ndarray:
+        """The residuals of a block of draws, [b, n]."""
+        effect = self._effect[block][:, self._size] * self._gap_share
+        return self._offset[block][:, self._run] + effect + self._turned[block][:, self._run] * self._noise
 
 
 def _widened(dof: float, draws: int, rng: np.random.Generator) -> np.ndarray:
