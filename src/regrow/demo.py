@@ -23,7 +23,7 @@ from regrow.study.run import StudyResult
 from regrow.study.spec import StudySpec
 from regrow.training.spec import TrainSpec, default_milestones
 
-#: the law that the demo tells, and the paper's beside it
+#: the law that the demo reports, and the paper's for comparison
 FORM, PAPER = "regrowth", "p2"
 LAW_FILE = "law.json"
 REPORT_FILE = "report.html"
@@ -122,7 +122,7 @@ def run_demo(
     Args:
         out: receives `runs/`, `law.json`, `result.json` and `report.html`.
         run: runs the study's missing cells, e.g. `regrow.study.run_study`.
-        say: told of each stage.
+        say: called with the name of each stage.
 
     Raises `RunFailed` if a cell failed: a law fitted to what is left would not be the demo's.
     """

@@ -25,7 +25,7 @@ def build_ladder(
         only: names of the rungs to train; all if None.
         keep_corpus: train on the corpus and tokenizer that are there.
         recipe: how the models are trained; by their families' if None.
-        say: told of each step.
+        say: called with a line at each step.
 
     Raises `InputError` for an unknown rung or a machine without Debian's tools, `RunFailed` for a failed download.
     """

@@ -79,7 +79,7 @@ def open_checkpoint(folder: str | Path) -> Checkpoint:
     folder = Path(folder)
     where = str(folder)
     content = read_content(folder)
-    # a wrong config is said before missing weights
+    # report a wrong config before missing weights
     model_config(content, folder)
     if (folder / _ADAPTER).is_file():
         raise InputError(

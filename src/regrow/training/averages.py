@@ -1,6 +1,6 @@
 """Averaged weights, kept beside the ones that train, and read in their place.
 
-At a constant rate the weights rattle around a lower point than they are at; their average is nearer to it. `ema:d`
+At a constant rate the weights oscillate around a point of lower loss, and their average is nearer to it. `ema:d`
 keeps the exponential average over optimizer steps (Polyak & Juditsky 1992; here without the start weights: the average
 of w_1..w_t with weights d^(t-i), normalised, as Adam corrects its moments), `last:k` the plain mean at the latest k
 milestones (LAWA, Kaddour 2022, arXiv 2209.14981).
@@ -52,7 +52,7 @@ class Average:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """The model holds the average inside, and its own weights, to the bit, afterwards."""
+        """Inside the block the model holds the average; afterwards its own weights are back, to the bit."""
         average = self._mean()
         if average is None:
             yield

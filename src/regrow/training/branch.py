@@ -1,7 +1,7 @@
-"""A cool-down branched off a run on disk: the loss of a run that ends there, whenever it is asked for.
+"""A cool-down branched off a run on disk: the annealed loss at any checkpoint, read after the run.
 
 A run at a constant rate can branch short cool-downs at its own milestones while it trains (`regrow.training.cooldown`).
-This is the same afterwards, from any checkpoint that a run has kept, as a run of its own: weights, optimizer, step and
+This module does the same later, from any kept checkpoint, as a separate run: weights, optimizer, step and
 place in the data come from the checkpoint, the rate falls from there, and the result is to the bit what a `wsd` run of
 as many tokens gives that was trained from the start.
 """

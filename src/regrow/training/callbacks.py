@@ -36,7 +36,7 @@ OnProgress = Callable[[Progress], None]
 #: Shown a run's curve at every milestone; a reason ends the run there.
 Watch = Callable[[Sequence[CurvePoint]], str | None]
 
-#: Steps between two looks at an accelerator's losses for one that is not finite: each look waits for it.
+#: Steps between two checks for a loss that is not finite, on an accelerator: each check waits for the device.
 LOOK_EVERY = 16
 
 
@@ -128,7 +128,7 @@ class CurveCallback(TrainerCallback):
         if self.stop is not None and self.stop.heard(step, args.device):
             save = control.should_training_stop = True
             self.stopped_by = self.stop.signal or "a signal"
-        # reading a loss off an accelerator waits for it, so only the CPU reads one every step
+        # reading a loss from an accelerator waits for the device, so only the CPU reads it at every step
         if cpu or save or at_milestone or step % LOOK_EVERY == 0:
             self._last_loss = self.trainer.meter.last()
             self._refuse_non_finite()

@@ -87,7 +87,7 @@ def last_checkpoint(folder: Path, *, spec: str) -> Path | None:
 def damage(checkpoint: Path) -> str | None:
     """What is wrong with a checkpoint's files, None if they are as they were written.
 
-    Of one that was written before its files were listed, only what is missing or empty is seen.
+    In a checkpoint without a list of its files, only missing or empty files are found.
     """
     try:
         listed = json.loads((checkpoint / FILES).read_text())["files"]
@@ -135,7 +135,7 @@ def read_state(checkpoint: Path, *, process: int = 0) -> dict[str, Any]:
     """What regrow keeps in a checkpoint. Raises `InputError` if it can't be read."""
     try:
         return torch.load(_file(checkpoint, process), map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises half a dozen kinds for a broken file
+    except Exception as error:  # torch raises many kinds of exceptions for a broken file
         raise InputError(
             f"the checkpoint can't be read ({reason_of(error)})",
             where=str(checkpoint),
@@ -194,7 +194,7 @@ def publish(folder: Path, name: str, *, keep: int | None = KEPT) -> None:
     for file in [*staged.rglob("*"), staged]:
         _sync(file)
     target = folder / name
-    if target.exists():  # of a run that went back further than this one and came again
+    if target.exists():  # left by a run that restarted from an earlier checkpoint
         shutil.rmtree(target)
     os.replace(staged, target)
     clear_stage(folder)

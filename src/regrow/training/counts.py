@@ -1,4 +1,4 @@
-"""What a run sees and computes: tokens, epochs, FLOPs."""
+"""Tokens, epochs and FLOPs of a run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from regrow.training.spec import TrainSpec
 
 
 def run_counts(inputs: RunInputs, spec: TrainSpec, *, steps: int | None = None) -> dict[str, Any]:
-    """What the run will have seen and computed at its end, or has after so many optimizer steps."""
+    """Tokens, epochs and FLOPs of the run at its end, or after so many optimizer steps."""
     steps = spec.steps if steps is None else steps
     train, held_out = inputs.train, inputs.held_out
     positions, tokens = steps * spec.batch_blocks, steps * spec.batch_tokens

@@ -102,7 +102,7 @@ class RecoveryForecast(TrainerCallback):
         return self
 
     def forecast(self, tokens: list[int], losses: list[float], *, final_tokens: int) -> Forecast:
-        """What is to be said of a run with these evaluations; kept as `latest`."""
+        """The forecast of a run with these evaluations; kept as `latest`."""
         self.latest = forecast(
             tokens,
             losses,

@@ -1,4 +1,4 @@
-"""What a run runs on, for its record."""
+"""The hardware and the versions of a run, for its record."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from regrow.training.processes import processes
 
 
 def hardware() -> dict[str, Any]:
-    """The device, and the versions that decide a run's numbers."""
+    """The device, and the versions that affect a run's numbers."""
     cuda = torch.cuda.is_available()
     return {
         "device": torch.cuda.get_device_name() if cuda else processor(),

@@ -1,4 +1,4 @@
-"""Whether a run goes on with what it was begun with: the contents of its text and models, not only their paths."""
+"""Check that a resumed run has the same inputs: the contents of its text and models, not only their paths."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SAME_LOSS = 5e-3
 
 
 def fingerprints_of(**folders: str | None) -> dict[str, str]:
-    """What a record keeps of local checkpoint folders (`model`, `teacher`), by the name of the field."""
+    """Fingerprints of local checkpoint folders (`model`, `teacher`) for a record, by the name of the field."""
     found = {}
     for name, folder in folders.items():
         if folder is not None and Path(folder).is_dir():

@@ -1,4 +1,4 @@
-"""What a run trains and on which text: loaded, and checked to fit together."""
+"""Load the model and the text of a run, and check that they fit together."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class RunInputs:
-    """What a run trains, on what.
+    """The model, the text and the other inputs of a run.
 
     Attributes:
         model: a causal LM with fp32 weights; it is trained in place (in bf16 autocast where asked). Load it in fp32:

@@ -70,7 +70,7 @@ def post_train(
         family: name under which runs are fitted together; the model type if None.
         teacher: a model to distil from.
         cache: keep the tokenised text for the next run (`regrow.data`).
-        lr_probe: first try rates around the spec's on so many tokens each, and train with the one that does best.
+        lr_probe: tokens on which each of several rates around the spec's is tried first; the best is used. 0: none.
         resume, shard, stop, keep, on_progress: see `regrow.training.run.RunOptions`.
         forecast: forecast the run at every milestone: from its own curve (`run`), or by a law file.
         stop_when: end the run once that says so, as in `gain:0.01` (`regrow.training.forecast.parse_stop`).
@@ -82,7 +82,7 @@ def post_train(
     Raises `InputError` where L0 can't be known, the data do not fit, another process writes the run, or a run that is
     resumed was begun with another text or model; `RunFailed` where training breaks.
     """
-    if Path(out).exists():  # said before anything is loaded
+    if Path(out).exists():  # refuse a folder that is in use before anything is loaded
         with writing_run(Path(out)):
             pass
     names = {"model": model, "data": data, "held_out": held_out, "teacher": teacher}
@@ -163,7 +163,7 @@ def _scores_before(
 
 
 def _asked(names: Mapping[str, str | None], share: float | None, spec: TrainSpec) -> dict[str, Any]:
-    """What names the run, as plain data."""
+    """The settings that identify the run, as plain data."""
     return {
         "model": names["model"],
         "data": names["data"],
@@ -228,7 +228,7 @@ def _measure(model: str, held_out: Blocks, spec: TrainSpec) -> tuple[int, float]
 
 
 def _probed(inputs: RunInputs, spec: TrainSpec, tokens: int, begun: Path | None) -> dict[str, Any]:
-    """What a probe of the learning rate finds, as plain data.
+    """The result of a probe of the learning rate, as plain data.
 
     An unfinished run in the folder `begun` has it in its record: a second probe could find another rate on an
     accelerator.

@@ -53,7 +53,7 @@ class RunOptions:
         keep: checkpoints to keep; None for all of them. A cool-down goes on from one that a finished run has kept.
         stop: asked after every step; where it says so, a checkpoint is written and `RunStopped` raised.
         watch: shown the curve at every milestone; where it gives a reason, the run ends there, finished.
-        on_progress: told after every step where the run stands.
+        on_progress: called after every step with the run's progress.
     """
 
     resume: bool = False
