@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -57,12 +57,20 @@ def parse_json(text: str) -> Any:
         raise ValueError("nested too deep") from None
 
 
+def repeated(values: Iterable[Hashable]) -> Any:
+    """The first value that was there before, None if all differ; linear in their number."""
+    seen = set[Hashable]()
+    for value in values:
+        if value in seen:
+            return value
+        seen.add(value)
+    return None
+
+
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {twice!r} stands twice")
+        raise ValueError(f"the key {repeated(name for name, _ in pairs)!r} stands twice")
     return found
 
 

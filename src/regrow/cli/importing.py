@@ -278,11 +278,12 @@ def _option(name: str) -> str:
 def _names(logs: list[str]) -> list[str]:
     """A name per run: the file's, or the folder's where the files are all called the same."""
     from regrow.errors import InputError
+    from regrow.reading import repeated
 
     names = [Path(log).stem for log in logs]
     if len(set(names)) < len(names):
         names = [Path(log).resolve().parent.name if Path(log).is_file() else Path(log).resolve().name for log in logs]
-    twice = next((name for name in names if names.count(name) > 1), None)
+    twice = repeated(names)
     if twice is not None:
         raise InputError(f"two logs are called {twice!r}", hint="name the runs in a --manifest, or --merge their parts")
     return names

@@ -104,6 +104,10 @@ Context = Annotated[
 Out = Annotated[Path, typer.Option("--out", help="Where the result is written.")]
 
 
+#: rows from which a table is printed plainly
+_LONG = 500
+
+
 def console() -> Console:
     """The console for progress and tables meant for people: stderr, so that stdout stays clean."""
     from rich.console import Console
@@ -138,6 +142,9 @@ def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
 
     if title:
         typer.echo(title)
+    if len(rows) > _LONG:
+        _print_long_table(columns, rows)
+        return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for i, column in enumerate(columns):
         table.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
@@ -145,6 +152,21 @@ def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
         table.add_row(*(Text(printable(cell)) for cell in row))
     # where no terminal says how wide it is, a line is never folded: it goes to a file or to grep
     Console(highlight=False, width=None if sys.stdout.isatty() else 400).print(table)
+
+
+def _print_long_table(columns: list[str], rows: list[list[str]]) -> None:
+    """The same for thousands of rows, which rich lays out in milliseconds each: lines are not folded."""
+    from rich.cells import cell_len
+
+    from regrow.errors import printable
+
+    lines = [columns, *([" ".join(printable(cell).split("\n")) for cell in row] for row in rows)]
+    lengths = [[cell_len(cell) for cell in line] for line in lines]
+    widths = [max(column) for column in zip(*lengths, strict=True)]
+    for line, length in zip(lines, lengths, strict=True):
+        cells = [(cell, " " * (width - own)) for cell, own, width in zip(line, length, widths, strict=True)]
+        first, *others = cells
+        typer.echo("  ".join(["".join(first), *(gap + cell for cell, gap in others)]).rstrip())
 
 
 def number(value: float | None, spec: str = ".3f") -> str:

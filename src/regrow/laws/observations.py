@@ -17,6 +17,7 @@ import numpy as np
 from regrow.errors import InputError, one_of
 from regrow.laws.controls import Curve, Recipe, control_curves, read_control, recipe_of
 from regrow.laws.setting import BASIC, BASIC_NAMES, Column, Setting
+from regrow.reading import repeated
 from regrow.runs.objective import Objective
 from regrow.runs.record import CurvePoint, RunRecord
 from regrow.units import format_count
@@ -172,12 +173,9 @@ def observe(
     """
     one_of(baseline, BASELINES, what="baseline")
     records = as_records(runs)
-    names = [(r.family, r.method, r.run) for r in records]
-    repeated = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
-    if repeated:
-        raise InputError(
-            f"two runs named {repeated[2]!r} in {repeated[0]} {repeated[1]}", where="runs", hint="name them apart"
-        )
+    twice = repeated((r.family, r.method, r.run) for r in records)
+    if twice is not None:
+        raise InputError(f"two runs named {twice[2]!r} in {twice[0]} {twice[1]}", where="runs", hint="name them apart")
     controls = [_checked(r) for r in records if r.is_control]
     groups: dict[tuple[str, str], list[RunRecord]] = {}
     for record in records:

@@ -16,7 +16,7 @@ from typing import Any
 
 from regrow.disk import append_line, make_folder, write_json, write_text
 from regrow.errors import InputError, RegrowError, RunFailed
-from regrow.reading import MALFORMED, parse_json, read_text
+from regrow.reading import MALFORMED, parse_json, read_text, repeated
 from regrow.runs.archive import SUFFIX, read_archive
 from regrow.runs.record import CurvePoint, RunRecord
 
@@ -195,7 +195,7 @@ def read_runs(*paths: str | Path) -> list[RunRecord]:
     for path in map(Path, paths):
         runs += _read_folder(path) if path.is_dir() else _read_file(path)
     names = [run.run for run in runs]
-    twice = next((name for name in names if names.count(name) > 1), None)
+    twice = repeated(names)
     if twice is not None:
         raise InputError(f"two runs are called {twice!r}", where=str(paths[-1]), hint="give each run its own name")
     return runs

@@ -17,7 +17,7 @@ import numpy as np
 
 from regrow.disk import write_text
 from regrow.errors import InputError, reason_of
-from regrow.reading import MALFORMED, check_file
+from regrow.reading import MALFORMED, check_file, repeated
 from regrow.runs.record import LARGEST_LOSS, CurvePoint, RunRecord, check_name
 from regrow.runs.score_columns import (
     check_score_columns,
@@ -155,7 +155,7 @@ def read_table(path: Path) -> pd.DataFrame:
         if path.suffix == ".parquet":
             return pd.read_parquet(path)
         names = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False).iloc[0].tolist()
-        twice = next((name for name in names if names.count(name) > 1), None)
+        twice = repeated(names)
         if twice is not None:
             raise InputError(f"the column {twice!r} stands twice", where=str(path), hint="keep one of them")
         empty = {name: [""] if name in _TEXT else [*_EMPTY] for name in names}
