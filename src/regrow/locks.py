@@ -11,7 +11,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from regrow.errors import InputError
@@ -46,7 +46,7 @@ def lock_file(handle: int, *, wait: bool = True) -> bool | None:
 
 
 @contextmanager
-def hold(path: Path, *, what: str, hint: str, wait: float | None = 0.0) -> Iterator[bool]:
+def hold(path: Path, *, what: str, hint: str, wait: float | None = 0.0, keep: bool = True) -> Iterator[bool]:
     """Hold the lock file `path` inside the block; its folder must be there.
 
     The block is given True if the lock is held, False where the file system has no locks.
@@ -55,19 +55,40 @@ def hold(path: Path, *, what: str, hint: str, wait: float | None = 0.0) -> Itera
         what: what the holder does, for the message: `another study is running here`.
         hint: what the user can do.
         wait: seconds to wait for it; None for as long as it takes.
+        keep: leave the file there; else it is removed as the block ends.
 
     Raises `InputError` if another process holds it, with that process's id and machine.
     """
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    until = None if wait is None else time.monotonic() + wait
+    handle, locked = _locked(path, until)
     try:
-        until = None if wait is None else time.monotonic() + wait
-        while (locked := lock_file(handle, wait=wait is None)) is False:
-            if until is not None and time.monotonic() >= until:
-                holder = os.pread(handle, 200, 0).decode(errors="replace").strip() or "another process"
-                raise InputError(f"{what} ({holder})", where=str(path.parent), hint=hint)
-            time.sleep(_POLL)
+        if locked is False:
+            holder = os.pread(handle, 200, 0).decode(errors="replace").strip() or "another process"
+            raise InputError(f"{what} ({holder})", where=str(path.parent), hint=hint)
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
-        yield bool(locked)
+        try:
+            yield bool(locked)
+        finally:
+            if not keep:
+                path.unlink(missing_ok=True)
     finally:
+        os.close(handle)
+
+
+def _locked(path: Path, until: float | None) -> tuple[int, bool | None]:
+    """The open lock file, and what `lock_file` says of it. A file that its last holder has removed is no lock."""
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            while (locked := lock_file(handle, wait=until is None)) is False:
+                if until is not None and time.monotonic() >= until:
+                    return handle, False
+                time.sleep(_POLL)
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(handle), os.stat(path)):
+                    return handle, locked
+        except BaseException:
+            os.close(handle)
+            raise
         os.close(handle)

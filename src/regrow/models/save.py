@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from regrow.errors import InputError, RunFailed, reason_of
+from regrow.locks import LOCK_FILE, hold
 from regrow.models.beside import Beside
 from regrow.models.config_file import read_content, with_old_rope, write_content
 from regrow.models.library import quiet
 from regrow.models.shards import ShardWriter
+
+#: Endings of a folder that is being written, and of the one that it takes the place of.
+_TEMPORARY, _OLD = ".tmp", ".old"
 
 
 def save_checkpoint(
@@ -89,30 +94,52 @@ def check_output(out: str | Path, *, overwrite: bool = False) -> None:
         raise InputError("a file is in the way", where=str(out), hint="give a folder")
     if os.path.ismount(target):
         raise InputError("a mount point can't be replaced by a folder", where=str(out), hint="give a folder inside it")
-    _make_stage(target).rmdir()
+    with suppress(FileNotFoundError):
+        _make_stage(target).rmdir()
 
 
 @contextmanager
 def staged_folder(out: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """A fresh folder next to `out` that becomes `out` when the block ends well, and is removed when it does not."""
+    """A fresh folder next to `out` that becomes `out` when the block ends well, and is removed when it does not.
+
+    One process at a time writes `out`: a second one is refused with an `InputError` as its block begins. What a killed
+    process has left beside `out` is cleared, and an old folder that it had moved aside is put back.
+    """
     check_output(out, overwrite=overwrite)
     # where a link leads, so that its target is what is written, and the stage lies on the same disk
     target = Path(out).resolve()
-    stage = _make_stage(target)
-    try:
-        yield stage
-        old = stage.with_name(stage.name + ".old")
-        # two renames, not a delete and a copy: at every moment there is a whole old folder or a whole new one
-        if target.exists():
-            os.replace(target, old)
-        os.replace(stage, target)
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
+    lock = target.parent / f".{target.name}{LOCK_FILE}"
+    hint = "wait for it, or give another folder"
+    with hold(lock, what=f"another process writes {target.name} here", hint=hint, keep=False) as alone:
+        if alone:
+            _clear_left(target)
+        check_output(out, overwrite=overwrite)  # another process may have finished meanwhile
+        stage = _make_stage(target)
+        try:
+            yield stage
+            old = stage.with_name(stage.name + _OLD)
+            # two renames, not a delete and a copy: at every moment there is a whole old folder or a whole new one
+            if target.exists():
+                os.replace(target, old)
+            os.replace(stage, target)
+            shutil.rmtree(old, ignore_errors=True)
+        finally:
+            shutil.rmtree(stage, ignore_errors=True)
+
+
+def _clear_left(target: Path) -> None:
+    """Undo what a process that was killed has left of `target`; the caller holds the lock of it."""
+    mine = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{8}}{re.escape(_TEMPORARY)}({re.escape(_OLD)})?")
+    left = [path for path in target.parent.iterdir() if mine.fullmatch(path.name)]
+    for path in left:
+        if path.name.endswith(_OLD) and not target.exists():
+            os.replace(path, target)
+        else:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _make_stage(target: Path) -> Path:
-    stage = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.tmp"
+    stage = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}{_TEMPORARY}"
     try:
         stage.mkdir(parents=True)
     except OSError as error:

@@ -6,6 +6,7 @@ import copy
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,28 +75,31 @@ def prune(
     Raises `InputError` for anything the user can correct: a broken checkpoint, an output folder that is taken, a spec
     that cannot be met, tokens of another vocabulary, too little free memory.
     """
-    say = progress or (lambda line: None)
-    if out is not None:
-        _check_paths(out, save_scores, overwrite)
-    say(f"loading {path}")
-    folder = local_checkpoint(path)
-    stream = open_stream(folder, device=device)
-    text, tokens = None, None
-    if calibration is not None and spec.needs_calibration and _reads_text(spec, scores):
-        text, tokens = _read_text(folder, stream, spec, calibration)
-    _say_memory(stream, spec, tokens, say)
-    if plan is None or plan.pattern is not None:
-        plan, scores = make_plan(stream, spec, tokens, scores=scores, progress=progress)
-    else:
-        check_plan(plan, stream.arch)
-    if save_scores is not None:
-        if scores is None and spec.scores == "shared" and tokens is not None:
-            scores = calibrate(stream, tokens, progress=progress)
-        check_saveable(scores, spec).save(save_scores)
-    if out is not None:
-        made = _Made(path, spec, plan, text, tokens, text_name)
-        _write(made, stream, out, scores=scores, overwrite=overwrite, progress=progress)
-    return plan
+    work = partial(
+        _prune,
+        _Asked(path, spec, plan, text_name),
+        calibration=calibration,
+        scores=scores,
+        save_scores=save_scores,
+        device=device,
+        progress=progress,
+    )
+    if out is None:
+        return work(None)
+    _check_paths(out, save_scores, overwrite)
+    # from the start, so that a second process is refused before it has worked for hours
+    with staged_folder(out, overwrite=overwrite) as stage:
+        return work(stage)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """The model, what is to be pruned, a plan decided earlier, and the name of the text."""
+
+    path: str | Path
+    spec: PruneSpec
+    plan: PrunePlan | None
+    text_name: str | None
 
 
 @dataclass(frozen=True)
@@ -110,34 +114,60 @@ class _Made:
     text_name: str | None
 
 
-def _write(
-    made: _Made,
-    stream: BlockStream,
-    out: str | Path,
+def _prune(
+    asked: _Asked,
+    stage: Path | None,
     *,
+    calibration: Blocks | str | None,
     scores: AnyScores | None,
-    overwrite: bool,
+    save_scores: str | Path | None,
+    device: str | torch.device | None,
     progress: Progress | None,
+) -> PrunePlan:
+    """Decide the plan, and make the pruned checkpoint in the folder `stage`; with None nothing is written."""
+    spec, plan, say = asked.spec, asked.plan, progress or (lambda line: None)
+    say(f"loading {asked.path}")
+    folder = local_checkpoint(asked.path)
+    stream = open_stream(folder, device=device)
+    text, tokens = None, None
+    if calibration is not None and spec.needs_calibration and _reads_text(spec, scores):
+        text, tokens = _read_text(folder, stream, spec, calibration)
+    _say_memory(stream, spec, tokens, say)
+    if plan is None or plan.pattern is not None:
+        plan, scores = make_plan(stream, spec, tokens, scores=scores, progress=progress)
+    else:
+        check_plan(plan, stream.arch)
+    if save_scores is not None:
+        if scores is None and spec.scores == "shared" and tokens is not None:
+            scores = calibrate(stream, tokens, progress=progress)
+        check_saveable(scores, spec).save(save_scores)
+    if stage is not None:
+        made = _Made(asked.path, spec, plan, text, tokens, asked.text_name)
+        _write(made, stream, stage, scores=scores, progress=progress)
+    return plan
+
+
+def _write(
+    made: _Made, stream: BlockStream, stage: Path, *, scores: AnyScores | None, progress: Progress | None
 ) -> None:
-    """Make the pruned checkpoint: whole, or not at all."""
+    """The pruned checkpoint in the folder `stage`."""
     path, spec, plan, tokens, say = made.path, made.spec, made.plan, made.tokens, progress or (lambda line: None)
     assert isinstance(stream.source, FolderSource)
     checkpoint, notes = stream.source.checkpoint, Notes()
     planned = PlannedModel(stream.source, plan)
     dense = scores if isinstance(scores, Scores) else None
-    with staged_folder(out, overwrite=overwrite) as stage:
-        with ShardWriter(stage, planned.layout) as writer:
-            for name, parts in planned.tensors(stream, tokens=tokens, scores=dense, notes=notes, progress=progress):
-                writer.write(name, parts)
-        say(f"writing {out}")
-        # what was done, whatever the default is where this is read
-        spec = replace(spec, search=spec.shapes_tried if tokens is not None else 1)
-        record = _record(replace(made, spec=spec), notes)
-        record["corrected"] = list(checkpoint.notes)
-        card = model_card(str(path), spec, plan, record["calibration"], record["versions"])
-        planned_beside(beside(checkpoint), plan, planned.config).write(stage)
-        (stage / PRUNE_RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        (stage / CARD).write_text(card, encoding="utf-8")
+    with ShardWriter(stage, planned.layout) as writer:
+        for name, parts in planned.tensors(stream, tokens=tokens, scores=dense, notes=notes, progress=progress):
+            writer.write(name, parts)
+    say("writing the config, the tokenizer and the card")
+    # what was done, whatever the default is where this is read
+    spec = replace(spec, search=spec.shapes_tried if tokens is not None else 1)
+    record = _record(replace(made, spec=spec), notes)
+    record["corrected"] = list(checkpoint.notes)
+    card = model_card(str(path), spec, plan, record["calibration"], record["versions"])
+    planned_beside(beside(checkpoint), plan, planned.config).write(stage)
+    (stage / PRUNE_RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    (stage / CARD).write_text(card, encoding="utf-8")
 
 
 def _check_paths(out: str | Path, save_scores: str | Path | None, overwrite: bool) -> None:
