@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from regrow.ladder import find_model
+
 
 @pytest.fixture
 def held_out(tmp_path):
@@ -49,3 +51,17 @@ def test_what_cannot_be_measured_is_one_line(regrow, tmp_path, held_out):
         assert says in done.err
     assert not (tmp_path / "a").exists()
     assert not (tmp_path / "b").exists()
+
+
+def test_a_model_of_the_ladder_is_recorded_by_its_name_and_found_again_by_it(regrow, tmp_path, held_out):
+    pruned, run = tmp_path / "pruned", tmp_path / "run"
+    regrow("prune", "tiny-llama-0.2m", "--method", "2:4", "--scorer", "magnitude", "--out", pruned)
+    record = (pruned / "regrow_prune.json").read_text()
+    assert json.loads(record)["model"] == "tiny-llama-0.2m"
+    assert str(find_model("tiny-llama-0.2m")) not in record + (pruned / "README.md").read_text()
+    length = ("--sequence-length", "64", "--batch-tokens", "64")
+    done = regrow("train", pruned, "--data", held_out, "--tokens", "128", *length, "--out", run, "--json")
+    assert done.code == 0, done.err
+    record = json.loads((run / "run.json").read_text())
+    assert record["params_before"] > record["params_after"]
+    assert record["loss_before"] < json.loads((run / "curve.jsonl").read_text().splitlines()[0])["loss"]

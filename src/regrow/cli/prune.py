@@ -161,6 +161,7 @@ def prune(
         overwrite=overwrite,
         device=device,
         text_name="ladder" if calibration in (None, "ladder") else None,
+        model_name=model,
         progress=_say,
     )
     damage = None

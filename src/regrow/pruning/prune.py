@@ -50,6 +50,7 @@ def prune(
     overwrite: bool = False,
     device: str | torch.device | None = None,
     text_name: str | None = None,
+    model_name: str | None = None,
     progress: Progress | None = None,
 ) -> PrunePlan:
     """Prune a checkpoint folder into another: weights, config, tokenizer, a model card, and `regrow_prune.json`.
@@ -70,6 +71,7 @@ def prune(
         overwrite: replace `out` if it holds something.
         device: where blocks are run, e.g. `cuda`.
         text_name: the name of the text for the record, if that is not its file, e.g. `ladder`.
+        model_name: the same for the model: its own name says more on another machine than a path of this one.
         progress: called with a line of text at each step.
 
     Raises `InputError` for anything the user can correct: a broken checkpoint, an output folder that is taken, a spec
@@ -77,7 +79,7 @@ def prune(
     """
     work = partial(
         _prune,
-        _Asked(path, spec, plan, text_name),
+        _Asked(path, spec, plan, text_name, model_name or str(path)),
         calibration=calibration,
         scores=scores,
         save_scores=save_scores,
@@ -94,12 +96,13 @@ def prune(
 
 @dataclass(frozen=True)
 class _Asked:
-    """The model, what is to be pruned, a plan decided earlier, and the name of the text."""
+    """The model, what is to be pruned, a plan decided earlier, and the names of text and model for the record."""
 
     path: str | Path
     spec: PruneSpec
     plan: PrunePlan | None
     text_name: str | None
+    model_name: str
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,7 @@ class _Made:
     """What a record and a model card say: the model, what was asked and decided, and the text it was decided on."""
 
     path: str | Path
+    name: str
     spec: PruneSpec
     plan: PrunePlan
     text: Blocks | None
@@ -142,7 +146,7 @@ def _prune(
             scores = calibrate(stream, tokens, progress=progress)
         check_saveable(scores, spec).save(save_scores)
     if stage is not None:
-        made = _Made(asked.path, spec, plan, text, tokens, asked.text_name)
+        made = _Made(asked.path, asked.model_name, spec, plan, text, tokens, asked.text_name)
         _write(made, stream, stage, scores=scores, progress=progress)
     return plan
 
@@ -151,7 +155,7 @@ def _write(
     made: _Made, stream: BlockStream, stage: Path, *, scores: AnyScores | None, progress: Progress | None
 ) -> None:
     """The pruned checkpoint in the folder `stage`."""
-    path, spec, plan, tokens, say = made.path, made.spec, made.plan, made.tokens, progress or (lambda line: None)
+    spec, plan, tokens, say = made.spec, made.plan, made.tokens, progress or (lambda line: None)
     assert isinstance(stream.source, FolderSource)
     checkpoint, notes = stream.source.checkpoint, Notes()
     planned = PlannedModel(stream.source, plan)
@@ -164,7 +168,7 @@ def _write(
     spec = replace(spec, search=spec.shapes_tried if tokens is not None else 1)
     record = _record(replace(made, spec=spec), notes)
     record["corrected"] = list(checkpoint.notes)
-    card = model_card(str(path), spec, plan, record["calibration"], record["versions"])
+    card = model_card(str(made.path), spec, plan, record["calibration"], record["versions"])
     planned_beside(beside(checkpoint), plan, planned.config).write(stage)
     (stage / PRUNE_RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     (stage / CARD).write_text(card, encoding="utf-8")
@@ -346,7 +350,7 @@ def _record(made: _Made, notes: Notes) -> dict[str, Any]:
             # names alone: a path says more of the machine than of the text
             used["files"] = [Path(file).name for file in made.text.table.files]
     return {
-        "model": str(made.path),
+        "model": made.name,
         "params_before": plan.params_before,
         "params_after": plan.params_after,
         "pruning_rate": plan.pruning_rate,

@@ -97,7 +97,7 @@ def post_train(
 
         watcher = watch_for(forecast, stop_when, on_forecast)
     origin = read_origin(local_checkpoint(model))
-    original = original or (origin.model if origin and Path(origin.model).is_dir() else None)
+    original = original or _original_of(origin, find)
     text = TextSpec(data=data, held_out=held_out, held_out_share=None if held_out else held_out_share, cache=cache)
     inputs = load_inputs(model, text, spec, masked=False, shard=shard)
     pruned = how_pruned(inputs.model, origin, asked=method, has_original=original is not None, where=model)
@@ -172,6 +172,14 @@ def _asked(names: Mapping[str, str | None], share: float | None, spec: TrainSpec
         "teacher": names["teacher"],
         "train": spec.to_dict(),
     }
+
+
+def _original_of(origin: Origin | None, find: Callable[[str, str], str] | None) -> str | None:
+    """The folder of the unpruned model that the record of pruning names; None where there is none on this machine."""
+    if origin is None:
+        return None
+    folder = origin.model if find is None else find(origin.model, "original")
+    return folder if Path(folder).is_dir() else None
 
 
 def _before(
