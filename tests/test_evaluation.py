@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from regrow import evaluation
 from regrow.data import pack
 from regrow.errors import InputError
 from regrow.evaluation import evaluate
@@ -49,6 +50,29 @@ def test_batch_size_does_not_matter_and_the_mode_is_kept(tiny_model):
     one, many = evaluate(model, blocks(), batch_size=1), evaluate(model, blocks(), batch_size=64)
     assert one.loss == pytest.approx(many.loss, rel=1e-6)
     assert model.training
+
+
+def test_logits_are_made_in_slices_and_the_output_layer_is_left_as_it_was(tiny_model, monkeypatch):
+    model = load_model(tiny_model, dtype=torch.float32)
+    whole = evaluate(model, blocks())
+    head, rows = model.get_output_embeddings(), []
+    head.register_forward_hook(lambda module, inputs, output: rows.append(output.shape))
+    own = head.forward
+    widths = []
+
+    def watched(hidden):
+        widths.append(len(hidden))
+        return own(hidden)
+
+    head.forward = watched
+    monkeypatch.setattr(evaluation, "CPU_LOGITS", 2048 * 7)
+    monkeypatch.setattr(evaluation, "LEAST_ROWS", 1)
+    assert evaluate(model, blocks(), batch_size=4).loss == pytest.approx(whole.loss, rel=1e-6)
+    assert max(widths) == 7
+    # what the model gives meanwhile are losses [blocks, length - 1], never logits [blocks, length, vocabulary]
+    assert set(rows) == {(4, 15)} | ({(len(blocks()) % 4, 15)} if len(blocks()) % 4 else set())
+    assert head.forward is watched
+    assert model(input_ids=torch.zeros(1, 5, dtype=torch.long)).logits.shape == (1, 5, 2048)
 
 
 def test_a_foreign_tokenizer_is_refused(tiny_model):

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.distributed as dist
+from torch import nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from regrow.data import Blocks
 from regrow.errors import InputError
+
+#: Logits that are held at a time, at most, on a CPU (2 MiB in float32, which its cache holds) and on an accelerator.
+#: Of a large vocabulary at least `LEAST_ROWS` tokens: the output layer's weights are read anew for each slice.
+CPU_LOGITS, DEVICE_LOGITS, LEAST_ROWS = 2**19, 2**26, 128
+
+#: Tokens of a forward pass on a CPU: more at once make activations that do not fit into its cache.
+CPU_TOKENS = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,22 +58,26 @@ def evaluate(
     model: PreTrainedModel,
     blocks: Blocks,
     *,
-    batch_size: int = 16,
+    batch_size: int | None = None,
     share: tuple[int, int] = (0, 1),
     isolated: bool = False,
 ) -> Evaluation:
     """The mean cross-entropy of every block's tokens after the first, given those before it in the block.
 
     The forward pass runs in the model's dtype (give fp32 weights where 0.001 nats matter: bf16 rounds about that
-    much), the log-softmax in fp32, the sum in fp64. Raises `InputError` if a token is outside the model's vocabulary.
+    much), the log-softmax in fp32, the sum in fp64. Logits are made in slices of tokens.
+    Raises `InputError` if a token is outside the model's vocabulary.
 
     Args:
+        batch_size: blocks in a forward pass; None: 16 on an accelerator, about `CPU_TOKENS` tokens on a CPU.
         share: this process and how many there are: each reads its part of the batches, and all get the number that one
             process would, to the bit. All of them must call.
         isolated: keep attention inside each document of a block. The same tokens are predicted either way, the first
             of a document from the end-of-text token before it, so that both losses are over one set.
     """
     check_vocabulary(blocks, model, where="held-out text")
+    if batch_size is None:
+        batch_size = 16 if model.device.type != "cpu" else max(1, CPU_TOKENS // blocks.sequence_length)
     was_training = model.training
     model.eval()
     process, processes = share
@@ -78,8 +92,8 @@ def evaluate(
             ids = ids.long().to(model.device)
             # without a mask of its own, transformers takes positions that start again for documents of their own
             positions = torch.from_numpy(blocks.position_ids(rows)).to(model.device) if isolated else None
-            logits = model(input_ids=ids, position_ids=positions, use_cache=False).logits[:, :-1].float()
-            losses = F.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
+            with _losses_for_logits(model, ids):
+                losses = model(input_ids=ids, position_ids=positions, use_cache=False).logits
             if first + process == index:
                 sums[index] = losses.double().sum()
     finally:
@@ -96,3 +110,32 @@ def evaluate(
         sequence_length=blocks.sequence_length,
         fingerprint=blocks.fingerprint,
     )
+
+
+@contextmanager
+def _losses_for_logits(model: PreTrainedModel, ids: torch.Tensor) -> Iterator[None]:
+    """Inside, the output layer gives losses in the place of logits: of each token of `ids` [B, T] after the first.
+
+    They have the shape [B, T - 1], float32. All logits at once would be the largest thing in memory by far, and slow to
+    write and read again. The layer is called by the model as ever, so that whatever gathers a sharded model's weights
+    does so here too.
+    """
+    head: nn.Module = model.get_output_embeddings()
+    logits_of, own = head.forward, head.__dict__.get("forward")
+
+    def losses(hidden: torch.Tensor) -> torch.Tensor:
+        rows, targets = hidden[:, :-1].flatten(0, 1), ids[:, 1:].flatten()
+        most = CPU_LOGITS if rows.device.type == "cpu" else DEVICE_LOGITS
+        size = max(LEAST_ROWS, most // model.config.vocab_size)
+        pairs = zip(rows.split(size), targets.split(size), strict=True)
+        found = [F.cross_entropy(logits_of(part).float(), of, reduction="none") for part, of in pairs]
+        return torch.cat(found).view(len(ids), -1)
+
+    head.forward = losses  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        if own is None:
+            del head.forward
+        else:
+            head.forward = own
