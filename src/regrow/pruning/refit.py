@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -30,7 +30,12 @@ from regrow.pruning.calibration import Activation
 from regrow.pruning.kernel import Needs
 from regrow.pruning.plan import PrunePlan
 from regrow.pruning.search import NarrowedSource
+from regrow.pruning.sparsegpt import Hessian
+from regrow.pruning.sparsify import summed, walk_parts
 from regrow.pruning.stream import BlockStream
+
+#: The layer whose weights are solved again.
+_SOLVED = "mlp.down_proj"
 
 #: Shares of the mean square activation that may be added to the diagonal of G: they hold W' near W.
 DAMPINGS = (0.01, 0.1, 1.0, 10.0)
@@ -60,11 +65,11 @@ class LeastSquares(Activation):
 
     def needs(self, arch: Architecture, *, samples: int, length: int, iterative: bool) -> Needs:
         return Needs(
-            # the states before a block are kept while those after it are made
-            walks=2,
             # either half's in float32; one of all in float64, and thrice the kept part
             solver=(2 * 4 + 4 * 8) * arch.intermediate**2 if samples else 0,
             narrowed=True,
+            # the norm's output and the neurons, of all tokens
+            per_token=arch.hidden + max(arch.intermediate, arch.heads * arch.head_dim),
         )
 
 
@@ -73,8 +78,8 @@ def refit(
 ) -> Iterator[dict[str, torch.Tensor]]:
     """Each block's new `down_proj` weight [hidden, intermediate after pruning] by its name, in its stored type.
 
-    Runs tokens [samples, length] through the model with one block in memory at a time. Each block is run twice: once
-    for the G of either half, intermediate * intermediate float32 each, and once with the new weights. A plan that
+    Runs tokens [samples, length] through the model once, with one block in memory at a time: the neurons' activations
+    on all tokens are kept while the block's `down_proj` is solved, and then run through it. A plan that
     leaves the feed-forward width whole changes nothing. Raises `RunFailed` if activations are not finite.
     """
     if plan.kept_intermediate is None:
@@ -84,30 +89,27 @@ def refit(
     narrowed = BlockStream(NarrowedSource(stream.source, wide), device=stream.device, dtype=stream.dtype)
     hidden = narrowed.embed(tokens)
     for layer, block in narrowed.blocks():
-        name = block_name(layer, "mlp.down_proj.weight")
+        name = block_name(layer, f"{_SOLVED}.weight")
         kept = torch.tensor(plan.kept_intermediate[layer], device=narrowed.device)
-        linear = block.mlp.down_proj
-        solved = _solve_block(narrowed, block, hidden, kept, where=name)
-        stored = solved.to(stream.source.layout[name].dtype)
-        # a zero column is a neuron that is gone; what follows sees the numbers as they are stored
-        linear.weight.zero_()
-        linear.weight[:, kept] = stored.to(linear.weight.dtype)
-        hidden = narrowed.run(block, hidden, out=hidden)
+        for linears, neurons in walk_parts(narrowed, block, hidden):
+            if linears == (_SOLVED,):
+                stored = _solve_block(block.mlp.down_proj.weight, neurons, kept, where=name)
+                stored = stored.to(stream.source.layout[name].dtype)
+                # a zero column is a neuron that is gone; what follows sees the numbers as they are stored
+                weight = block.mlp.down_proj.weight.zero_()
+                weight[:, kept] = stored.to(weight.dtype)
         if progress:
             progress(f"least squares: {layer + 1} of {narrowed.layers} blocks")
         yield {name: stored}
 
 
-def _solve_block(
-    stream: BlockStream, block: Any, hidden: torch.Tensor, kept: torch.Tensor, *, where: str
-) -> torch.Tensor:
-    """The W' [hidden, kept] of a block for the states [samples, length, hidden] that enter it."""
-    weight = block.mlp.down_proj.weight
-    if len(hidden) == 1:
-        return solve(weight, _gram(stream, block, hidden), kept, where=where)
-    first, second = (_gram(stream, block, half) for half in hidden.tensor_split(2))
+def _solve_block(weight: torch.Tensor, neurons: torch.Tensor, kept: torch.Tensor, *, where: str) -> torch.Tensor:
+    """The W' [hidden, kept] of a block whose `down_proj` reads neurons [samples, length, intermediate]."""
+    if len(neurons) == 1:
+        return solve(weight, _gram(neurons), kept, where=where)
+    first, second = (_gram(half) for half in neurons.tensor_split(2))
     damping = choose_damping(weight, first, second, kept) / 2
-    gram = first.lerp_(second, len(hidden) // 2 / len(hidden))
+    gram = first.lerp_(second, len(neurons) // 2 / len(neurons))
     return solve(weight, gram, kept, damping=damping, where=where)
 
 
@@ -125,16 +127,59 @@ def choose_damping(
     solved is chosen only if that holds for all.
     """
     weight = weight.detach().to(first.dtype)
+    halves = [_Equations.of(weight, gram, kept) for gram in (first, second)]
 
-    def error(damping: float, seen: torch.Tensor, unseen: torch.Tensor) -> float:
-        missing = weight.clone()
+    def error(damping: float, seen: _Equations, unseen: _Equations) -> float:
         try:
-            missing[:, kept] -= solve(weight, seen, kept, damping=damping, dtype=first.dtype)
+            change = seen.weight - seen.solve(damping, where="least squares")
         except RunFailed:
             return math.inf
-        return float((missing @ unseen).mul_(missing).sum())
+        # with R the neurons that go, and without the error of W_R alone, which is the same for all dampings
+        return float((change @ unseen.inner).add_(unseen.across, alpha=2).mul_(change).sum())
 
-    return min(dampings, key=lambda damping: error(damping, first, second) + error(damping, second, first))
+    return min(dampings, key=lambda damping: error(damping, *halves) + error(damping, *reversed(halves)))
+
+
+@dataclass(frozen=True)
+class _Equations:
+    """What the solutions with all dampings share; K are the neurons that stay, R those that go.
+
+    Attributes:
+        weight: W_K [out, kept].
+        inner: G_KK [kept, kept].
+        across: W_R G_RK [out, kept].
+        right: W G_:K [out, kept].
+        mean: of the whole diagonal of G.
+    """
+
+    weight: torch.Tensor
+    inner: torch.Tensor
+    across: torch.Tensor
+    right: torch.Tensor
+    mean: torch.Tensor
+
+    @classmethod
+    def of(cls, weight: torch.Tensor, gram: torch.Tensor, kept: Sequence[int] | torch.Tensor) -> _Equations:
+        kept = torch.as_tensor(kept, device=weight.device)
+        gone = torch.ones(len(gram), dtype=torch.bool, device=weight.device)
+        gone[kept] = False
+        columns = gram.index_select(1, kept)
+        own, inner = weight.index_select(1, kept), columns.index_select(0, kept)
+        across = weight[:, gone] @ columns[gone]
+        return cls(own, inner, across, torch.addmm(across, own, inner), gram.diagonal().mean())
+
+    def solve(self, damping: float, *, where: str) -> torch.Tensor:
+        """W' [out, kept]. Raises `RunFailed` if there is no unique solution."""
+        added = float(damping * self.mean)
+        if added == 0 and damping:
+            # if all neurons are zero on all of the text, there is nothing to solve for
+            return self.weight
+        system = self.inner.clone()
+        system.diagonal().add_(added)
+        lower, failed = torch.linalg.cholesky_ex(system)
+        if failed:
+            raise RunFailed("the least squares have no unique solution", where=where, hint="give more calibration text")
+        return torch.cholesky_solve(self.right.add(self.weight, alpha=added).T, lower).T
 
 
 def solve(
@@ -151,32 +196,12 @@ def solve(
     Raises `RunFailed` if G is not finite, or cannot be solved with at the given damping.
     """
     gram, weight = gram.to(dtype), weight.detach().to(dtype)
-    kept = torch.as_tensor(kept, device=weight.device)
     if not gram.isfinite().all():
         raise RunFailed("the activations are not finite", where=where, hint="the model's weights may be broken")
-    added = damping * gram.diagonal().mean()
-    if added == 0 and damping:
-        # if all neurons are zero on all of the text, there is nothing to solve for
-        return weight[:, kept]
-    system = gram[kept][:, kept]
-    system.diagonal().add_(added)
-    right = (weight @ gram[:, kept]).add_(weight[:, kept], alpha=float(added))
-    lower, failed = torch.linalg.cholesky_ex(system)
-    if failed:
-        raise RunFailed("the least squares have no unique solution", where=where, hint="give more calibration text")
-    return torch.cholesky_solve(right.T, lower).T
+    return _Equations.of(weight, gram, kept).solve(damping, where=where)
 
 
-def _gram(stream: BlockStream, block: Any, hidden: torch.Tensor) -> torch.Tensor:
-    """The mean of x x^T [intermediate, intermediate] over what `down_proj` reads, float32."""
-    width = block.mlp.down_proj.in_features
-    total = torch.zeros(width, width, device=stream.device)
-
-    def add(module: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> None:
-        rows = args[0].flatten(0, -2).float()
-        total.addmm_(rows.T, rows, alpha=1 / (hidden.shape[0] * hidden.shape[1]))
-
-    handle = block.mlp.down_proj.register_forward_pre_hook(add)
-    stream.run(block, hidden)
-    handle.remove()
-    return total
+def _gram(neurons: torch.Tensor) -> torch.Tensor:
+    """The mean of x x^T [intermediate, intermediate] over neurons [samples, length, intermediate], float32."""
+    hessian: torch.Tensor = summed(Hessian, neurons).matrix()
+    return hessian.mul_(0.5)
