@@ -13,7 +13,7 @@ from typing import NamedTuple
 from regrow.arch import Architecture
 from regrow.errors import InputError
 from regrow.methods import DEPTH, WIDTH, parse_pattern
-from regrow.units import format_count
+from regrow.units import format_count, parse_count
 
 #: How far the rate of a width-pruned shape may lie from the target.
 RATE_TOLERANCE = 0.005
@@ -283,6 +283,35 @@ def explicit_shape(before: Architecture, sizes: Mapping[str, int]) -> Architectu
             hint=f"nearest: {' and '.join(near)}",
         )
     return after
+
+
+def shape_of_sizes(before: Architecture, method: str, sizes: Mapping[str, int]) -> Pruned:
+    """What pruning leaves where the sizes are given instead of a rate: `layers` for depth, widths for width.
+
+    Raises `InputError` for sizes that the method does not change, and as `explicit_shape` does.
+    """
+    axes = {DEPTH: ("layers",), WIDTH: ("hidden", "intermediate", "kv_heads")}.get(method, ())
+    stray = [axis for axis in sizes if axis not in axes]
+    if stray:
+        takes = f"{method} takes {', '.join(axes)}" if axes else f"{method} keeps every size: leave the shape out"
+        raise InputError(f"{', '.join(stray)} for {method} pruning", where="shape", hint=takes)
+    after = explicit_shape(before, sizes)
+    return Pruned(after, after.params, rate_between(before, after))
+
+
+def parse_shape(text: str) -> dict[str, int]:
+    """`hidden=768,intermediate=2048` -> {"hidden": 768, "intermediate": 2048}. Raises `InputError` for other text."""
+    sizes: dict[str, int] = {}
+    for part in text.split(","):
+        axis, equals, size = (piece.strip() for piece in part.partition("="))
+        if not equals or not axis or axis in sizes:
+            raise InputError(
+                f"{text!r} is not a shape",
+                where="shape",
+                hint="write it like layers=24 or hidden=768,intermediate=2048",
+            )
+        sizes[axis] = parse_count(size, what=f"shape, {axis}")
+    return sizes
 
 
 def _infeasible(before: Architecture, rate: float, feasible: Iterable[float], *, where: str) -> InputError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -14,6 +15,9 @@ import pytest
 from .conftest import one_line_error
 
 ASK = ("--params-before", "4M", "--loss-before", "3.2")
+#: tokens that any law of the repository's runs supports
+PAID = ("--loss-pruned", "2.9", "--budget-hours", "0.1", "--price", "2.5")
+LLAMA = ("--model", "Llama-3.1-8B", "--method", "depth", "--loss-before", "2.0")
 
 
 @pytest.fixture(scope="module")
@@ -235,3 +239,60 @@ def test_a_prediction_needs_one_model(regrow, laws_file):
     ask = ("predict", laws_file, "--method", "depth", "--rate", "0.25", "--loss-before", "3.2", "--tokens", "1M")
     one_line_error(regrow(*ask), "no model")
     one_line_error(regrow(*ask, "--model", "tiny-llama-3m", "--params-before", "3M"), "--model and --params-before")
+
+
+def test_a_plan_is_a_short_block(regrow):
+    done = regrow("plan", "--law", "reference", *LLAMA, "--rate", "0.25", *PAID)
+    assert done.code == 0
+    lines = done.out.splitlines()
+    assert lines[0].startswith(("rough: ", "cannot say: "))
+    said = {line[2:17].strip(): line[17:].strip() for line in lines[1:]}
+    assert said["model"] == "Llama-3.1-8B of 8.03B parameters"
+    # 32 blocks of 218,112,000 parameters: nine of them are 0.244 of 8,030,261,248
+    assert said["pruning"] == "depth at a rate of 0.244: 9 of 32 blocks go"
+    assert "8 would be 0.217 (--layers 24)" in said["nearest shapes"]
+    assert "10 would be 0.272 (--layers 22)" in said["nearest shapes"]
+    assert said["parameters"] == "8.03B -> 6.07B"
+    assert said["loss"].startswith("2.000 before -> 2.900 right after pruning -> ")
+    assert "perplexity 7.39 -> " in said["at the end"]
+    assert len([line for line in done.err.splitlines() if line.startswith("warning: ")]) == 1
+
+
+def test_the_block_and_json_say_the_same(regrow):
+    ask = ("plan", "--law", "reference", *LLAMA, "--layers", "24", *PAID)
+    words, data = regrow(*ask).out, regrow(*ask, "--json").json
+    assert data["removed"] == "8 of 32 blocks"
+    assert data["pruning_rate"] == pytest.approx(8 * 218_112_000 / 8_030_261_248)
+    assert data["gap"] == pytest.approx(data["loss"] - 2.0)
+    assert data["perplexity"] == pytest.approx(math.exp(data["loss"]))
+    for text in (f"{data['loss']:.3f} at the end", f"gap {data['gap']:+.3f}", f"rate of {data['pruning_rate']:.3g}"):
+        assert text in words
+
+
+def test_widths_are_named_and_several_rates_give_a_plan_each(regrow):
+    ask = ("plan", "--law", "reference", "--model", "Llama-3.1-8B", "--method", "width", "--loss-before", "2.0")
+    one = regrow(*ask, "--shape", "hidden=4096,intermediate=10752", "--json").json
+    assert one["removed"] == "feed-forward neurons 14,336 -> 10,752"
+    assert one["params_after"] == 8_030_261_248 - 32 * 3 * 4096 * (14_336 - 10_752)
+    two = regrow(*ask, "--rate", "0.2", "--rate", "0.3", "--json").json["plans"]
+    assert [plan["pruning_rate"] for plan in two] == pytest.approx([0.2, 0.3], abs=0.005)
+    assert regrow(*ask, "--rate", "0.2", "--rate", "0.3").out.count("Llama-3.1-8B of 8.03B") == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--layers", "24", "--rate", "0.25"), "a rate and a shape"),
+        (("--layers", "24", "--shape", "layers=24"), "--layers and --shape"),
+        (("--layers", "40"), "layers=40: the model has 32"),
+        (("--shape", "hidden=3000"), "hidden for depth pruning; depth takes layers"),
+        (("--shape", "24"), "'24' is not a shape"),
+        (("--rate", "0.2", "--rate", "1.2"), "pruning rate 1.2"),
+    ],
+)
+def test_shapes_that_contradict_are_one_line(regrow, arguments, says):
+    one_line_error(regrow("plan", "--law", "reference", *LLAMA, *arguments), says)
+
+
+def test_a_shape_needs_a_model(regrow, laws_file):
+    one_line_error(regrow("plan", laws_file, *ASK, "--method", "depth", "--layers", "3"), "a shape without a model")

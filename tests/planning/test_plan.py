@@ -241,3 +241,24 @@ def test_planning_imports_numpy_only() -> None:
     heavy = "{'scipy', 'pandas', 'torch', 'transformers', 'jinja2'} & set(sys.modules)"
     code = f"import sys, regrow.planning.frontier, regrow.planning.utilisation; print({heavy})"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+def test_models_and_counts_may_be_text(make_law) -> None:
+    named = plan(make_law(), spec(params_before=None, architecture="Qwen2.5-0.5B", teacher="Qwen2.5-1.5B"))
+    shaped = plan(
+        make_law(),
+        spec(params_before=None, architecture=catalog()["Qwen2.5-0.5B"], teacher=catalog()["Qwen2.5-1.5B"]),
+    )
+    assert (named.tokens, named.flops, named.model) == (shaped.tokens, shaped.flops, "Qwen2.5-0.5B")
+    assert plan(make_law(), spec(params_before="500M")).tokens == plan(make_law(), spec()).tokens
+    for wrong in ({"params_before": "many"}, {"params_before": None, "architecture": "Qwen2.5-0.6B"}):
+        with pytest.raises(InputError):
+            spec(**wrong)
+
+
+def test_a_printed_plan_is_its_verdict_and_its_block(make_law) -> None:
+    answer = plan(make_law(), spec())
+    lines = str(answer).splitlines()
+    assert lines[0] == answer.judgement()
+    assert any(line.split() == ["parameters", "500M", "->", "375M"] for line in lines)
+    assert dict(answer.facts())["tokens"].endswith("90%)")

@@ -9,7 +9,8 @@ import yaml
 from regrow.arch import catalog
 from regrow.pruning.card import command, model_card, plan_rows
 from regrow.pruning.plan import Candidate, outline
-from regrow.pruning.spec import PruneSpec, parse_shape
+from regrow.pruning.spec import PruneSpec
+from regrow.shapes import parse_shape
 
 BEFORE = catalog()["Llama-3.1-8B"]
 TEXT = {"blocks": 8, "length": 512, "data_fingerprint": "f00d", "files": ["text.jsonl"]}

@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from regrow.errors import InputError
-from regrow.pruning.spec import SEARCHED, PruneSpec, parse_shape
+from regrow.pruning.spec import SEARCHED, PruneSpec
+from regrow.shapes import parse_shape
 
 
 def test_defaults_per_method():

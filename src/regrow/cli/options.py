@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -92,7 +92,12 @@ Price = Annotated[
     float | None,
     typer.Option("--price", help="USD per GPU-hour. Without it no cost is computed.", callback=_checked(check_price)),
 ]
-Mfu = Annotated[float | None, typer.Option("--mfu", help="Share of the GPU's peak FLOP/s that training reaches. [0.4]")]
+Mfu = Annotated[
+    float | None,
+    typer.Option(
+        "--mfu", help="Share of the GPU's peak FLOP/s that training reaches. [default: 0.4]", show_default=False
+    ),
+]
 Context = Annotated[
     int,
     typer.Option(
@@ -167,6 +172,12 @@ def _print_long_table(columns: list[str], rows: list[list[str]]) -> None:
         cells = [(cell, " " * (width - own)) for cell, own, width in zip(line, length, widths, strict=True)]
         first, *others = cells
         typer.echo("  ".join(["".join(first), *(gap + cell for cell, gap in others)]).rstrip())
+
+
+def warn(warnings: Iterable[str]) -> None:
+    """Each warning on a line of its own, on stderr."""
+    for warning in warnings:
+        typer.echo(f"warning: {warning}", err=True)
 
 
 def number(value: float | None, spec: str = ".3f") -> str:

@@ -253,7 +253,8 @@ def _plan_and_spec(
 ) -> tuple[PrunePlan | None, PruneSpec]:
     """The plan of a file, if there is one, and the spec: what the user asks, or what the plan answers."""
     from regrow.pruning.plan import read_plan, spec_of
-    from regrow.pruning.spec import METHODS, PruneSpec, parse_shape
+    from regrow.pruning.spec import METHODS, PruneSpec
+    from regrow.shapes import parse_shape
     from regrow.units import parse_count
 
     if plan is not None:

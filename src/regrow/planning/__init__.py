@@ -3,9 +3,11 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from regrow.planning.answer import Plan
 from regrow.planning.cost import DEFAULT_MFU, GPUS, Gpu, cost_usd, find_gpu, flops_per_token, gpu_hours
 from regrow.planning.criteria import Budget, Criterion, Gain, Recovery, Slope, Target, criterion_from
-from regrow.planning.plan import Plan, PlanSpec, plan
+from regrow.planning.plan import plan
+from regrow.planning.plan_spec import PlanSpec
 
 if TYPE_CHECKING:
     from regrow.planning.frontier import Candidate, CompareSpec, Comparison, compare

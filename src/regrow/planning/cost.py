@@ -7,6 +7,7 @@ half of that). A price is the user's own: without one there is no cost, not a co
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from regrow.units import check_price, format_count
 
 if TYPE_CHECKING:
     from regrow.arch import Architecture
+    from regrow.shapes import Pruned
 
 #: Model FLOPs utilisation assumed where none is given: the share of the peak that well-tuned dense training of
 #: 1B to 100B models reaches (Llama 3, arXiv 2407.21783, reports 0.38 to 0.43 on H100).
@@ -182,15 +184,24 @@ def pruned_model(
     pruning_rate: float | None,
     params_before: float | None = None,
     architecture: Architecture | None = None,
+    sizes: Mapping[str, int] | None = None,
 ) -> PrunedModel:
-    """What pruning at this rate makes of a model, by its shape where `architecture` gives it.
+    """What pruning makes of a model, by its shape where `architecture` gives it.
 
-    Raises `InputError` if no shape of the model reaches the rate, or if there is none and the method needs it.
+    Args:
+        pruning_rate: the rate asked for.
+        sizes: instead of a rate, the sizes that pruning leaves of `architecture`.
+
+    Raises `InputError` if no shape of the model reaches the rate, or if there is none and the method needs it, and for
+    sizes that the method does not change.
     """
     if architecture is not None:
-        from regrow.shapes import prune_shape  # a size alone needs no shapes, and starts without them
+        from regrow.shapes import prune_shape, shape_of_sizes  # a size alone needs no shapes, and starts without them
 
-        pruned = prune_shape(architecture, method, pruning_rate)
+        if sizes:
+            pruned: Pruned | None = shape_of_sizes(architecture, method, sizes)
+        else:
+            pruned = prune_shape(architecture, method, pruning_rate)
         if pruned is not None:
             return PrunedModel(
                 method=method,

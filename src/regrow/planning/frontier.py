@@ -16,6 +16,7 @@ import numpy as np
 
 from regrow.errors import InputError
 from regrow.methods import is_masked, parse_pattern
+from regrow.planning.answer import Plan
 from regrow.planning.cost import (
     check_mfu,
     cost_usd,
@@ -25,7 +26,8 @@ from regrow.planning.cost import (
     say_gpu_time,
     say_usd,
 )
-from regrow.planning.plan import Plan, PlanSpec, plan
+from regrow.planning.plan import plan
+from regrow.planning.plan_spec import PlanSpec
 from regrow.units import check_rate, format_count
 
 if TYPE_CHECKING:
@@ -292,8 +294,8 @@ def _candidate(law: Law, rate: float | None, spec: CompareSpec) -> Candidate:
     model = pruned_model(
         method=law.method,
         pruning_rate=answer.pruning_rate if rate is None else rate,
-        params_before=base.params_before,
-        architecture=base.architecture,
+        params_before=base.size,
+        architecture=base.shape,
     )
     per_token = model.inference_flops(base.context, sparse_speedup=spec.sparse_speedup)
     gpu, serving = find_gpu(base.gpu), None

@@ -11,10 +11,22 @@ if TYPE_CHECKING:
     from regrow.laws.setting import Setting
 
 
+def expected_start(law: Law, setting: Setting) -> float | None:
+    """The loss right after pruning as the law expects it, nats/token; None for a law that says nothing of it."""
+    if not _reads_start(law):
+        return None
+    loss = float(law.loss(setting.at(0.0)))
+    return loss if np.isfinite(loss) else None
+
+
+def _reads_start(law: Law) -> bool:
+    return "loss_pruned" in (c.name for c in law.formula.optional)
+
+
 def worth_measuring(law: Law, setting: Setting, tokens: float, level: float) -> list[str]:
     """How much narrower the expected loss would be if the loss right after pruning were known; empty where it is, or
     where the law has no use for it."""
-    if "loss_pruned" not in (c.name for c in law.formula.optional) or "loss_pruned" in setting or not len(law.draws):
+    if not _reads_start(law) or "loss_pruned" in setting or not len(law.draws):
         return []
     start = setting.at(0.0)
     low, high = (float(end) for end in law.interval(start, level=level))
@@ -23,6 +35,8 @@ def worth_measuring(law: Law, setting: Setting, tokens: float, level: float) -> 
         float(np.subtract(*law.interval(x.at(tokens), level=level)[::-1]))
         for x in (setting, setting.replace(loss_pruned=guess))
     )
+    if f"{narrow:.2g}" == f"{wide:.2g}":
+        return []
     return [
         f"the loss right after pruning is guessed at {guess:.3g} ({low:.3g} to {high:.3g}): measured, it would narrow "
         f"the interval of the loss from {wide:.2g} to {narrow:.2g} nats; prune the model, read its loss with "

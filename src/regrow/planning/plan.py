@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,216 +9,33 @@ import numpy as np
 from regrow.errors import InputError
 from regrow.laws.setting import Setting
 from regrow.methods import is_masked
+from regrow.planning.answer import Plan
 from regrow.planning.answering import as_supported, known, tokens_of
 from regrow.planning.cost import (
     DEFAULT_MFU,
     Gpu,
     PrunedModel,
     TrainingFlops,
-    check_mfu,
     cost_usd,
     find_gpu,
     gpu_hours,
     pruned_model,
-    say_gpu_time,
-    say_usd,
-    teacher_size,
 )
-from regrow.planning.criteria import Budget, Criterion, Gain, Recovery
+from regrow.planning.criteria import Budget
 from regrow.planning.curves import Curves
-from regrow.planning.measuring import worth_measuring
+from regrow.planning.measuring import expected_start, worth_measuring
 from regrow.planning.notes import about, beyond, other_family, ranked
-from regrow.planning.solve import MOST
+from regrow.planning.plan_spec import PlanSpec
+from regrow.planning.removal import shapes_beside, what_goes
 from regrow.planning.verdict import CANNOT_SAY, next_run, verdict
-from regrow.units import check_context, check_level, check_rate, format_count
 
 if TYPE_CHECKING:
-    from regrow.arch import Architecture
     from regrow.laws.law import Law
 
 #: A plan may stand this far, as a ratio, outside an input of which the fitted runs show one value only.
 _UNSUPPORTED_BEYOND = 1.1
 #: How far a rate given for N:M sparsity may lie from the one that the pattern makes of a known shape.
 _RATE_SLACK = 0.005
-
-
-@dataclass(frozen=True, kw_only=True)
-class PlanSpec:
-    """What to plan for.
-
-    Attributes:
-        params_before: parameters before pruning; or give `architecture`, whose exact FLOPs are then used.
-        architecture: the shape of the model before pruning. Depth, width and N:M pruning are then planned as
-            a study does them: at the rate that whole blocks, or channels in the rule's proportions, reach.
-        pruning_rate: fraction of the parameters removed; may be None for N:M sparsity.
-        loss_before: held-out loss of the unpruned model, nats/token, on the evaluation data of the law's runs.
-        loss_pruned: held-out loss right after pruning, nats/token; for laws that read it.
-        others: values of other columns that the law's form reads, by name.
-        criterion: when to stop.
-        gpu: name in the GPU table.
-        mfu: share of the GPU's peak that training reaches.
-        mfu_how: where that share comes from, in words; None for the default or a user's own figure.
-        teacher: the shape or the parameters of a model to distil from, whose forward pass is counted; None without.
-        price_usd_per_hour: price of a GPU-hour; without it there is no cost.
-        context: tokens per training sequence, for the FLOPs of attention.
-        level: coverage of the intervals.
-    """
-
-    loss_before: float
-    params_before: float | None = None
-    architecture: Architecture | None = None
-    pruning_rate: float | None = None
-    loss_pruned: float | None = None
-    others: Mapping[str, float] = field(default_factory=dict)
-    criterion: Criterion | Budget = field(default_factory=Gain)
-    gpu: str = "h100"
-    mfu: float = DEFAULT_MFU
-    mfu_how: str | None = None
-    teacher: Architecture | float | None = None
-    price_usd_per_hour: float | None = None
-    context: int = 4096
-    level: float = 0.9
-
-    def __post_init__(self) -> None:
-        if (self.params_before is None) == (self.architecture is None):
-            raise InputError("a plan needs one model", hint="give either its parameters or its architecture")
-        if not (np.isfinite(self.size) and self.size >= 1):
-            raise InputError(f"{self.size:g} parameters before pruning", hint="give a positive count, e.g. 8B")
-        if self.pruning_rate is not None:
-            check_rate(self.pruning_rate)
-        if not (np.isfinite(self.loss_before) and self.loss_before > 0):
-            raise InputError(f"a loss before pruning of {self.loss_before:g}", hint="give nats per token")
-        if self.loss_pruned is not None and not (np.isfinite(self.loss_pruned) and self.loss_pruned > 0):
-            raise InputError(f"a loss right after pruning of {self.loss_pruned:g}", hint="give nats per token")
-        check_level(self.level, where="plan")
-        check_context(self.context, where="plan")
-        if self.teacher is not None:
-            teacher_size(self.teacher)
-        check_mfu(self.mfu)
-        find_gpu(self.gpu)
-        cost_usd(None, price_usd_per_hour=self.price_usd_per_hour)
-        if isinstance(self.criterion, Budget) and self.criterion.usd is not None and not self.price_usd_per_hour:
-            raise InputError("a budget in USD needs the price of a GPU-hour", hint="give a price above 0")
-
-    @property
-    def size(self) -> float:
-        """Parameters before pruning."""
-        return float(self.architecture.params if self.architecture is not None else self.params_before or 0.0)
-
-    def setting(self, pruning_rate: float) -> Setting:
-        """Where a law is read, at the rate that pruning reaches; without tokens."""
-        pruned = self.loss_pruned
-        if pruned is None and isinstance(self.criterion, Recovery):
-            pruned = self.criterion.loss_pruned
-        return Setting(
-            params_before=self.size,
-            pruning_rate=pruning_rate,
-            loss_before=self.loss_before,
-            loss_pruned=pruned,
-            **self.others,
-        )
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Plan:
-    """A planned post-training run. Tokens in tokens, losses in nats/token; what is not known is None.
-
-    `tokens_low` to `tokens_high` and `loss_low` to `loss_high` are intervals of coverage `level`: of D* over the law's
-    bootstrap draws, and of the loss a run would measure at `tokens`. A budget fixes the tokens, so there the loss alone
-    has an interval. `next_doubling_gain` is what twice the tokens would buy (nats), `floor` the loss the law
-    approaches. `params_after` and `pruning_rate` are those reached, of whole blocks or channels where the shape is
-    known. Where the law's runs support no number (`regrow.planning.support`), `tokens` is None, `tokens_reason` says
-    why ("less than ..."), and an end of the interval that they don't support is None as well. `verdict` is `trust`,
-    `rough` or `cannot say` (`regrow.planning.verdict`) with its reason, and `next_run` the run to make where it can't
-    say. `warnings` come by their weight for this answer. `loss_pruned` and `others` are what else it was asked with.
-    `extrapolates` maps an input outside the fitted data to the factor, above 1, by which it is.
-    """
-
-    tokens: float | None
-    tokens_low: float | None
-    tokens_high: float | None
-    criterion: str
-    because: str
-    loss: float | None
-    loss_low: float | None
-    loss_high: float | None
-    next_doubling_gain: float | None
-    floor: float | None
-    flops: float | None
-    flops_how: str
-    gpu_hours: float | None
-    cost_usd: float | None
-    gpu: str
-    mfu: float
-    mfu_how: str
-    level: float
-    params_before: float
-    params_after: float
-    pruning_rate: float
-    loss_before: float
-    family: str
-    method: str
-    form: str
-    baseline: str
-    extrapolates: Mapping[str, float]
-    warnings: tuple[str, ...]
-    verdict: str = CANNOT_SAY
-    verdict_because: str = ""
-    next_run: str | None = None
-    tokens_reason: str | None = None
-    loss_pruned: float | None = None
-    others: Mapping[str, float] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON: the keys of `regrow plan --json`, and some more."""
-        plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        lists = {"extrapolates": dict(self.extrapolates), "others": dict(self.others), "warnings": list(self.warnings)}
-        return {**plain, **lists}
-
-    def __str__(self) -> str:
-        """The answer, and below it what to beware of."""
-        return "\n".join([self.sentence(), *(f"  ! {warning}" for warning in self.warnings)])
-
-    def judgement(self) -> str:
-        """The verdict in one line, with the run to make where the law cannot say."""
-        more = f". Next: {self.next_run}" if self.next_run else ""
-        return f"{self.verdict}: {self.verdict_because}{more}."
-
-    def interval(self) -> str:
-        """The interval of D* in words; an end that the runs don't support is open."""
-        low, high = self.tokens_low, self.tokens_high
-        if low is None and high is None:
-            return "no interval"
-        if low is None:
-            return f"up to {format_count(high or 0.0)}, {self.level:.0%}"
-        if high is None:
-            return f"{format_count(low)} or more, {self.level:.0%}"
-        return f"{format_count(low)} to {format_count(high)}, {self.level:.0%}"
-
-    def sentence(self) -> str:
-        """The answer in one line."""
-        model = f"{self.family} of {format_count(self.params_before)}, {self.method} pruned at {self.pruning_rate:.3g}"
-        if self.tokens is None:
-            why = self.tokens_reason or f"no number of tokens up to {MOST:.0e} is enough that {self.because}"
-            return f"{model}: {why}."
-        if self.tokens_reason is not None:
-            return (
-                f"{model}: no loss is given for the {format_count(self.tokens)} tokens paid for: {self.tokens_reason}."
-            )
-        interval = "" if self.criterion == Budget.name else f" ({self.interval()})"
-        answer = (
-            f"{model}: stop at {format_count(self.tokens)} tokens{interval} by the criterion {self.criterion}, "
-            f"because from there {self.because}."
-        )
-        if self.loss is not None:
-            bounds = f" ({self.loss_low:.3f} to {self.loss_high:.3f})" if self.loss_low and self.loss_high else ""
-            answer += f" Expected loss {self.loss:.3f}{bounds} nats"
-            if self.gpu_hours is not None:
-                answer += f", {say_gpu_time(self.gpu_hours)} ({self.gpu}, MFU {self.mfu:.3g} {self.mfu_how})"
-            answer += f", {say_usd(self.cost_usd)}." if self.cost_usd is not None else "."
-            if self.criterion != Gain.name and self.next_doubling_gain is not None:
-                answer += f" The next doubling of the tokens would buy {self.next_doubling_gain:.2g} nats."
-        return answer
 
 
 def plan(law: Law, spec: PlanSpec) -> Plan:
@@ -235,7 +50,7 @@ def plan(law: Law, spec: PlanSpec) -> Plan:
     setting = spec.setting(model.pruning_rate)
     _refuse_unsupported(law, setting)
     curves = Curves(law, setting)
-    per_token = model.training_flops(spec.context, spec.teacher)
+    per_token = model.training_flops(spec.context, spec.taught_by)
     gpu = find_gpu(spec.gpu)
     raw = tokens_of(
         spec.criterion, curves, level=spec.level, price=spec.price_usd_per_hour,
@@ -259,6 +74,7 @@ def plan(law: Law, spec: PlanSpec) -> Plan:
     if word == CANNOT_SAY:
         of = {"params_before": model.params_before, "pruning_rate": model.pruning_rate}
         missing = next_run(law, **of, tokens=None if answer.too_far else raw.tokens, gpu=gpu, mfu=spec.mfu)
+    start = expected_start(law, setting)
     at: dict[str, Any] = _at(law, curves, None if answer.reason else tokens, spec.level)
     floor = float(curves.point().floor()[0, 0])
     return Plan(
@@ -280,6 +96,11 @@ def plan(law: Law, spec: PlanSpec) -> Plan:
         pruning_rate=model.pruning_rate,
         loss_before=spec.loss_before,
         loss_pruned=spec.loss_pruned,
+        loss_start=setting.point().get("loss_pruned", start),
+        loss_start_guessed="loss_pruned" not in setting and start is not None,
+        model=spec.model,
+        removed=what_goes(model),
+        beside=shapes_beside(model, spec.pruning_rate),
         others=spec.others,
         family=law.family,
         method=law.method,
@@ -316,8 +137,8 @@ def _costs(spec: PlanSpec, tokens: float | None, per_token: TrainingFlops, gpu: 
 
 def _model(law: Law, spec: PlanSpec) -> tuple[PrunedModel, list[str]]:
     """The model that pruning leaves, and what has to be said about its rate."""
-    rate, notes = spec.pruning_rate, other_family(law, spec.architecture)
-    if rate is None and spec.architecture is None and is_masked(law.method):
+    rate, notes = spec.pruning_rate, other_family(law, spec.shape)
+    if rate is None and spec.shape is None and is_masked(law.method):
         low, high = law.ranges["pruning_rate"]
         rate = 0.5 * (low + high)
         notes.append(
@@ -325,7 +146,7 @@ def _model(law: Law, spec: PlanSpec) -> tuple[PrunedModel, list[str]]:
             f"assumed, the middle of the fitted {low:.3g} to {high:.3g}"
         )
     model = pruned_model(
-        method=law.method, pruning_rate=rate, params_before=spec.params_before, architecture=spec.architecture
+        method=law.method, pruning_rate=rate, params_before=spec.size, architecture=spec.shape, sizes=spec.sizes
     )
     if rate is not None and is_masked(law.method) and abs(model.pruning_rate - rate) > _RATE_SLACK:
         raise InputError(

@@ -231,23 +231,6 @@ class PruneSpec:
 _NEWER = {"params": None, "shape": None, "multiple_of": None, "search": 1, "iterative": False, "strict": False}
 
 
-def parse_shape(text: str) -> dict[str, int]:
-    """`hidden=768,intermediate=2048` -> {"hidden": 768, "intermediate": 2048}. Raises `InputError` for other text."""
-    from regrow.units import parse_count
-
-    sizes: dict[str, int] = {}
-    for part in text.split(","):
-        axis, equals, size = (piece.strip() for piece in part.partition("="))
-        if not equals or not axis or axis in sizes:
-            raise InputError(
-                f"{text!r} is not a shape",
-                where="shape",
-                hint="write it like layers=24 or hidden=768,intermediate=2048",
-            )
-        sizes[axis] = parse_count(size, what=f"shape, {axis}")
-    return sizes
-
-
 def _check_whole(name: str, value: object, least: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise InputError(f"{value!r} is not a whole number of at least {least}", where=name)

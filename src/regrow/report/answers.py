@@ -11,9 +11,11 @@ from regrow.arch import Architecture
 from regrow.errors import InputError, RegrowError
 from regrow.laws.law import Law
 from regrow.methods import is_masked
+from regrow.planning.answer import Plan
 from regrow.planning.cost import DEFAULT_MFU, check_mfu, cost_usd, find_gpu
 from regrow.planning.frontier import CompareSpec, Comparison, compare
-from regrow.planning.plan import Plan, PlanSpec, plan
+from regrow.planning.plan import plan
+from regrow.planning.plan_spec import PlanSpec
 from regrow.runs.record import RunRecord
 from regrow.units import check_rate, format_count
 

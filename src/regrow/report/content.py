@@ -10,8 +10,8 @@ from typing import Any
 from markupsafe import Markup
 
 from regrow.laws.law import Law
+from regrow.planning.answer import Plan
 from regrow.planning.frontier import Comparison
-from regrow.planning.plan import Plan
 from regrow.report import present
 from regrow.report.collapse import collapse_chart
 from regrow.report.curves import LEVEL, fits_of

@@ -9,7 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from regrow.laws.law import Law
-from regrow.planning.plan import Plan
+from regrow.planning.answer import Plan
 from regrow.report import planner
 from regrow.report.content import Content
 

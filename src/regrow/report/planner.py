@@ -18,8 +18,8 @@ from regrow.laws.forms import FORMS
 from regrow.laws.law import MOST_SIZE_EFFECT, Law
 from regrow.laws.setting import BASIC_NAMES
 from regrow.methods import is_masked
+from regrow.planning.answer import Plan
 from regrow.planning.cost import DEFAULT_MFU, GPUS
-from regrow.planning.plan import Plan
 from regrow.planning.support import MOST_TIMES_DESIGNED, MOST_TIMES_TOKENS, supported_tokens
 from regrow.report.curves import LEVEL
 from regrow.shapes import prune_shape

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from regrow.laws.law import Law
+from regrow.planning.answer import NO_INTERVAL, Plan
 from regrow.planning.cost import say_gpu_time, say_usd
 from regrow.planning.frontier import Candidate, Comparison
-from regrow.planning.plan import Plan
 from regrow.planning.trends import Trend
 from regrow.report.curves import RunFit
 from regrow.report.figures import ParameterRow
@@ -127,7 +127,7 @@ def _interval(plan: Plan) -> str:
     if plan.criterion == "budget":
         return "fixed by the budget"
     words = plan.interval()
-    return f"{words} of the law's draws" if words != "no interval" else words
+    return f"{words} of the law's draws" if words != NO_INTERVAL else words
 
 
 def about_law(law: Law) -> str:

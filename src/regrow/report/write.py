@@ -9,8 +9,8 @@ from typing import Any, TypedDict, Unpack
 from regrow.disk import write_bytes
 from regrow.errors import InputError, one_of
 from regrow.laws.law import Law
+from regrow.planning.answer import Plan
 from regrow.planning.frontier import Comparison
-from regrow.planning.plan import Plan
 from regrow.report.content import gather
 from regrow.report.markdown import render_markdown
 from regrow.report.page import render_page

@@ -1,0 +1,113 @@
+"""`regrow plan --compare`: methods and rates side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from regrow.cli.options import number, parse_rates, print_json, print_table, warn
+
+if TYPE_CHECKING:
+    from regrow.laws.law import Law
+    from regrow.planning.frontier import Candidate, Comparison
+    from regrow.planning.plan_spec import PlanSpec
+
+
+def print_comparison(
+    laws: Sequence[Law],
+    base: PlanSpec,
+    asked: Mapping[str, Any],
+    *,
+    family: str | None,
+    method: str | None,
+    as_json: bool,
+) -> None:
+    """Compare the laws of this family and method; `asked` holds what the options of `--compare` were given, by name."""
+    from regrow.errors import one_of
+    from regrow.planning.frontier import CompareSpec, compare
+    from regrow.units import parse_count
+
+    counts = {
+        name: None if asked[name] is None else parse_count(asked[name], what=f"--{name.replace('_', '-')}")
+        for name in ("params_after", "served_tokens")
+    }
+    speedup = asked["sparse_speedup"]
+    wanted = CompareSpec(
+        base=base,
+        rates=None if asked["rates"] is None else parse_rates(asked["rates"]),
+        params_after=counts["params_after"],
+        served_tokens=counts["served_tokens"],
+        sparse_speedup=1.0 if speedup is None else speedup,
+        serving_mfu=asked["serving_mfu"],
+    )
+    if family is not None:
+        one_of(family, sorted({one.family for one in laws}), what="family", where="laws")
+    if method is not None:
+        one_of(method, sorted({one.method for one in laws}), what="method", where="laws")
+    chosen = [one for one in laws if family in (None, one.family) and method in (None, one.method)]
+    comparison = compare(chosen, wanted)
+    if as_json:
+        print_json(comparison.to_dict())
+    else:
+        _print_rows(comparison)
+
+
+def _print_rows(comparison: Comparison) -> None:
+    """The rows as a table, the choice as a sentence, what was refused and the warnings on stderr."""
+    from regrow.planning.cost import say_gpu_time, say_usd
+    from regrow.units import format_count
+
+    serves = comparison.spec.served_tokens is not None
+    columns = ["", "method", "rate", "left", "tokens", "loss", "interval", "training"]
+    columns += ["FLOPs/token served", "serving"] * serves + ["total"] * serves
+
+    def paid(hours: float | None, usd: float | None) -> str:
+        if hours is None:
+            return "-"
+        return f"{say_gpu_time(hours)}, {say_usd(usd)}" if usd is not None else say_gpu_time(hours)
+
+    def cells(row: Candidate) -> list[str]:
+        p = row.plan
+        ends = "-" if p.loss_low is None else f"{number(p.loss_low)} to {number(p.loss_high)}"
+        tokens = "-" if p.tokens is None else format_count(p.tokens)
+        told = [
+            ">" if row.chosen else "*" if row.on_frontier else "",
+            p.method,
+            number(p.pruning_rate),
+            format_count(p.params_after),
+            tokens,
+            number(p.loss),
+            ends,
+            paid(p.gpu_hours, p.cost_usd),
+        ]
+        if serves:
+            told += [
+                f"{row.inference_flops_per_token:.3g}",
+                paid(row.serving_gpu_hours, row.serving_cost_usd),
+                paid(row.total_gpu_hours, row.total_cost_usd),
+            ]
+        return told
+
+    print_table("", columns, [cells(row) for row in comparison.candidates])
+    typer.echo("* on the frontier of loss, parameters left and total cost; > the one to take")
+    first, spec = comparison.candidates[0].plan, comparison.spec
+    means = f"GPU-hours are of {first.gpu} at MFU {first.mfu:.3g} ({first.mfu_how})"
+    if serves:
+        means += f", when serving {spec.serving_mfu or first.mfu:.3g}"
+        means += f"; N:M sparsity is served at {spec.sparse_speedup:g} times the speed of dense matrices"
+    typer.echo(means)
+    typer.echo(comparison.sentence())
+    for row in comparison.candidates:
+        if row.plan.tokens_reason is not None:
+            typer.echo(f"no answer: {row.name}: {row.plan.tokens_reason}", err=True)
+    for refusal in comparison.refused:
+        rate = "" if refusal.pruning_rate is None else f" at {refusal.pruning_rate:.3g}"
+        typer.echo(f"refused: {refusal.method}{rate}: {refusal.why}", err=True)
+    said: dict[str, list[str]] = {}
+    for row in comparison.candidates:
+        for warning in row.plan.warnings:
+            said.setdefault(warning, []).append(row.name)
+    everywhere = len(comparison.candidates)
+    warn(w if len(rows) == everywhere else f"{', '.join(rows)}: {w}" for w, rows in said.items())

@@ -1,0 +1,201 @@
+"""A plan as data, as one sentence, and as a short block of facts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from regrow.planning.cost import say_gpu_time, say_usd
+from regrow.planning.criteria import Budget, Gain
+from regrow.planning.solve import MOST
+from regrow.planning.verdict import CANNOT_SAY
+from regrow.units import format_count
+
+#: What stands in the place of an interval of which the runs support no end.
+NO_INTERVAL = "no interval that the runs support"
+#: Perplexities above this say no more than that the model is broken.
+_MOST_PERPLEXITY = 1e6
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Plan:
+    """A planned post-training run. Tokens in tokens, losses in nats/token; what is not known is None.
+
+    `tokens_low` to `tokens_high` and `loss_low` to `loss_high` are intervals of coverage `level`: of D* over the law's
+    bootstrap draws, and of the loss a run would measure at `tokens`. A budget fixes the tokens, so there the loss alone
+    has an interval. `next_doubling_gain` is what twice the tokens would buy (nats), `floor` the loss the law
+    approaches. `params_after` and `pruning_rate` are those reached, of whole blocks or channels where the shape is
+    known. Where the law's runs support no number (`regrow.planning.support`), `tokens` is None, `tokens_reason` says
+    why ("less than ..."), and an end of the interval that they don't support is None as well. `verdict` is `trust`,
+    `rough` or `cannot say` (`regrow.planning.verdict`) with its reason, and `next_run` the run to make where it can't
+    say. `warnings` come by their weight for this answer. `loss_pruned` and `others` are what else it was asked with.
+    `loss_start` is the loss right after pruning, nats/token: the one given, or the law's own guess; None where it has
+    none. `model` is the name that the model was given by, `removed` what pruning takes from its shape, and `beside`
+    the shapes beside it where the rate asked for lies between two. `gap` is `loss` - `loss_before`.
+    `extrapolates` maps an input outside the fitted data to the factor, above 1, by which it is.
+    """
+
+    tokens: float | None
+    tokens_low: float | None
+    tokens_high: float | None
+    criterion: str
+    because: str
+    loss: float | None
+    loss_low: float | None
+    loss_high: float | None
+    next_doubling_gain: float | None
+    floor: float | None
+    flops: float | None
+    flops_how: str
+    gpu_hours: float | None
+    cost_usd: float | None
+    gpu: str
+    mfu: float
+    mfu_how: str
+    level: float
+    params_before: float
+    params_after: float
+    pruning_rate: float
+    loss_before: float
+    loss_start: float | None
+    loss_start_guessed: bool
+    family: str
+    method: str
+    form: str
+    baseline: str
+    extrapolates: Mapping[str, float]
+    warnings: tuple[str, ...]
+    verdict: str = CANNOT_SAY
+    verdict_because: str = ""
+    next_run: str | None = None
+    tokens_reason: str | None = None
+    loss_pruned: float | None = None
+    model: str | None = None
+    removed: str | None = None
+    beside: str | None = None
+    others: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def gap(self) -> float | None:
+        """What is left at the end of what pruning cost, nats/token."""
+        return None if self.loss is None else self.loss - self.loss_before
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON: the keys of `regrow plan --json`, and some more."""
+        plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        lists = {"extrapolates": dict(self.extrapolates), "others": dict(self.others), "warnings": list(self.warnings)}
+        end = {
+            "gap": self.gap,
+            "perplexity_before": math.exp(self.loss_before),
+            "perplexity": None if self.loss is None else math.exp(self.loss),
+        }
+        return {**plain, **end, **lists}
+
+    def __str__(self) -> str:
+        """The verdict, the answer as a block, and below it what to beware of."""
+        return "\n".join([self.judgement(), self.block(), *(f"  ! {warning}" for warning in self.warnings)])
+
+    def judgement(self) -> str:
+        """The verdict in one line, with the run to make where the law cannot say."""
+        more = f". Next: {self.next_run}" if self.next_run else ""
+        return f"{self.verdict}: {self.verdict_because}{more}."
+
+    def interval(self) -> str:
+        """The interval of D* in words; an end that the runs don't support is open."""
+        low, high = self.tokens_low, self.tokens_high
+        if low is None and high is None:
+            return NO_INTERVAL
+        if low is None:
+            return f"up to {format_count(high or 0.0)}, {self.level:.0%}"
+        if high is None:
+            return f"{format_count(low)} or more, {self.level:.0%}"
+        return f"{format_count(low)} to {format_count(high)}, {self.level:.0%}"
+
+    def sentence(self) -> str:
+        """The answer in one line."""
+        model = f"{self.family} of {format_count(self.params_before)}, {self.method} pruned at {self.pruning_rate:.3g}"
+        if self.tokens is None:
+            why = self.tokens_reason or f"no number of tokens up to {MOST:.0e} is enough that {self.because}"
+            return f"{model}: {why}."
+        if self.tokens_reason is not None:
+            return (
+                f"{model}: no loss is given for the {format_count(self.tokens)} tokens paid for: {self.tokens_reason}."
+            )
+        interval = "" if self.criterion == Budget.name else f" ({self.interval()})"
+        answer = (
+            f"{model}: stop at {format_count(self.tokens)} tokens{interval} by the criterion {self.criterion}, "
+            f"because from there {self.because}."
+        )
+        if self.loss is not None:
+            bounds = f" ({self.loss_low:.3f} to {self.loss_high:.3f})" if self.loss_low and self.loss_high else ""
+            answer += f" Expected loss {self.loss:.3f}{bounds} nats"
+            if self.gpu_hours is not None:
+                answer += f", {say_gpu_time(self.gpu_hours)} ({self.gpu}, MFU {self.mfu:.3g} {self.mfu_how})"
+            answer += f", {say_usd(self.cost_usd)}." if self.cost_usd is not None else "."
+            if self.criterion != Gain.name and self.next_doubling_gain is not None:
+                answer += f" The next doubling of the tokens would buy {self.next_doubling_gain:.2g} nats."
+        return answer
+
+    def facts(self) -> list[tuple[str, str]]:
+        """What the plan says, as names and values, in the order in which they are asked for."""
+        rows = [
+            ("model", f"{self.model or 'a model'} of {format_count(self.params_before)} parameters"),
+            ("pruning", self._pruning()),
+            ("nearest shapes", self.beside or ""),
+            ("parameters", f"{format_count(self.params_before)} -> {format_count(self.params_after)}"),
+            ("loss", self._losses()),
+            ("at the end", self._end()),
+            ("tokens", self._tokens()),
+            ("time and cost", self._costs()),
+            ("why", "" if self.tokens is None else f"{self.criterion}: from there {self.because}"),
+            ("law", f"{self.form}, {self.family}"),
+        ]
+        return [(name, text) for name, text in rows if text]
+
+    def block(self) -> str:
+        """The facts as lines of text, their names in a column of their own."""
+        rows = self.facts()
+        width = max(len(name) for name, _ in rows)
+        return "\n".join(f"  {name:<{width}}  {text}" for name, text in rows)
+
+    def _pruning(self) -> str:
+        goes = f": {self.removed}" if self.removed else ""
+        return f"{self.method} at a rate of {self.pruning_rate:.3g}{goes}{' go' if goes and '->' not in goes else ''}"
+
+    def _losses(self) -> str:
+        """The loss before pruning, right after it, and at the end, nats/token."""
+        start, end = "not known right after pruning", "not known at the end"
+        if self.loss_start is not None:
+            start = f"{self.loss_start:.3f} right after pruning{' (guessed)' if self.loss_start_guessed else ''}"
+        if self.loss is not None:
+            known = self.loss_low is not None and self.loss_high is not None
+            between = f" ({self.loss_low:.3f} to {self.loss_high:.3f}, {self.level:.0%})" if known else ""
+            end = f"{self.loss:.3f} at the end{between}"
+        return f"{self.loss_before:.3f} before -> {start} -> {end}"
+
+    def _end(self) -> str:
+        if self.loss is None or self.gap is None:
+            return ""
+        return f"gap {self.gap:+.3f} nats, perplexity {_perplexity(self.loss_before)} -> {_perplexity(self.loss)}"
+
+    def _tokens(self) -> str:
+        """D* with its interval, a bound, or why there is no number."""
+        if self.tokens is None:
+            return self.tokens_reason or f"no number of tokens up to {MOST:.0e} is enough that {self.because}"
+        if self.criterion == Budget.name:
+            return f"{format_count(self.tokens)} (what the budget pays for)"
+        return f"{format_count(self.tokens)} ({self.interval()})"
+
+    def _costs(self) -> str:
+        """GPU time and money."""
+        if self.gpu_hours is None:
+            return ""
+        time = f"{say_gpu_time(self.gpu_hours)} ({self.gpu}, MFU {self.mfu:.3g} {self.mfu_how})"
+        return time if self.cost_usd is None else f"{time}, {say_usd(self.cost_usd)}"
+
+
+def _perplexity(loss: float) -> str:
+    value = math.exp(min(loss, 700.0))
+    return format(value, ".3g") if value < _MOST_PERPLEXITY else f"over {_MOST_PERPLEXITY:.0e}"

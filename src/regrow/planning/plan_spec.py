@@ -1,0 +1,142 @@
+"""What a plan is asked: the model, how it is pruned, when to stop, and what an hour of a GPU costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from regrow.errors import InputError
+from regrow.laws.setting import Setting
+from regrow.planning.cost import DEFAULT_MFU, check_mfu, cost_usd, find_gpu, teacher_size
+from regrow.planning.criteria import Budget, Criterion, Gain, Recovery
+from regrow.units import check_context, check_level, check_rate, parse_count
+
+if TYPE_CHECKING:
+    from regrow.arch import Architecture
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanSpec:
+    """What to plan for.
+
+    Attributes:
+        params_before: parameters before pruning, a number or text such as "8B"; or give `architecture`, whose exact
+            FLOPs are then used.
+        architecture: the shape of the model before pruning, or its name ("Llama-3.1-8B") or folder. Depth, width and
+            N:M pruning are then planned as a study does them: at the rate that whole blocks, or channels in the rule's
+            proportions, reach.
+        model: what the model is called; the architecture's name where it was given as one.
+        pruning_rate: fraction of the parameters removed; may be None for N:M sparsity.
+        sizes: instead of a rate, the sizes to leave of `architecture`: `layers` for depth, any of `hidden`,
+            `intermediate` and `kv_heads` for width.
+        loss_before: held-out loss of the unpruned model, nats/token, on the evaluation data of the law's runs.
+        loss_pruned: held-out loss right after pruning, nats/token; for laws that read it.
+        others: values of other columns that the law's form reads, by name.
+        criterion: when to stop.
+        gpu: name in the GPU table.
+        mfu: share of the GPU's peak that training reaches.
+        mfu_how: where that share comes from, in words; None for the default or a user's own figure.
+        teacher: a model to distil from, by its shape, its name or its parameters; its forward pass is counted.
+        price_usd_per_hour: price of a GPU-hour; without it there is no cost.
+        context: tokens per training sequence, for the FLOPs of attention.
+        level: coverage of the intervals.
+    """
+
+    loss_before: float
+    params_before: float | str | None = None
+    architecture: Architecture | str | None = None
+    model: str | None = None
+    pruning_rate: float | None = None
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    loss_pruned: float | None = None
+    others: Mapping[str, float] = field(default_factory=dict)
+    criterion: Criterion | Budget = field(default_factory=Gain)
+    gpu: str = "h100"
+    mfu: float = DEFAULT_MFU
+    mfu_how: str | None = None
+    teacher: Architecture | float | str | None = None
+    price_usd_per_hour: float | None = None
+    context: int = 4096
+    level: float = 0.9
+
+    def __post_init__(self) -> None:
+        self._read_names()
+        if (self.params_before is None) == (self.architecture is None):
+            raise InputError("a plan needs one model", hint="give either its parameters or its architecture")
+        if not (np.isfinite(self.size) and self.size >= 1):
+            raise InputError(f"{self.size:g} parameters before pruning", hint="give a positive count, e.g. 8B")
+        if self.sizes and self.pruning_rate is not None:
+            raise InputError("a rate and a shape", where="plan", hint="the shape makes the rate: give one of them")
+        if self.sizes and self.architecture is None:
+            raise InputError("a shape without a model", where="plan", hint="name the model, or give a rate instead")
+        if self.pruning_rate is not None:
+            check_rate(self.pruning_rate)
+        if not (np.isfinite(self.loss_before) and self.loss_before > 0):
+            raise InputError(f"a loss before pruning of {self.loss_before:g}", hint="give nats per token")
+        if self.loss_pruned is not None and not (np.isfinite(self.loss_pruned) and self.loss_pruned > 0):
+            raise InputError(f"a loss right after pruning of {self.loss_pruned:g}", hint="give nats per token")
+        check_level(self.level, where="plan")
+        check_context(self.context, where="plan")
+        if self.teacher is not None:
+            teacher_size(self.taught_by)  # type: ignore[arg-type]
+        check_mfu(self.mfu)
+        find_gpu(self.gpu)
+        cost_usd(None, price_usd_per_hour=self.price_usd_per_hour)
+        if isinstance(self.criterion, Budget) and self.criterion.usd is not None and not self.price_usd_per_hour:
+            raise InputError("a budget in USD needs the price of a GPU-hour", hint="give a price above 0")
+
+    def _read_names(self) -> None:
+        """Text in the place of a count or a shape becomes one. Raises `InputError` for what is neither."""
+        read: dict[str, object] = {}
+        if isinstance(self.params_before, str):
+            read["params_before"] = float(parse_count(self.params_before, what="params_before"))
+        if isinstance(self.architecture, str):
+            from regrow.arch import find_architecture  # a size alone starts without the catalogue
+
+            read["architecture"] = find_architecture(self.architecture)
+            read["model"] = self.model or self.architecture
+        if isinstance(self.teacher, str):
+            read["teacher"] = model_or_params(self.teacher)
+        for name, value in read.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def shape(self) -> Architecture | None:
+        """The shape before pruning, where it is known."""
+        return cast("Architecture | None", self.architecture)
+
+    @property
+    def taught_by(self) -> Architecture | float | None:
+        """The teacher's shape or parameters."""
+        return cast("Architecture | float | None", self.teacher)
+
+    @property
+    def size(self) -> float:
+        """Parameters before pruning."""
+        return float(self.shape.params if self.shape is not None else self.params_before or 0.0)
+
+    def setting(self, pruning_rate: float) -> Setting:
+        """Where a law is read, at the rate that pruning reaches; without tokens."""
+        pruned = self.loss_pruned
+        if pruned is None and isinstance(self.criterion, Recovery):
+            pruned = self.criterion.loss_pruned
+        return Setting(
+            params_before=self.size,
+            pruning_rate=pruning_rate,
+            loss_before=self.loss_before,
+            loss_pruned=pruned,
+            **self.others,
+        )
+
+
+def model_or_params(text: str) -> Architecture | float:
+    """A count such as 8B, or the architecture of a model's name or folder. Raises `InputError` for neither."""
+    from regrow.arch import find_architecture
+
+    try:
+        return float(parse_count(text))
+    except InputError:
+        return find_architecture(text)

@@ -1,0 +1,44 @@
+"""What a pruned model has lost, in words, and the shapes beside it. Light."""
+
+from __future__ import annotations
+
+from regrow.methods import parse_pattern
+from regrow.planning.cost import PrunedModel
+from regrow.shapes import rate_between
+
+#: A rate this near to the one asked for is the one asked for; a block of 32 is 0.03 of a model.
+_SAME_RATE = 2e-3
+_WIDTHS = {"hidden": "hidden channels", "intermediate": "feed-forward neurons", "kv_heads": "KV heads"}
+
+
+def what_goes(model: PrunedModel) -> str | None:
+    """The part that pruning removes: "9 of 32 blocks", or widths before and after; None where no shape is known."""
+    before, after = model.before, model.after
+    if before is None or after is None:
+        return None
+    pattern = parse_pattern(model.method)
+    if pattern is not None:
+        n, m = pattern
+        return f"{m - n} of every {m} weights in the blocks' matrices"
+    if after.layers < before.layers:
+        return f"{before.layers - after.layers} of {before.layers} blocks"
+    sizes = {axis: (getattr(before, axis), getattr(after, axis)) for axis in _WIDTHS}
+    cut = [f"{_WIDTHS[axis]} {old:,} -> {new:,}" for axis, (old, new) in sizes.items() if new < old]
+    return ", ".join(cut) or None
+
+
+def shapes_beside(model: PrunedModel, asked: float | None) -> str | None:
+    """Where the rate asked for lies between shapes: the one taken and its neighbours; None where it is reached."""
+    before, after = model.before, model.after
+    if asked is None or before is None or after is None or abs(model.pruning_rate - asked) <= _SAME_RATE:
+        return None
+    if after.layers == before.layers:
+        return f"the nearest shape to a rate of {asked:g} has a rate of {model.pruning_rate:.3g}"
+    near = []
+    for layers in (after.layers + 1, after.layers - 1):
+        if 0 < layers < before.layers:
+            rate = rate_between(before, before.with_shape(layers=layers))
+            near.append(f"{before.layers - layers} would be {rate:.3g} (--layers {layers})")
+    gone = before.layers - after.layers
+    taken = f"{gone} block{'' if gone == 1 else 's'} ({model.pruning_rate:.3g})"
+    return ", ".join([f"{taken} for the {asked:g} asked for", *near])
