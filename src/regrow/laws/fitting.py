@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 #: starts screened, and how many of them are followed to the end
 STARTS, FOLLOWED = 96, 12
+#: checkpoints on which starts are screened at most; those that are followed are fitted to all
+_SCREENED = 10_000
 #: two starts agree if their objectives differ by less than this share
 _AGREE = 1e-3
 #: condition number of the column-scaled Jacobian above which a direction counts as flat
@@ -341,13 +343,22 @@ def _search(problem: Problem, seed: int, also: np.ndarray | None = None) -> Solu
     unit = (strata + rng.random(strata.shape)) / STARTS
     low, high = (np.array([p.start[i] for p in parameters]) for i in (0, 1))
     starts = np.where(problem.free, low + unit * (high - low), problem.lower)
-    starts = solve_linear_block(problem, starts)
+    screened = _thinned(problem)
+    starts = solve_linear_block(screened, starts)
     if also is not None:
         inside = np.array([0.5 * sum(p.start) for p in parameters])
         starts = np.concatenate([starts, np.where(problem.free & (also == problem.lower), inside * 1e-2, also)])
-    short = solve(problem, starts, iterations=12)
+    short = solve(screened, starts, iterations=12)
     order = np.argsort(short.objective)[:FOLLOWED]
     return solve(problem, short.theta[order], iterations=400, tolerance=1e-11)
+
+
+def _thinned(problem: Problem) -> Problem:
+    """The problem on checkpoints picked at random where there are very many: enough to tell good starts from bad."""
+    if len(problem.x) <= _SCREENED:
+        return problem
+    kept = np.sort(np.random.default_rng(0).choice(len(problem.x), _SCREENED, replace=False))
+    return replace(problem, x=problem.x.keep(kept), log_loss=problem.log_loss[kept], weights=problem.weights[kept])
 
 
 def _condition(problem: Problem, theta: np.ndarray) -> float:
