@@ -85,6 +85,19 @@ def test_what_it_says():
     assert "No text was read" in card(SPECS["2:4"], calibration=None)
 
 
+def test_who_runs_the_zeros_is_said_of_zeros_only():
+    assert "neither smaller nor faster" not in card(SPECS["depth"]) + card(SPECS["width"])
+    two_of_four = card(SPECS["2:4"])
+    assert "neither smaller nor faster" in two_of_four
+    for source in ("vllm-project/vllm#36799", "vllm-project/llm-compressor#2452", "pytorch/ao#4728"):
+        assert source in two_of_four
+    # what left and what is left concerns 2:4; of another pattern nothing is claimed
+    other = card(PruneSpec(method="4:8"))
+    assert "neither smaller nor faster" in other
+    assert "vLLM" not in other
+    assert "PyTorch" not in other
+
+
 def test_rows_are_the_plan():
     plan = outline(BEFORE, SPECS["shape"])
     rows = {row[0]: row[1:] for row in plan_rows(plan)}

@@ -30,6 +30,16 @@ _WHAT = {
     N_M: "weights of the decoder blocks' linear layers were set to zero, in place: the file is a dense checkpoint",
 }
 
+#: What a card says of the speed of zeros; the sources stand in docs/pruning.md.
+_ZEROS = (
+    "The zeros make this model neither smaller nor faster by themselves: a runtime reads the file as a dense model, "
+    "unless it has kernels for the pattern."
+)
+_RUNTIMES_2_4 = (
+    "In 2026 three projects removed their support of 2:4: vLLM (pull request vllm-project/vllm#36799), llm-compressor "
+    "(vllm-project/llm-compressor#2452) and torchao (pytorch/ao#4728). PyTorch 2.13 still multiplies 2:4 matrices on "
+    "CUDA GPUs, as a prototype: `torch.sparse.to_sparse_semi_structured`."
+)
 
 _USE = (
     "## Use",
@@ -80,6 +90,7 @@ def model_card(
             else []
         ),
         *_tried(plan),
+        *_runtimes(plan),
         "",
         _UNMEASURED,
         "",
@@ -196,6 +207,13 @@ def _tried(plan: PrunePlan) -> list[str]:
         "",
     ]
     return [*head, "| hidden | intermediate | KV heads | rate | loss |", "|---|---|---|---|---|", *rows]
+
+
+def _runtimes(plan: PrunePlan) -> list[str]:
+    """What runs the zeros of an N:M pattern faster than a dense model; nothing for depth and width."""
+    if not plan.pattern:
+        return []
+    return ["", f"{_ZEROS} {_RUNTIMES_2_4}" if plan.pattern == (2, 4) else _ZEROS]
 
 
 def _calibration(calibration: Mapping[str, Any] | None) -> str:
