@@ -43,7 +43,8 @@ def test_from_logs_to_a_plan_without_torch():
     said = printed(notebook)
     assert said.endswith("[]\n")
     assert said.count("imported\n") == 7
-    assert "stop at" in said
+    assert re.search(r"^  tokens +\d\S* \(", said, re.MULTILINE)
+    assert "from there doubling the tokens buys less than" in said
     assert "take depth at" in said
     assert re.search(r"^3\.\d{4} nats/token \(.* at 90%\)\n  ! params_before is 5.4x outside", said, re.MULTILINE)
     assert len(drawn(notebook)) == 6
@@ -61,7 +62,7 @@ def test_from_logs_to_a_plan_without_torch():
     page = MAKE["page"](notebook, "logs-to-plan.ipynb")
     assert page.startswith("# From logs to a plan\n\n[As a notebook](logs-to-plan.ipynb)")
     assert page.count('<div class="regrow-figure"') == 6
-    assert "stop at" in page
+    assert "from there doubling the tokens buys less than" in page
     assert "Warning" not in page
 
 
