@@ -117,8 +117,7 @@ class Plan:
         """The answer in one line."""
         model = f"{self.family} of {format_count(self.params_before)}, {self.method} pruned at {self.pruning_rate:.3g}"
         if self.tokens is None:
-            why = self.tokens_reason or f"no number of tokens up to {MOST:.0e} is enough that {self.because}"
-            return f"{model}: {why}."
+            return f"{model}: {self._no_number()}."
         if self.tokens_reason is not None:
             return (
                 f"{model}: no loss is given for the {format_count(self.tokens)} tokens paid for: {self.tokens_reason}."
@@ -180,10 +179,14 @@ class Plan:
             return ""
         return f"gap {self.gap:+.3f} nats, perplexity {_perplexity(self.loss_before)} -> {_perplexity(self.loss)}"
 
+    def _no_number(self) -> str:
+        """Why there is no number of tokens."""
+        return self.tokens_reason or f"no number of tokens up to {MOST:.0e} is enough that {self.because}"
+
     def _tokens(self) -> str:
         """D* with its interval, a bound, or why there is no number."""
         if self.tokens is None:
-            return self.tokens_reason or f"no number of tokens up to {MOST:.0e} is enough that {self.because}"
+            return self._no_number()
         if self.criterion == Budget.name:
             return f"{format_count(self.tokens)} (what the budget pays for)"
         return f"{format_count(self.tokens)} ({self.interval()})"
