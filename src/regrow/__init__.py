@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from regrow.arch import Architecture, find_architecture
     from regrow.errors import InputError, RegrowError, RunFailed
+    from regrow.footprint import MemoryTarget
     from regrow.laws import Law, Prediction, fit, load_laws, save_laws, select_law, validate
     from regrow.planning import CompareSpec, Comparison, Plan, PlanSpec, compare, plan
     from regrow.planning.design import DesignModel, DesignSpec, StudyDesign, design
@@ -37,6 +38,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "regrow.arch": ("Architecture", "find_architecture"),
     "regrow.errors": ("InputError", "RegrowError", "RunFailed"),
+    "regrow.footprint": ("MemoryTarget",),
     "regrow.laws": ("Law", "Prediction", "fit", "load_laws", "save_laws", "select_law", "validate"),
     "regrow.planning.design": ("DesignModel", "DesignSpec", "StudyDesign", "design"),
     "regrow.planning": ("CompareSpec", "Comparison", "Plan", "PlanSpec", "compare", "plan"),
@@ -69,6 +71,7 @@ __all__ = [
     "ImportSpec",
     "InputError",
     "Law",
+    "MemoryTarget",
     "Plan",
     "PlanSpec",
     "Prediction",

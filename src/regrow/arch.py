@@ -93,16 +93,7 @@ class Architecture:
     def from_pretrained(cls, folder: str | Path) -> Architecture:
         """Read `config.json` of a local checkpoint folder (or the file itself)."""
         path = Path(folder)
-        path = path / "config.json" if path.is_dir() else path
-        try:
-            return cls.from_config(json.loads(path.read_text()), where=str(path))
-        except OSError as error:
-            reason = (
-                "no such model config" if isinstance(error, FileNotFoundError) else f"can't read it ({error.strerror})"
-            )
-            raise InputError(reason, where=str(path), hint="give a checkpoint folder") from None
-        except (json.JSONDecodeError, UnicodeDecodeError):
-            raise InputError("not a JSON file", where=str(path), hint="give a checkpoint's config.json") from None
+        return cls.from_config(read_config(path), where=str(path / "config.json" if path.is_dir() else path))
 
     @property
     def block_params(self) -> int:
@@ -154,6 +145,19 @@ class Architecture:
         return replace(self, **changes)  # type: ignore[arg-type]
 
 
+def read_config(folder: str | Path) -> Any:
+    """What a checkpoint folder's `config.json`, or the file itself, holds. Raises `InputError` if it can't be read."""
+    path = Path(folder)
+    path = path / "config.json" if path.is_dir() else path
+    try:
+        return json.loads(path.read_text())
+    except OSError as error:
+        reason = "no such model config" if isinstance(error, FileNotFoundError) else f"can't read it ({error.strerror})"
+        raise InputError(reason, where=str(path), hint="give a checkpoint folder") from None
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise InputError("not a JSON file", where=str(path), hint="give a checkpoint's config.json") from None
+
+
 @cache
 def _entries() -> dict[str, dict[str, Any]]:
     return json.loads((Path(__file__).parent / "catalog.json").read_text())["models"]
@@ -173,10 +177,19 @@ def find_architecture(model: str) -> Architecture:
     """
     if model and Path(model).exists():
         return Architecture.from_pretrained(model)
+    return catalog()[_catalog_name(model)]
+
+
+def config_of(model: str) -> dict[str, Any]:
+    """The config that `find_architecture` reads of this folder, file or name. Raises `InputError` as it does."""
+    return read_config(model) if model and Path(model).exists() else _entries()[_catalog_name(model)]["config"]
+
+
+def _catalog_name(model: str) -> str:
     name = model.lower()
     for known, entry in _entries().items():
         # a source is https://huggingface.co/ORGANISATION/NAME/blob/main/config.json
         organisation = entry["source"].split("/")[3]
         if name in (known.lower(), f"{organisation}/{known}".lower()):
-            return catalog()[known]
-    return catalog()[one_of(model, catalog(), what="model", where="catalog")]
+            return known
+    return one_of(model, catalog(), what="model", where="catalog")

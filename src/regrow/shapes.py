@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from operator import attrgetter
 from typing import NamedTuple
 
 from regrow.arch import Architecture
@@ -23,6 +24,12 @@ EVEN_ENOUGH = 0.02
 
 #: Model types whose transformers config refuses a hidden size that the number of query heads does not divide.
 _HIDDEN_DIVIDES_BY_HEADS = ("llama",)
+
+
+#: The size of a shape: its parameters, or the bytes that it takes. It grows with every axis, and the feed-forward width
+#: adds to it in proportion.
+Size = Callable[[Architecture], float]
+_PARAMS: Size = attrgetter("params")
 
 
 class Pruned(NamedTuple):
@@ -115,35 +122,37 @@ def shapes_for_rate(
     axes: Sequence[str] | None = None,
     multiple_of: int | None = None,
     tolerance: float = RATE_TOLERANCE,
+    size: Size = _PARAMS,
 ) -> list[Architecture]:
     """Up to `count` width-pruned architectures for a rate that differ in the proportions of their axes.
 
     The first is the one of `shape_for_rate`. The others, of the same grid and tolerance, spread evenly between the
     two ends: the one that takes most from the hidden width and the one that takes least; no axis is cut to less
-    than half of what the even shape leaves of it. Raises as `shape_for_rate` does.
+    than half of what the even shape leaves of it. The rate is a share of `size`. Raises as `shape_for_rate` does.
     """
     default = ("hidden", "intermediate")
-    slack = tolerance * before.params + 1  # a parameter more than asked: the exact test is on the rate, below
-    least, most = (1 - rate) * before.params - slack, (1 - rate) * before.params + slack
+    full = size(before)
+    slack = tolerance * full + 1  # a parameter more than asked: the exact test is on the rate, below
+    least, most = (1 - rate) * full - slack, (1 - rate) * full + slack
     tried: tuple[Sequence[str], int] = default, 2
     for allowed in (default, (*default, "kv_heads")) if axes is None else (axes,):
         step = multiple_of or intermediate_step(before)
         while step >= (multiple_of or 2):
             tried = allowed, step
-            grid = _grid(before, allowed, step, multiple_of, least, most)
-            close = [widths for widths in grid if abs(_rate(before, widths) - rate) <= tolerance]
+            grid = _grid(before, allowed, step, multiple_of, least, most, size)
+            close = [widths for widths in grid if abs(1 - widths.size / full - rate) <= tolerance]
             if close:
-                even = _most_even(before, close, allowed, rate)
-                chosen = [even, *(_spread(close, even, count - 1, rate, before) if count > 1 else [])]
+                wanted = (1 - rate) * full
+                even = _most_even(before, close, allowed, wanted)
+                chosen = [even, *(_spread(close, even, count - 1, wanted) if count > 1 else [])]
                 return [_narrowed(before, widths) for widths in chosen]
             step //= 2
-    raise _infeasible(
-        before, rate, (_rate(before, widths) for widths in _grid(before, *tried, multiple_of)), where="width"
-    )
+    reached = (1 - widths.size / full for widths in _grid(before, *tried, multiple_of, size=size))
+    raise _infeasible(before, rate, reached, where="width")
 
 
 class _Widths(NamedTuple):
-    params: int
+    size: float
     hidden: int
     intermediate: int
     kv_heads: int
@@ -181,12 +190,13 @@ def _grid(
     multiple_of: int | None = None,
     least: float = 0.0,
     most: float = math.inf,
+    size: Size = _PARAMS,
 ) -> Iterator[_Widths]:
-    """Every shape on the grid, but the original, of `least` to `most` parameters.
+    """Every shape on the grid, but the original, whose `size` is `least` to `most`.
 
     `fine` is the step of the feed-forward width, `multiple_of` that of the hidden width where it is not the rule's.
     """
-    widths = _sizes(before.intermediate, fine, "intermediate" in axes)
+    widths, full = _sizes(before.intermediate, fine, "intermediate" in axes), size(before)
     for kv_heads in _sizes(before.kv_heads, kv_step(before), "kv_heads" in axes):
         heads = kv_heads * (before.heads // before.kv_heads)
         attention = before.with_shape(kv_heads=kv_heads, heads=heads)
@@ -196,13 +206,13 @@ def _grid(
         if before.model_type in _HIDDEN_DIVIDES_BY_HEADS:
             hiddens = [hidden for hidden in hiddens if hidden % heads == 0]
         for hidden in hiddens:
-            # parameters are linear in the feed-forward width: two counts give all of them
-            one, two = (attention.with_shape(hidden=hidden, intermediate=width).params for width in (1, 2))
+            # sizes are linear in the feed-forward width: two of them give all
+            one, two = (size(attention.with_shape(hidden=hidden, intermediate=width)) for width in (1, 2))
             per_neuron = two - one
             for width in _between(widths, 1 + (least - one) / per_neuron, 1 + (most - one) / per_neuron):
-                params = one + (width - 1) * per_neuron
-                if params < before.params:
-                    yield _Widths(params, hidden, width, kv_heads)
+                reached = one + (width - 1) * per_neuron
+                if reached < full:
+                    yield _Widths(reached, hidden, width, kv_heads)
 
 
 def _between(widths: Sequence[int], low: float, high: float) -> Sequence[int]:
@@ -212,20 +222,16 @@ def _between(widths: Sequence[int], low: float, high: float) -> Sequence[int]:
     return widths[max(first - 1, 0) : last + 1]
 
 
-def _rate(before: Architecture, widths: _Widths) -> float:
-    return 1 - widths.params / before.params
-
-
 def _unevenness(before: Architecture, widths: _Widths, axes: Sequence[str]) -> float:
     shares = [math.log(getattr(widths, axis) / getattr(before, axis)) for axis in axes]
     return max(shares) - min(shares)
 
 
-def _most_even(before: Architecture, close: Sequence[_Widths], axes: Sequence[str], rate: float) -> _Widths:
+def _most_even(before: Architecture, close: Sequence[_Widths], axes: Sequence[str], wanted: float) -> _Widths:
     unevenness = {widths: _unevenness(before, widths, axes) for widths in close}
     best = min(unevenness.values())
     even = [widths for widths in close if unevenness[widths] <= best + EVEN_ENOUGH]
-    return min(even, key=lambda widths: (abs(_rate(before, widths) - rate), unevenness[widths]))
+    return min(even, key=lambda widths: (abs(widths.size - wanted), unevenness[widths]))
 
 
 def _narrowed(before: Architecture, widths: _Widths) -> Architecture:
@@ -237,16 +243,16 @@ def _narrowed(before: Architecture, widths: _Widths) -> Architecture:
     )
 
 
-def _spread(close: Sequence[_Widths], even: _Widths, count: int, rate: float, before: Architecture) -> list[_Widths]:
+def _spread(close: Sequence[_Widths], even: _Widths, count: int, wanted: float) -> list[_Widths]:
     """`count` of the shapes, without the even one, as different from it and each other as the grid allows."""
-    # one shape per pair of hidden width and KV heads: that with the feed-forward width that comes nearest to the rate
+    # one shape per pair of hidden width and KV heads: that with the feed-forward width that comes nearest to the size
     nearest: dict[tuple[int, int], _Widths] = {}
     for widths in close:
         if any(2 * getattr(widths, axis) < getattr(even, axis) for axis in ("hidden", "intermediate", "kv_heads")):
             continue
         place = widths.kv_heads, widths.hidden
         best = nearest.get(place)
-        if best is None or abs(_rate(before, widths) - rate) < abs(_rate(before, best) - rate):
+        if best is None or abs(widths.size - wanted) < abs(best.size - wanted):
             nearest[place] = widths
     nearest.pop((even.kv_heads, even.hidden), None)
     others = [nearest[place] for place in sorted(nearest)]

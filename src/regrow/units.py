@@ -1,4 +1,4 @@
-"""Sizes as people write them: `8B`, `350M`, `1.5e9`, `128k`; and the way back, for tables and sentences."""
+"""Sizes as people write them: `8B`, `350M`, `128k`, `12GB`; and the way back, for tables and sentences."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from regrow.errors import InputError
 
 _SUFFIXES = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12}
 _COUNT = re.compile(r"([0-9][0-9_]*\.?[0-9]*(?:e[+-]?[0-9]+)?|\.[0-9]+)\s*([kmbgt]?)", re.IGNORECASE)
+
+_BYTES = re.compile(r"([0-9][0-9_]*\.?[0-9]*(?:e[+-]?[0-9]+)?|\.[0-9]+)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
 
 
 def check_rate(rate: float, *, where: str | None = None) -> float:
@@ -66,6 +68,27 @@ def format_count(value: float) -> str:
         if abs(value) >= 0.9995 * unit:
             return f"{value / unit:.3g}{suffix}"
     return f"{value:.3g}"
+
+
+def parse_bytes(text: str | float, *, what: str = "bytes") -> int:
+    """A positive number of bytes from `12GB` (10^9), `12GiB` (2^30), `800M` or a number; else `InputError`."""
+    found = _BYTES.fullmatch(str(text).strip())
+    value = math.nan
+    if found:
+        power = "kmgt".index(found[2].lower()) + 1 if found[2] else 0
+        value = float(found[1].replace("_", "")) * (1024.0 if found[3] else 1000.0) ** power
+    if not math.isfinite(value) or value < 1:
+        raise InputError(f"{text!r} is no amount of memory", where=what, hint="write it like 12GB, 800MB or 24GiB")
+    return round(value)
+
+
+def format_si(value: float, unit: str) -> str:
+    """Three digits with an SI prefix: `78.3 GB`, `5.58 GFLOP/s`."""
+    prefixes = ("", "k", "M", "G", "T", "P", "E", "Z")
+    step = 0
+    while abs(value) >= 999.5 and step < len(prefixes) - 1:
+        value, step = value / 1000, step + 1
+    return f"{value:.3g} {prefixes[step]}{unit}"
 
 
 def format_factor(value: float) -> str:

@@ -7,6 +7,8 @@ import yaml
 
 from regrow.study import StudySpec
 
+from .conftest import one_line_error
+
 ASK = ("--target", "20M", "--rate", "0.25", "--candidate", "1M,2M,4M", "--tokens", "100k,400k,1.6M")
 BUDGET = ("--budget-flops", "6e14", "--context", "256")
 
@@ -115,3 +117,16 @@ def test_a_folder_that_cannot_be_written_is_one_line(regrow, tmp_path):
     done = regrow("design", *ASK, *BUDGET, "--out", tmp_path / "file" / "study.yaml")
     assert done.code == 2
     assert "can't write here" in done.err
+
+
+def test_a_memory_target_makes_the_rate(regrow):
+    from regrow.arch import catalog
+    from regrow.footprint import MemoryTarget, shape_for_memory
+
+    ask = ("design", "--target", "Qwen2.5-7B", "--candidate", "1M,2M,4M", "--tokens", "100k,400k,1.6M", *BUDGET[:2])
+    answer = regrow(*ask, "--max-memory", "12GB", "--context", "16k", "--json").json
+    target = MemoryTarget(max_memory="12GB", context=16000)
+    assert answer["target"]["pruning_rate"] == shape_for_memory(catalog()["Qwen2.5-7B"], "depth", target).rate
+    one_line_error(regrow(*ask, "--max-memory", "12GB", "--rate", "0.25"), "a rate and a memory target")
+    sized = ("design", "--target", "20M", *ask[3:], "--max-memory", "12GB")
+    one_line_error(regrow(*sized), "a memory target for a size")

@@ -296,3 +296,48 @@ def test_shapes_that_contradict_are_one_line(regrow, arguments, says):
 
 def test_a_shape_needs_a_model(regrow, laws_file):
     one_line_error(regrow("plan", laws_file, *ASK, "--method", "depth", "--layers", "3"), "a shape without a model")
+
+
+MEMORY = ("--max-memory", "12GB", "--context", "8k", "--batch", "4")
+
+
+def test_a_memory_target_plans_the_largest_shape_that_fits(regrow):
+    ask = ("plan", "--law", "reference", *LLAMA, *MEMORY)
+    answer = regrow(*ask, "--json").json
+    # 8.03B parameters in bf16; 32 blocks with 8 KV heads of 128 channels
+    per_block = 2 * 218112000 + 2 * 8 * 128 * 2 * 8000 * 4
+    blocks = int((12e9 - 2 * (8030261248 - 32 * 218112000)) // per_block)
+    memory = answer["memory"]
+    assert answer["params_after"] == 8030261248 - (32 - blocks) * 218112000
+    assert memory["total"] == memory["weights"] + memory["cache"] <= memory["max_memory"] == 12e9
+    assert memory["cache"] == blocks * 2 * 8 * 128 * 2 * 8000 * 4
+    # the training sequence is not the served one
+    assert "at context 4096" in answer["flops_how"]
+    assert "at context 1000" in regrow(*ask, "--training-context", "1k", "--json").json["flops_how"]
+    block = regrow(*ask).out
+    assert f"memory         {memory['total'] / 1e9:.3g} GB of 12 GB: weights" in block
+    assert "8,000 tokens x 4" in block
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (("--rate", "0.2", *MEMORY), "a rate and a memory target"),
+        (("--batch", "4"), "--batch without --max-memory"),
+        (("--training-context", "1k"), "--training-context without --max-memory"),
+        (("--max-memory", "12XB"), "'12XB' is no amount of memory"),
+        (("--max-memory", "1GB"), "its embeddings alone take 2.1 GB in bf16"),
+        (("--max-memory", "1TB"), "nothing to prune"),
+        (("--compare", *MEMORY), "--max-memory with --compare"),
+        (("--context", "0"), "'0' is not a positive number"),
+    ],
+)
+def test_a_memory_target_that_cannot_be_is_one_line(regrow, more, says):
+    one_line_error(regrow("plan", "--law", "reference", *LLAMA, *more), says)
+
+
+def test_a_memory_target_needs_a_model_and_a_method(regrow):
+    size = ("plan", "--law", "reference", "--params-before", "8B", "--loss-before", "2.0", "--max-memory", "12GB")
+    one_line_error(regrow(*size), "a memory target without a model")
+    model = ("plan", "--law", "reference", "--model", "Llama-3.1-8B", "--loss-before", "2.0", "--max-memory", "12GB")
+    one_line_error(regrow(*model), "depth and width make a model smaller")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from regrow.cli.memory_options import Batch, CacheDtype, Dtype, MaxMemory, TrainingContext
 from regrow.cli.options import (
     AsJson,
     Context,
@@ -75,7 +76,12 @@ def design(
     gpu: Gpu = "h100",
     price: Price = None,
     mfu: Mfu = None,
-    context: Context = 4096,
+    max_memory: MaxMemory = None,
+    context: Context = "4096",
+    training_context: TrainingContext = None,
+    batch: Batch = None,
+    dtype: Dtype = None,
+    cache_dtype: CacheDtype = None,
     level: Level = 0.9,
     out: Annotated[Path | None, typer.Option("--out", help="Write study files for `regrow study`.")] = None,
     as_json: AsJson = False,
@@ -87,6 +93,7 @@ def design(
 
     Next run: `regrow design law.json --runs study --next 1 --target 8B --rate 0.25 --candidate 1B,3B --budget-hours 50`
     """
+    from regrow.cli.memory_options import contexts, memory_target
     from regrow.errors import InputError
     from regrow.laws.files import load_laws
     from regrow.laws.law import select_law
@@ -103,9 +110,14 @@ def design(
     if not candidate:
         raise InputError("--candidate is missing", hint="name the small models that could be run, e.g. 500M,1B,3B")
     found = None if law is None else select_law(load_laws(law), family=family, method=method)
+    served, trained = contexts(context, training_context, max_memory)
+    wanted = _model(target or params_before or "")
     spec = DesignSpec(
-        target=_model(target or params_before or ""),
+        target=wanted,
         pruning_rate=rate,
+        memory=memory_target(
+            max_memory, context=served, batch=batch, dtype=dtype, cache_dtype=cache_dtype, model=wanted.name
+        ),
         candidates=tuple(_model(part) for text in candidate for part in _parts(text)),
         method=method or (found.method if found else "depth"),
         family=family,
@@ -121,11 +133,11 @@ def design(
         gpu=gpu,
         mfu=DEFAULT_MFU if mfu is None else mfu,
         price_usd_per_hour=price,
-        context=context,
+        context=trained,
         level=level,
     )
     # report an unknown method before the search
-    PruneSpec(method=spec.method, rate=None if is_masked(spec.method) else rate)
+    PruneSpec(method=spec.method, rate=None if is_masked(spec.method) else spec.pruning_rate)
     answer = run(spec, found, None if not runs else read_runs(*runs))
     written = [] if out is None else _write(answer.studies(), out)
     if as_json:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from regrow.units import check_context, check_level, check_loss, check_price, check_rate
+from regrow.units import check_level, check_loss, check_price, check_rate
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -99,11 +99,11 @@ Mfu = Annotated[
     ),
 ]
 Context = Annotated[
-    int,
+    str,
     typer.Option(
         "--context",
-        help="Tokens in a training sequence: they set the cost of attention.",
-        callback=_checked(check_context),
+        help="Tokens in a training sequence, which set the cost of attention; with --max-memory those of a served one. "
+        "E.g. 4096 or 32k (32,000).",
     ),
 ]
 Out = Annotated[Path, typer.Option("--out", help="Where the result is written.")]

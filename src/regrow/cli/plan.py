@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from regrow.cli.memory_options import Batch, CacheDtype, Dtype, MaxMemory, TrainingContext
 from regrow.cli.options import (
     AsJson,
     Context,
@@ -73,7 +74,12 @@ def plan(
     mfu: Mfu = None,
     mfu_from: MfuFrom = None,
     teacher: Teacher = None,
-    context: Context = 4096,
+    max_memory: MaxMemory = None,
+    context: Context = "4096",
+    training_context: TrainingContext = None,
+    batch: Batch = None,
+    dtype: Dtype = None,
+    cache_dtype: CacheDtype = None,
     level: Level = 0.9,
     compare: Annotated[
         bool,
@@ -107,9 +113,12 @@ def plan(
 
     No runs yet: `regrow plan --law reference --model Llama-3.1-8B --method depth --layers 24 --loss-before 2.0`
 
+    For a card: `regrow plan law.json --model Llama-3.1-8B --max-memory 12GB --context 32k --batch 2 --loss-before 2.0`
+
     Which method: `regrow plan law.json --compare --model Llama-3.1-8B --loss-before 2.0 --params-after 6B`
     """
     from regrow.cli.asking import find_shape, law_source
+    from regrow.cli.memory_options import contexts, memory_target
     from regrow.cli.plan_options import criterion_of, model_name, sizes_kept, teacher_of, utilisation
     from regrow.errors import InputError
     from regrow.laws.files import load_laws
@@ -126,8 +135,8 @@ def plan(
     stray = [f"--{name.replace('_', '-')}" for name, value in only.items() if value is not None]
     if stray and not compare:
         raise InputError(f"{', '.join(stray)} without --compare", hint="add it, or leave them out")
-    if compare and (rate or layers or shape):
-        given = "--rate" if rate else "--layers" if layers else "--shape"
+    if compare and (rate or layers or shape or max_memory):
+        given = "--rate" if rate else "--layers" if layers else "--shape" if shape else "--max-memory"
         raise InputError(f"{given} with --compare", hint="give the rates to compare with --rates 0.15,0.25,0.35")
     stop = {
         "min_gain": min_gain,
@@ -137,11 +146,15 @@ def plan(
         "budget_hours": budget_hours,
         "budget_usd": budget_usd,
     }
+    served, trained = contexts(context, training_context, max_memory)
     spec = PlanSpec(
         architecture=None if model is None else find_shape(model),
         model=None if model is None else model_name(model),
         params_before=None if params_before is None else parse_count(params_before, what="--params-before"),
         sizes=sizes_kept(layers, shape),
+        memory=memory_target(
+            max_memory, context=served, batch=batch, dtype=dtype, cache_dtype=cache_dtype, model=model
+        ),
         loss_before=loss_before,
         loss_pruned=loss_pruned,
         criterion=criterion_of(criterion, stop, loss_pruned),
@@ -149,7 +162,7 @@ def plan(
         **utilisation(mfu, mfu_from, gpu),
         teacher=teacher_of(teacher),
         price_usd_per_hour=price,
-        context=context,
+        context=trained,
         level=level,
     )
     laws = load_laws(law_source(law, named))
@@ -185,7 +198,7 @@ def _plans(
     wanted: list[float | None] = [*rates] or [None]
     if named == REFERENCE_NAME:
         method = method or ANY
-        if not rates and not spec.sizes and ":" not in method:
+        if not rates and not spec.sizes and spec.memory is None and ":" not in method:
             typer.echo(f"note: no --rate: FLOPs and parameters are those of a rate of {_USUAL_RATE}", err=True)
             wanted = [_USUAL_RATE]
     law = select_law([*laws], family=family, method=method)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from regrow.cli.memory_options import Batch, CacheDtype, Dtype, MaxMemory, ServedContext, memory_target
 from regrow.cli.options import AsJson, NoCache, print_json, print_table
 from regrow.errors import InputError
 
@@ -103,6 +104,11 @@ def prune(
     rate: _Rate = None,
     params: _Params = None,
     shape: _Shape = None,
+    max_memory: MaxMemory = None,
+    context: ServedContext = None,
+    batch: Batch = None,
+    dtype: Dtype = None,
+    cache_dtype: CacheDtype = None,
     scorer: _ScorerName = None,
     axes: _Axes = None,
     multiple_of: _MultipleOf = None,
@@ -129,11 +135,22 @@ def prune(
     Example: `regrow prune tiny-llama-3m --method depth --rate 0.25 --out pruned`
 
     Example: `regrow prune tiny-llama-3m --method 2:4 --held-out ladder --out sparse`
+
+    For a card: `regrow prune Qwen/Qwen2.5-7B --method width --max-memory 12GB --context 32k --batch 2 --out pruned`
     """
     from regrow.ladder import find_model
 
-    asked = {"method": method, "rate": rate, "params": params, "shape": shape, "scorer": scorer, "axes": axes}
+    asked: dict[str, Any] = {
+        "method": method,
+        "rate": rate,
+        "params": params,
+        "shape": shape,
+        "scorer": scorer,
+        "axes": axes,
+    }
     asked |= {"multiple_of": multiple_of, "search": search, "iterative": iterative, "strict": strict}
+    memory = {"context": context, "batch": batch, "dtype": dtype, "cache_dtype": cache_dtype}
+    asked["memory"] = memory_target(max_memory, **memory, model=model if dry_run else None)
     options = {"calibration_blocks": calibration_blocks, "calibration_length": calibration_length, "seed": seed}
     given, spec = _plan_and_spec(plan, _set_options(asked), options)
     folder = find_model(model)

@@ -85,8 +85,7 @@ def _print_plan(plan: StudyPlan, as_json: bool) -> None:
         print_json(plan_to_dict(plan))
         return
     from regrow.cli.watching import duration, plan_lines
-    from regrow.study.plan import si
-    from regrow.units import format_count
+    from regrow.units import format_count, format_si
 
     def count(value: float | None) -> str:
         return "-" if value is None else format_count(value)
@@ -99,7 +98,7 @@ def _print_plan(plan: StudyPlan, as_json: bool) -> None:
             count(row.params_after),
             number(row.rate),
             format_count(row.tokens),
-            "-" if row.flops is None else si(row.flops, "FLOP"),
+            "-" if row.flops is None else format_si(row.flops, "FLOP"),
             "-" if row.seconds is None else duration(row.seconds * row.left),
             row.state if row.chosen else "over budget",
         ]

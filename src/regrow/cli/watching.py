@@ -19,9 +19,9 @@ from regrow.cli.options import console, number
 from regrow.study import Cell, StudyResult, StudySpec, run_study
 from regrow.study.cell_plan import CellPlan, run_folder
 from regrow.study.engine import Engine
-from regrow.study.plan import StudyPlan, si
+from regrow.study.plan import StudyPlan
 from regrow.study.progress import CellState, cell_state
-from regrow.units import format_count
+from regrow.units import format_count, format_si
 
 #: Seconds between two looks at the folder.
 _EVERY = 1.0
@@ -147,14 +147,14 @@ def plan_lines(plan: StudyPlan) -> list[str]:
         + (f" ({stopped} go on from where they stopped)" if stopped else "")
         + (f", {recorded} finished in the records given" if recorded else "")
         + f": {format_count(plan.tokens_left)} tokens, "
-        + ("FLOPs not known before the models are loaded" if flops is None else si(flops, "FLOP"))
+        + ("FLOPs not known before the models are loaded" if flops is None else format_si(flops, "FLOP"))
     ]
     if todo and seconds is not None:
         many = f"on {plan.workers} worker{'s' if plan.workers != 1 else ''}, " if plan.workers else ""
         lines.append(f"about {duration(seconds)} {many}{plan.timing}")
     if plan.disk is not None:
-        free = "" if plan.disk_free is None else f", {si(plan.disk_free, 'B')} free"
-        lines.append(f"about {si(plan.disk, 'B')} on disk when all are done{free}")
+        free = "" if plan.disk_free is None else f", {format_si(plan.disk_free, 'B')} free"
+        lines.append(f"about {format_si(plan.disk, 'B')} on disk when all are done{free}")
         if plan.disk_free is not None and (plan.disk_left or 0) > plan.disk_free:
             lines.append("warning: the disk will be full before all cells are done")
     if plan.budget:

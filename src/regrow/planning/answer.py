@@ -11,7 +11,7 @@ from regrow.planning.cost import say_gpu_time, say_usd
 from regrow.planning.criteria import Budget, Gain
 from regrow.planning.solve import MOST
 from regrow.planning.verdict import CANNOT_SAY
-from regrow.units import format_count
+from regrow.units import format_count, format_si
 
 #: What stands in the place of an interval of which the runs support no end.
 NO_INTERVAL = "no interval that the runs support"
@@ -33,7 +33,9 @@ class Plan:
     say. `warnings` come by their weight for this answer. `loss_pruned` and `others` are what else it was asked with.
     `loss_start` is the loss right after pruning, nats/token: the one given, or the law's own guess; None where it has
     none. `model` is the name that the model was given by, `removed` what pruning takes from its shape, and `beside`
-    the shapes beside it where the rate asked for lies between two. `gap` is `loss` - `loss_before`.
+    the shapes beside it where the rate asked for lies between two. `memory` is what it takes where it is served, bytes
+    (`weights`, `cache`, `total`), beside the target that was asked for; None where none was. `gap` is `loss` -
+    `loss_before`.
     `extrapolates` maps an input outside the fitted data to the factor, above 1, by which it is.
     """
 
@@ -75,6 +77,7 @@ class Plan:
     model: str | None = None
     removed: str | None = None
     beside: str | None = None
+    memory: Mapping[str, Any] | None = None
     others: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -144,6 +147,7 @@ class Plan:
             ("pruning", self._pruning()),
             ("nearest shapes", self.beside or ""),
             ("parameters", f"{format_count(self.params_before)} -> {format_count(self.params_after)}"),
+            ("memory", self._memory()),
             ("loss", self._losses()),
             ("at the end", self._end()),
             ("tokens", self._tokens()),
@@ -162,6 +166,19 @@ class Plan:
     def _pruning(self) -> str:
         goes = f": {self.removed}" if self.removed else ""
         return f"{self.method} at a rate of {self.pruning_rate:.3g}{goes}{' go' if goes and '->' not in goes else ''}"
+
+    def _memory(self) -> str:
+        """What the pruned model takes where it is served, and what it may take."""
+        if self.memory is None:
+            return ""
+        weights, cache, total, limit = (
+            format_si(self.memory[key], "B") for key in ("weights", "cache", "total", "max_memory")
+        )
+        served = f"{self.memory['context']:,} tokens x {self.memory['batch']}"
+        return (
+            f"{total} of {limit}: weights {weights} ({self.memory['dtype']}), KV cache {cache} "
+            f"({self.memory['cache_dtype']}, {served})"
+        )
 
     def _losses(self) -> str:
         """The loss before pruning, right after it, and at the end, nats/token."""

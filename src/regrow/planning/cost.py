@@ -17,6 +17,7 @@ from regrow.units import check_price, format_count
 
 if TYPE_CHECKING:
     from regrow.arch import Architecture
+    from regrow.footprint import MemoryTarget
     from regrow.shapes import Pruned
 
 #: Model FLOPs utilisation assumed where none is given: the share of the peak that well-tuned dense training of
@@ -185,12 +186,14 @@ def pruned_model(
     params_before: float | None = None,
     architecture: Architecture | None = None,
     sizes: Mapping[str, int] | None = None,
+    memory: MemoryTarget | None = None,
 ) -> PrunedModel:
     """What pruning makes of a model, by its shape where `architecture` gives it.
 
     Args:
         pruning_rate: the rate asked for.
         sizes: instead of a rate, the sizes that pruning leaves of `architecture`.
+        memory: instead of a rate, what the pruned model may take where it is served.
 
     Raises `InputError` if no shape of the model reaches the rate, or if there is none and the method needs it, and for
     sizes that the method does not change.
@@ -200,6 +203,10 @@ def pruned_model(
 
         if sizes:
             pruned: Pruned | None = shape_of_sizes(architecture, method, sizes)
+        elif memory is not None:
+            from regrow.footprint import shape_for_memory
+
+            pruned = shape_for_memory(architecture, method, memory)
         else:
             pruned = prune_shape(architecture, method, pruning_rate)
         if pruned is not None:

@@ -101,6 +101,7 @@ def plan(law: Law, spec: PlanSpec) -> Plan:
         model=spec.model,
         removed=what_goes(model),
         beside=shapes_beside(model, spec.pruning_rate),
+        memory=_memory(spec, model),
         others=spec.others,
         family=law.family,
         method=law.method,
@@ -109,6 +110,14 @@ def plan(law: Law, spec: PlanSpec) -> Plan:
         extrapolates=extrapolates,
         warnings=ranked(warnings),
     )
+
+
+def _memory(spec: PlanSpec, model: PrunedModel) -> dict[str, Any] | None:
+    """What the pruned model takes where it is served, bytes: a field of the plan; None where nobody asked."""
+    if spec.memory is None or model.after is None:
+        return None
+    taken = spec.memory.footprint(model.after)
+    return {**spec.memory.to_dict(), **taken._asdict(), "total": taken.total}
 
 
 def _refuse_failed(law: Law) -> None:
@@ -146,8 +155,9 @@ def _model(law: Law, spec: PlanSpec) -> tuple[PrunedModel, list[str]]:
             f"assumed, the middle of the fitted {low:.3g} to {high:.3g}"
         )
     model = pruned_model(
-        method=law.method, pruning_rate=rate, params_before=spec.size, architecture=spec.shape, sizes=spec.sizes
-    )
+        method=law.method, pruning_rate=rate, params_before=spec.size, architecture=spec.shape, sizes=spec.sizes,
+        memory=spec.memory,
+    )  # fmt: skip
     if rate is not None and is_masked(law.method) and abs(model.pruning_rate - rate) > _RATE_SLACK:
         raise InputError(
             f"pruning rate {rate:g}",

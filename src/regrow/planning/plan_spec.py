@@ -16,6 +16,7 @@ from regrow.units import check_context, check_level, check_rate, parse_count
 
 if TYPE_CHECKING:
     from regrow.arch import Architecture
+    from regrow.footprint import MemoryTarget
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,7 @@ class PlanSpec:
         pruning_rate: fraction of the parameters removed; may be None for N:M sparsity.
         sizes: instead of a rate, the sizes to leave of `architecture`: `layers` for depth, any of `hidden`,
             `intermediate` and `kv_heads` for width.
+        memory: instead of a rate, what the pruned model may take where it is served; needs `architecture`.
         loss_before: held-out loss of the unpruned model, nats/token, on the evaluation data of the law's runs.
         loss_pruned: held-out loss right after pruning, nats/token; for laws that read it.
         others: values of other columns that the law's form reads, by name.
@@ -51,6 +53,7 @@ class PlanSpec:
     model: str | None = None
     pruning_rate: float | None = None
     sizes: Mapping[str, int] = field(default_factory=dict)
+    memory: MemoryTarget | None = None
     loss_pruned: float | None = None
     others: Mapping[str, float] = field(default_factory=dict)
     criterion: Criterion | Budget = field(default_factory=Gain)
@@ -72,6 +75,8 @@ class PlanSpec:
             raise InputError("a rate and a shape", where="plan", hint="the shape makes the rate: give one of them")
         if self.sizes and self.architecture is None:
             raise InputError("a shape without a model", where="plan", hint="name the model, or give a rate instead")
+        if self.memory is not None:
+            self._check_memory()
         if self.pruning_rate is not None:
             check_rate(self.pruning_rate)
         if not (np.isfinite(self.loss_before) and self.loss_before > 0):
@@ -88,6 +93,16 @@ class PlanSpec:
         if isinstance(self.criterion, Budget) and self.criterion.usd is not None and not self.price_usd_per_hour:
             raise InputError("a budget in USD needs the price of a GPU-hour", hint="give a price above 0")
 
+    def _check_memory(self) -> None:
+        """Raise `InputError` for a memory target beside another target, or without a shape to measure."""
+        if self.sizes or self.pruning_rate is not None:
+            other = "a shape" if self.sizes else "a rate"
+            raise InputError(f"{other} and a memory target", where="plan", hint="each makes the rate: give one of them")
+        if self.architecture is None:
+            raise InputError(
+                "a memory target without a model", where="plan", hint="name the model: its shape is needed"
+            )
+
     def _read_names(self) -> None:
         """Text in the place of a count or a shape becomes one. Raises `InputError` for what is neither."""
         read: dict[str, object] = {}
@@ -98,6 +113,8 @@ class PlanSpec:
 
             read["architecture"] = find_architecture(self.architecture)
             read["model"] = self.model or self.architecture
+            if self.memory is not None:
+                read["memory"] = self.memory.for_model(self.architecture)
         if isinstance(self.teacher, str):
             read["teacher"] = model_or_params(self.teacher)
         for name, value in read.items():

@@ -26,6 +26,8 @@ from regrow.units import check_context, check_level, format_count
 if TYPE_CHECKING:
     import pandas as pd
 
+    from regrow.footprint import MemoryTarget
+
 
 @dataclass(frozen=True, kw_only=True)
 class DesignModel:
@@ -61,6 +63,8 @@ class DesignSpec:
     Attributes:
         target: the model whose D* (criterion `gain`) is wanted.
         pruning_rate: its rate; None for N:M sparsity of a known architecture.
+        memory: instead of a rate, what the pruned target may take where it is served: the rate is that of the largest
+            shape within it.
         method: pruning method of target and runs.
         candidates: models to prune in the study.
         rates: pruning rates to choose from; not used for N:M.
@@ -81,6 +85,7 @@ class DesignSpec:
     candidates: tuple[DesignModel, ...]
     method: str = "depth"
     pruning_rate: float | None = None
+    memory: MemoryTarget | None = None
     rates: tuple[float, ...] = (0.15, 0.25, 0.35)
     tokens: tuple[float, ...] = ()
     checkpoints: int = 10
@@ -101,6 +106,7 @@ class DesignSpec:
     level: float = 0.9
 
     def __post_init__(self) -> None:
+        self._read_memory()
         if not self.candidates:
             raise InputError("no candidate models", where="design", hint="name at least one")
         labels = [c.label for c in self.candidates]
@@ -142,6 +148,19 @@ class DesignSpec:
         check_mfu(self.mfu)
         find_gpu(self.gpu)
         cost_usd(None, price_usd_per_hour=self.price_usd_per_hour)
+
+    def _read_memory(self) -> None:
+        """The rate that a memory target makes. Raises `InputError` beside a rate, or for a target without a shape."""
+        if self.memory is None:
+            return
+        if self.pruning_rate is not None:
+            raise InputError("a rate and a memory target", where="design", hint="the memory makes the rate: give one")
+        if self.target.architecture is None:
+            raise InputError("a memory target for a size", where="design", hint="name the model: its shape is needed")
+        from regrow.footprint import shape_for_memory
+
+        rate = shape_for_memory(self.target.architecture, self.method, self.memory).rate
+        object.__setattr__(self, "pruning_rate", rate)
 
     @property
     def budget(self) -> float:

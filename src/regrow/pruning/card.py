@@ -12,7 +12,7 @@ from regrow.methods import DEPTH, WIDTH
 from regrow.pruning.plan import PrunePlan
 from regrow.pruning.scorers import N_M, find_scorer
 from regrow.pruning.spec import PruneSpec
-from regrow.units import format_count
+from regrow.units import format_count, format_si
 
 #: The file that Hugging Face shows as a model's card.
 CARD = "README.md"
@@ -122,6 +122,9 @@ def command(model: str, spec: PruneSpec, calibration: Mapping[str, Any] | None) 
     options: dict[str, Any] = {"method": spec.method, "rate": spec.rate, "params": spec.params}
     if spec.shape is not None:
         options["shape"] = ",".join(f"{axis}={size}" for axis, size in dict(spec.shape).items())
+    if spec.memory is not None:
+        options |= {"max-memory": spec.memory.max_memory, "context": spec.memory.context, "batch": spec.memory.batch}
+        options |= {"dtype": spec.memory.dtype, "cache-dtype": spec.memory.cache_dtype}
     options["scorer"] = spec.scorer
     options["axes"] = None if spec.axes is None else ",".join(spec.axes)
     options["multiple-of"] = spec.multiple_of
@@ -152,6 +155,17 @@ def plan_rows(plan: PrunePlan) -> list[list[str]]:
     if plan.target_params is not None:
         target += f" ({format_count(plan.target_params)} parameters)"
     rows.append(["pruning rate", "", f"{plan.pruning_rate:.4f}", target])
+    if plan.target_memory is not None:
+        was_bytes, now_bytes = (plan.target_memory.footprint(shape) for shape in (was, now))
+        for name in ("weights", "cache", "total"):
+            before, after = getattr(was_bytes, name), getattr(now_bytes, name)
+            asked = (
+                f"asked {format_si(plan.target_memory.limit, 'B')}"
+                if name == "total"
+                else f"{100 * (after / before - 1):+.1f}%"
+            )
+            label = {"cache": "KV cache", "total": "memory served"}.get(name, name)
+            rows.append([label, format_si(before, "B"), format_si(after, "B"), asked])
     return rows
 
 

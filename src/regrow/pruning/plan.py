@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from regrow.arch import Architecture
 from regrow.errors import InputError
+from regrow.footprint import MemoryTarget, layers_for_memory, memory_from, shapes_for_memory
 from regrow.methods import DEPTH, parse_pattern
 from regrow.pruning.spec import SHAPE_AXES, PruneSpec
 from regrow.shapes import (
@@ -51,6 +52,7 @@ class PrunePlan:
         scorer: the measure that picked what goes.
         target_rate: the rate asked for, or that of the parameters asked for; None for N:M and for a target shape.
         target_params: the parameters asked for, where they were.
+        target_memory: what it may take where it is served, where that was asked.
         before, after: architectures; the same for N:M, whose zeros keep their place.
         dropped_layers: blocks that go (depth).
         kept_hidden: channels that stay (width), for the whole model.
@@ -72,6 +74,7 @@ class PrunePlan:
     kept_kv_heads: tuple[tuple[int, ...], ...] | None = None
     target_params: int | None = None
     candidates: tuple[Candidate, ...] | None = None
+    target_memory: MemoryTarget | None = None
 
     @property
     def pattern(self) -> tuple[int, int] | None:
@@ -179,6 +182,17 @@ class PrunePlan:
             "kept_intermediate": _each(to_ranges, self.kept_intermediate),
             "kept_kv_heads": _each(to_ranges, self.kept_kv_heads),
             "candidates": None if self.candidates is None else [tried._asdict() for tried in self.candidates],
+            **self._memory(),
+        }
+
+    def _memory(self) -> dict[str, Any]:
+        """The memory asked for and what the model takes of it, bytes; nothing where none was asked for."""
+        if self.target_memory is None:
+            return {}
+        return {
+            "target_memory": self.target_memory.to_dict(),
+            "memory_before": self.target_memory.footprint(self.before)._asdict(),
+            "memory_after": self.target_memory.footprint(self.after)._asdict(),
         }
 
     @classmethod
@@ -198,6 +212,7 @@ class PrunePlan:
                 kept_intermediate=_each(from_ranges, data["kept_intermediate"]),
                 kept_kv_heads=_each(from_ranges, data["kept_kv_heads"]),
                 candidates=_each(lambda tried: Candidate(**tried), data.get("candidates")),
+                target_memory=memory_from(data["target_memory"]) if data.get("target_memory") else None,
             )._checked()
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(f"not a prune plan ({error})", where="plan", hint="give one that regrow wrote") from None
@@ -272,12 +287,21 @@ def outlines(before: Architecture, spec: PruneSpec) -> list[PrunePlan]:
         return [plan]
     if spec.shape is not None:
         return [replace(plan, after=explicit_shape(before, dict(spec.shape)))]
+    if spec.memory is not None:
+        return [replace(plan, after=after, target_memory=spec.memory) for after in _within(before, spec, spec.memory)]
     rate = _target_rate(before, spec)
     plan = replace(plan, target_rate=rate, target_params=spec.params)
     if spec.method == DEPTH:
         return [replace(plan, after=layers_for_rate(before, rate, tolerance=RATE_TOLERANCE if spec.strict else None))]
     shapes = shapes_for_rate(before, rate, spec.shapes_tried, axes=spec.axes, multiple_of=spec.multiple_of)
     return [replace(plan, after=after) for after in shapes]
+
+
+def _within(before: Architecture, spec: PruneSpec, memory: MemoryTarget) -> list[Architecture]:
+    """The shapes within a memory target that a spec with `search` chooses from."""
+    if spec.method == DEPTH:
+        return [layers_for_memory(before, memory)]
+    return shapes_for_memory(before, memory, spec.shapes_tried, axes=spec.axes, multiple_of=spec.multiple_of)
 
 
 def _target_rate(before: Architecture, spec: PruneSpec) -> float:

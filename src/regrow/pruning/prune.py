@@ -251,6 +251,8 @@ def make_plan(
 ) -> tuple[PrunePlan, AnyScores | None]:
     """The decided plan of a spec, and the scores it went by. Arguments and errors as for `prune_model`."""
     stream = open_stream(model)
+    if spec.memory is not None:
+        spec = replace(spec, memory=spec.memory.for_config(stream.config.to_dict()))
     outlined = outlines(stream.arch, spec)
     if scores is None or not spec.needs_calibration:
         scores = measure(stream, spec, outlined[0], calibration, progress=progress)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from regrow.errors import InputError, one_of
+from regrow.footprint import MemoryTarget, memory_from
 from regrow.methods import DEPTH, WIDTH, parse_pattern
 from regrow.pruning.scorers import Scorer, find_scorer, kind_of, scorers_of
 
@@ -27,7 +28,7 @@ SHAPE_AXES: dict[str, tuple[str, ...]] = {DEPTH: ("layers",), WIDTH: AXES}
 class PruneSpec:
     """What to prune, how much, and by which measure.
 
-    Depth and width take one target: `rate`, `params` or `shape`. N:M takes none, the pattern sets it.
+    Depth and width take one target: `rate`, `params`, `shape` or `memory`. N:M takes none, the pattern sets it.
 
     Attributes:
         method: `depth` (drop blocks), `width` (drop neurons, KV groups, channels) or `N:M`, e.g. `2:4`: keep N
@@ -36,6 +37,7 @@ class PruneSpec:
         params: parameters to leave, counted the same way.
         shape: sizes to leave, by the names of `SHAPE_AXES`: `{"layers": 24}` for depth, `{"hidden": 768,
             "intermediate": 2048}` for width; what is not named stays whole. Held as sorted pairs.
+        memory: what the model may take where it is served; the largest shape within it is left.
         scorer: measure of importance, of `regrow.pruning.scorers`; None takes the method's default.
         axes: what width pruning may shrink, of `AXES`; None takes `hidden` and `intermediate`, and KV groups only
             where no other shape reaches the target.
@@ -56,6 +58,7 @@ class PruneSpec:
     rate: float | None = None
     params: int | None = None
     shape: Mapping[str, int] | tuple[tuple[str, int], ...] | None = None
+    memory: MemoryTarget | None = None
     scorer: str | None = None
     axes: tuple[str, ...] | None = None
     multiple_of: int | None = None
@@ -85,16 +88,20 @@ class PruneSpec:
         self._check_options()
 
     def _check_target(self) -> None:
-        given = {name: getattr(self, name) for name in ("rate", "params", "shape") if getattr(self, name) is not None}
+        targets = ("rate", "params", "shape", "memory")
+        given = {name: getattr(self, name) for name in targets if getattr(self, name) is not None}
         if self.pattern is not None:
             for name, value in given.items():
+                what = "a memory target" if name == "memory" else f"{name} {value}"
                 raise InputError(
-                    f"{name} {value} given with {self.method}", where=name, hint="the pattern sets it; leave it out"
+                    f"{what} given with {self.method}", where=name, hint="the pattern sets it; leave it out"
                 )
             return
         if not given:
             raise InputError(
-                "no rate given", where="rate", hint=f"{self.method} pruning needs one, e.g. 0.25, or params, or a shape"
+                "no rate given",
+                where="rate",
+                hint=f"{self.method} pruning needs one, e.g. 0.25, or params, a shape or memory",
             )
         if len(given) > 1:
             raise InputError(f"{' and '.join(given)} given together", where="target", hint="give one of them")
@@ -155,9 +162,10 @@ class PruneSpec:
                 where="iterative",
                 hint=f"it serves depth by {serves}",
             )
-        if self.strict and self.method != DEPTH:
+        if self.strict and (self.method != DEPTH or self.memory is not None):
+            given = "a memory target" if self.method == DEPTH else self.method
             raise InputError(
-                f"strict given with {self.method}", where="strict", hint="only depth may miss its target; leave it out"
+                f"strict given with {given}", where="strict", hint="only depth by rate may miss its target"
             )
 
     @property
@@ -207,6 +215,7 @@ class PruneSpec:
         data = asdict(self) | {
             "axes": None if self.axes is None else list(self.axes),
             "shape": None if self.shape is None else dict(self.shape),
+            "memory": None if self.memory is None else self.memory.to_dict(),
         }
         # the hash of this dict names a study's cell. Newer fields at their old behaviour are left out, so that the hash
         # of an old spec does not change and runs on disk are still found
@@ -223,12 +232,23 @@ class PruneSpec:
         axes = data.get("axes")
         if axes is not None and not isinstance(axes, list | tuple):
             raise InputError(f"{axes!r} is not a list", where="axes", hint=f"choose from: {', '.join(AXES)}")
-        return cls(**{**_NEWER, **data, "axes": None if axes is None else tuple(axes)})
+        memory = data.get("memory")
+        if isinstance(memory, Mapping):
+            memory = memory_from(memory)
+        return cls(**{**_NEWER, **data, "axes": None if axes is None else tuple(axes), "memory": memory})
 
 
 #: Fields that `to_dict` leaves out at these values, which give the behaviour before the field was added. Fields of the
 #: first version are always written.
-_NEWER = {"params": None, "shape": None, "multiple_of": None, "search": 1, "iterative": False, "strict": False}
+_NEWER = {
+    "params": None,
+    "shape": None,
+    "memory": None,
+    "multiple_of": None,
+    "search": 1,
+    "iterative": False,
+    "strict": False,
+}
 
 
 def _check_whole(name: str, value: object, least: int) -> None:

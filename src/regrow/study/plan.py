@@ -19,6 +19,7 @@ from regrow.study.cell_plan import CellPlan, plan_cell, run_folder
 from regrow.study.engine import Engine
 from regrow.study.inputs import shape_of
 from regrow.study.spec import StudySpec
+from regrow.units import format_si
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,7 +199,7 @@ def _probed_speeds(
     for model in by_size:
         nearest = min(speeds, key=lambda m: abs(size[m] - size[model]))
         known.setdefault(model, speeds[nearest])
-    shown = ", ".join(f"{model}: {si(speed, 'FLOP/s')}" for model, speed in speeds.items())
+    shown = ", ".join(f"{model}: {format_si(speed, 'FLOP/s')}" for model, speed in speeds.items())
     return known, f"from a try of a second just now ({shown} a worker)"
 
 
@@ -210,12 +211,3 @@ def _free(out: Path) -> int | None:
         return shutil.disk_usage(folder).free
     except OSError:
         return None
-
-
-def si(value: float, unit: str) -> str:
-    """Three digits with an SI prefix: `78.3 GB`, `5.58 GFLOP/s`."""
-    prefixes = ("", "k", "M", "G", "T", "P", "E", "Z")
-    step = 0
-    while abs(value) >= 999.5 and step < len(prefixes) - 1:
-        value, step = value / 1000, step + 1
-    return f"{value:.3g} {prefixes[step]}{unit}"
