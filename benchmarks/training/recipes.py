@@ -2,8 +2,8 @@
 
     python -m benchmarks.training.recipes
 
-Runs nothing. The first table reads `studies/later/recipe-llama.jsonl`: the loss above the unpruned model's at one
-number of tokens, by the ratio of learning rate and batch. The second reads `studies/later/drift-llama*.jsonl`: how far
+Runs nothing. The first table reads `studies/recipe-llama.jsonl`: the loss above the unpruned model's at one
+number of tokens, by the ratio of learning rate and batch. The second reads `studies/drift-llama*.jsonl`: how far
 the loss of an unpruned model has risen. Losses in nats/token, one seed.
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from regrow.runs import RunRecord, read_archive
 
-STUDIES = Path(__file__).parents[2] / "studies" / "later"
+STUDIES = Path(__file__).parents[2] / "studies"
 #: The ladder's own recipe; ratios are to it.
 USUAL_RATE, USUAL_BATCH = 3e-4, 1024
 

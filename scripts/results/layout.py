@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -60,12 +60,17 @@ def as_markdown(rows: Iterator[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
 
 
-def fill(page: str, tables: Mapping[str, Callable[[], str]]) -> str:
-    """The page with every marked table written anew. Raises `ValueError` for a marker that names no table."""
+def fill(page: str, tables: Mapping[str, Callable[[], str]], only: Collection[str] | None = None) -> str:
+    """The page with every marked table, or those in `only`, written anew.
+
+    Raises `ValueError` for a marker that names no table.
+    """
 
     def table(found: re.Match[str]) -> str:
         if found[1] not in tables:
             raise ValueError(f"no table is called {found[1]!r}; there are {', '.join(tables)}")
+        if only is not None and found[1] not in only:
+            return found[0]
         return f"<!-- table: {found[1]} -->\n\n{tables[found[1]]()}\n\n<!-- end -->"
 
     return re.sub(r"<!-- table: ([\w-]+) -->.*?<!-- end -->", table, page, flags=re.DOTALL)
