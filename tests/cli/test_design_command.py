@@ -1,6 +1,7 @@
 """`regrow design`: the JSON, the study files that `regrow study` reads, the next run, and what users do wrong."""
 
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import yaml
@@ -130,3 +131,20 @@ def test_a_memory_target_makes_the_rate(regrow):
     one_line_error(regrow(*ask, "--max-memory", "12GB", "--rate", "0.25"), "a rate and a memory target")
     sized = ("design", "--target", "20M", *ask[3:], "--max-memory", "12GB")
     one_line_error(regrow(*sized), "a memory target for a size")
+
+
+def test_the_default_form_designs_and_says_what_only_the_target_tells(regrow, tmp_path):
+    runs = Path(__file__).parents[2] / "studies" / "ladder-llama.jsonl"
+    law = tmp_path / "law.json"
+    assert regrow("fit", str(runs), "--form", "regrowth", "--draws", "100", "--out", str(law)).code == 0
+    ask = [
+        "design", str(law), "--target", "tiny-llama-3m", "--rate", "0.25", "--candidate",
+        "tiny-llama-0.2m,tiny-llama-0.3m", "--budget-flops", "5e12", "--context", "256", "--loss-before", "3.4",
+        "--method", "depth",
+    ]  # fmt: skip
+    known = regrow(*ask, "--loss-pruned", "4.4", "--json").json
+    assert known["of_target"]["factor_least"] < known["factor"] < known["before"]
+    assert known["of_target"]["factor_without_gap"] is None
+    assert known["factor_bent"] is None
+    assert known["runs"]
+    assert "evaluate it once" in regrow(*ask).out

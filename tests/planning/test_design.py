@@ -18,8 +18,7 @@ from regrow.planning.cost import flops_per_token
 from regrow.planning.design import DesignModel, DesignSpec, Discrepancy, design
 from regrow.planning.information import (
     EXACT,
-    Candidates,
-    Search,
+    Moments,
     gradient_of_log_tokens,
     log_optimal_tokens,
     no_moments,
@@ -29,6 +28,7 @@ from regrow.planning.information import (
     variance,
 )
 from regrow.planning.prior import law_vectors, prior_vectors
+from regrow.planning.search import Candidates, Search
 from regrow.study import StudySpec
 
 FORM = FORMS["p2"]
@@ -205,17 +205,14 @@ def small_search(budget: float, seeds: int = 1) -> Search:
         [run_moments(FORM, theta, x, run_spread=RUN, point_spread=POINT, gap_discrepancy=0.002) for x in runs]
     )
     candidates = Candidates(
-        moments=moments,
         flops=np.array([6 * n * (1 - r) * t for n, r, t in cells]),
         control_flops=np.array([6 * n * t for n, _, t in cells]),
         size=np.array([SIZES.index(n) for n, _, _ in cells]),
         cell=np.array([2 * SIZES.index(n) + (r > 0.2) for n, r, _ in cells]),
     )
     gradient = gradient_of_log_tokens(FORM, theta, TARGET, log_optimal_tokens(FORM, theta, TARGET, min_gain=0.01))
-    return Search(
-        candidates=candidates, base=no_moments(*theta.shape), gradient=gradient, bends=Discrepancy().bends,
-        budget=budget, seeds=seeds,
-    )  # fmt: skip
+    judge = Moments(candidates=moments, base=no_moments(*theta.shape), gradient=gradient, bends=Discrepancy().bends)
+    return Search(candidates=candidates, judge=judge, budget=budget, seeds=seeds)
 
 
 def test_exchange_comes_near_the_best_of_all_subsets():
@@ -225,11 +222,11 @@ def test_exchange_comes_near_the_best_of_all_subsets():
         for chosen in itertools.combinations(range(12), count):
             cells = search.candidates.cell[list(chosen)]
             if len(set(cells)) == count and search.candidates.cost(chosen) <= search.budget:
-                best = min(best, search.value(chosen))
+                best = min(best, search.judge.value(chosen))
     found = search.best([search.greedy([], per_flop=f) for f in (True, False)] + [[0, 2, 4, 6, 8, 10]])
     assert search.candidates.cost(found) <= search.budget
     # in log variance: the interval at most 5% wider than the best there is
-    assert best - 1e-9 <= search.value(found) <= best + 0.1
+    assert best - 1e-9 <= search.judge.value(found) <= best + 0.1
 
 
 def test_runs_of_one_size_share_the_control_of_the_longest():
@@ -248,7 +245,7 @@ def test_greedy_keeps_to_the_budget_and_the_seeds(budget, seeds, per_flop):
     chosen = search.greedy([], per_flop=per_flop)
     assert search.candidates.cost(chosen) <= budget * (1 + 1e-9)
     assert np.bincount(search.candidates.cell[chosen], minlength=6).max() <= seeds
-    values = [search.value(chosen[: i + 1]) for i in range(len(chosen))]
+    values = [search.judge.value(chosen[: i + 1]) for i in range(len(chosen))]
     assert all(b < a for a, b in itertools.pairwise(values))
 
 

@@ -35,6 +35,10 @@ def design(
     params_before: Annotated[
         str | None, typer.Option(help="Parameters of the large model, if no --target is given.")
     ] = None,
+    loss_before: Annotated[float | None, typer.Option(help="Its loss before pruning, nats/token.")] = None,
+    loss_pruned: Annotated[
+        float | None, typer.Option(help="Its loss right after pruning at --rate, nats/token (one evaluation).")
+    ] = None,
     rate: Rate = None,
     method: Annotated[str | None, typer.Option(help="Pruning method. [the law's, or depth]")] = None,
     family: Family = None,
@@ -111,7 +115,7 @@ def design(
         raise InputError("--candidate is missing", hint="name the small models that could be run, e.g. 500M,1B,3B")
     found = None if law is None else select_law(load_laws(law), family=family, method=method)
     served, trained = contexts(context, training_context, max_memory)
-    wanted = _model(target or params_before or "")
+    wanted = _target(target or params_before or "", loss_before, loss_pruned)
     spec = DesignSpec(
         target=wanted,
         pruning_rate=rate,
@@ -210,6 +214,15 @@ def _model(text: str) -> DesignModel:
     if re.match(r"[\d.]", name) and not Path(name).exists():
         return DesignModel(params_before=_count(name, "model"), loss_before=before)
     return DesignModel(architecture=find_shape(name), name=name, loss_before=before)
+
+
+def _target(text: str, loss_before: float | None, loss_pruned: float | None) -> DesignModel:
+    """The large model, with its losses."""
+    from dataclasses import replace
+
+    model = _model(text)
+    before = model.loss_before if loss_before is None else loss_before
+    return replace(model, loss_before=before, loss_pruned=loss_pruned)
 
 
 def _count(text: str, what: str) -> float:

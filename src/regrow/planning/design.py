@@ -1,23 +1,26 @@
 """Which small runs to make so that the tokens of a large one are known best, and what they cost.
 
 `design` proposes a study (sizes, rates, tokens, repeats) within a budget, or the next runs after those already made.
-What is asked and answered is in `regrow.planning.study_design`, the choice of runs in `regrow.planning.design_problem`,
-the statistics in `regrow.planning.information`.
+What is asked and answered is in `regrow.planning.study_design`, the choice of runs in `regrow.planning.design_problem`.
+The statistics are in `regrow.planning.information` for `p2` and its kin, and in `regrow.planning.pooled_information`
+for `regrowth`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from regrow.errors import InputError
+from regrow.laws.forms.regrowth import Regrowth
+from regrow.laws.observations import observe, of_loss
 from regrow.planning.cost import cost_usd, find_gpu, gpu_hours
 from regrow.planning.design_problem import Option, Problem
-from regrow.planning.information import BENT, EXACT, Discrepancy, variance
+from regrow.planning.information import BENT, EXACT, Discrepancy
+from regrow.planning.parametric_problem import ParametricProblem
+from regrow.planning.pooled_problem import PooledProblem
 from regrow.planning.prior import PRIOR
 from regrow.planning.study_design import DesignModel, DesignRun, DesignSpec, Expected, StudyDesign
 
@@ -33,9 +36,9 @@ def design(spec: DesignSpec, law: Law | None = None, runs: Sequence[RunRecord] |
     """Propose the runs that make the interval of D* at the target narrowest.
 
     Args:
-        law: a pilot law of the form `p2` or its kin; its draws say what is not known of it. Without one a stated prior
-            is used (`PRIOR`).
-        runs: the runs that the law was fitted to: what they tell already is counted.
+        law: a pilot law of the form `regrowth`, or `p2` or its kin; its draws say what is not known of it. Without one
+            a stated prior of `p2` is used (`PRIOR`).
+        runs: the runs that the law was fitted to, with their controls: what they tell already is counted.
 
     Raises:
         InputError: a budget below the least study (which is named), too few sizes or rates for the form, a law that
@@ -48,30 +51,30 @@ def design(spec: DesignSpec, law: Law | None = None, runs: Sequence[RunRecord] |
     if law is not None and (law.method != spec.method or law.status == "failed"):
         what = "failed to fit" if law.status == "failed" else f"is of {law.method}, the target of {spec.method}"
         raise InputError(f"the law {what}", where="design", hint="give a fitted law of the target's method")
-    if law is not None and not set(PRIOR) <= set(law.formula.names):
-        raise InputError(f"a law of the form {law.form}", where="design", hint="fit p2 or one of its kin")
-    problem = Problem(spec, law, None if law is None or runs is None else _seen(law, runs))
+    seen = None if law is None or runs is None else _seen(law, runs)
+    problem: Problem
+    if law is not None and isinstance(law.formula, Regrowth):
+        problem = PooledProblem(spec, law, seen, None if runs is None else of_loss(runs, law.loss_kind))
+    elif law is None or set(PRIOR) <= set(law.formula.names):
+        problem = ParametricProblem(spec, law, seen)
+    else:
+        raise InputError(f"a law of the form {law.form}", where="design", hint="fit regrowth, or p2 or one of its kin")
     return _answer(problem, problem.study() if spec.next is None else problem.next_runs(spec.next))
 
 
-def _factors(problem: Problem, chosen: Sequence[Option], discrepancy: Discrepancy) -> np.ndarray:
-    """Logarithm [B] of the factor to within which D* is known after the runs already made and these."""
-    known = problem.known(discrepancy) + sum(problem.expected_moments(o, discrepancy) for o in chosen)
-    return NormalDist().inv_cdf(0.5 * (1 + problem.spec.level)) * np.sqrt(
-        variance(known, problem.gradient, discrepancy.bends)
-    )
-
-
 def _expected(problem: Problem, chosen: Sequence[Option], flops: float) -> Expected:
-    logs = [np.log(_factors(problem, chosen, discrepancy)) for discrepancy in (problem.spec.discrepancy, EXACT, BENT)]
-    low, high = np.quantile(logs[0], [0.1, 0.9])
+    def logs(discrepancy: Discrepancy) -> np.ndarray:
+        return np.log(problem.log_factors(chosen, discrepancy))
+
+    own = logs(problem.spec.discrepancy)
+    low, high = np.quantile(own, [0.1, 0.9])
     hours = gpu_hours(flops, gpu=find_gpu(problem.spec.gpu), mfu=problem.spec.mfu)
     return Expected(
-        factor=_factor(logs[0].mean()),
+        factor=_factor(own.mean()),
         factor_low=_factor(low),
         factor_high=_factor(high),
-        factor_exact=_factor(logs[1].mean()),
-        factor_bent=_factor(logs[2].mean()),
+        factor_exact=_factor(logs(EXACT).mean()) if problem.may_bend else None,
+        factor_bent=_factor(logs(BENT).mean()) if problem.may_bend else None,
         n_runs=len(chosen),
         flops=flops,
         gpu_hours=hours,
@@ -81,11 +84,8 @@ def _expected(problem: Problem, chosen: Sequence[Option], flops: float) -> Expec
 
 def _grid(problem: Problem) -> list[Option]:
     """Every size at every rate, once each, equally long, for the whole budget."""
-    spec = problem.spec
-    cells = [Option(model=m, rate=r, tokens=1.0) for m in spec.candidates for r in problem.rates_of(m)]
-    per_token = sum(spec.flops(c.model, c.rate, 1.0) for c in cells)
-    per_token += sum(spec.flops(m, 0.0, 1.0) * spec.controls for m in spec.candidates)
-    return [replace(c, tokens=spec.budget / per_token) for c in cells]
+    tokens = problem.even_tokens
+    return [Option(model=m, rate=r, tokens=tokens) for m in problem.spec.candidates for r in problem.rates_of(m)]
 
 
 def _answer(problem: Problem, chosen: list[int]) -> StudyDesign:
@@ -97,7 +97,9 @@ def _answer(problem: Problem, chosen: list[int]) -> StudyDesign:
     flops = spec.flops(spec.target, problem.rate, tokens)
     hours = gpu_hours(flops, gpu=find_gpu(spec.gpu), mfu=spec.mfu)
     basis = (
-        "a stated prior" if problem.law is None else f"{len(problem.theta)} draws of the law of {problem.law.family}"
+        "a stated prior"
+        if problem.law is None
+        else f"{len(problem.log_tokens)} draws of the law of {problem.law.family}"
     )
     if problem.seen is not None:
         basis += f", and {len(problem.seen.runs)} runs already made"
@@ -108,7 +110,7 @@ def _answer(problem: Problem, chosen: list[int]) -> StudyDesign:
         expected=_expected(problem, picked, problem.search.candidates.cost(chosen)),
         grid=_expected(problem, grid, spec.budget),
         grid_tokens=grid[0].tokens,
-        before=None if problem.seen is None else _expected(problem, [], 0.0).factor,
+        before=None if problem.seen is None and problem.may_bend else _expected(problem, [], 0.0).factor,
         tokens=tokens,
         tokens_low=float(low),
         tokens_high=float(high),
@@ -116,6 +118,7 @@ def _answer(problem: Problem, chosen: list[int]) -> StudyDesign:
         target_gpu_hours=hours,
         target_cost_usd=cost_usd(hours, price_usd_per_hour=spec.price_usd_per_hour),
         assumes=basis,
+        of_target=problem.of_target(picked),
         warnings=tuple(problem.warnings),
     )
 
@@ -128,7 +131,7 @@ def _rows(problem: Problem, picked: list[Option]) -> list[DesignRun]:
     for i, option in enumerate(picked if ordered else alone):
         repeats = 1 if ordered else picked.count(option)
         after = (
-            _factor(np.log(_factors(problem, picked[: i + 1], problem.spec.discrepancy)).mean()) if ordered else None
+            _factor(np.log(problem.log_factors(picked[: i + 1], problem.spec.discrepancy)).mean()) if ordered else None
         )
         rows.append(
             DesignRun(
@@ -151,8 +154,6 @@ def _factor(log_log: float) -> float:
 
 def _seen(law: Law, runs: Sequence[RunRecord]) -> Observations:
     """The runs of the law's own family and method, as it saw them."""
-    from regrow.laws.observations import observe, of_loss
-
     groups = observe(of_loss(runs, law.loss_kind), baseline=law.baseline, columns=law.formula.columns)
     mine = [g for g in groups if (g.family, g.method) == (law.family, law.method)]
     if not mine:

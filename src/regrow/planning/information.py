@@ -1,4 +1,4 @@
-"""What runs tell of D*: sensitivities, the variance of the fitted log D*, and the search for the runs to make.
+"""What runs tell of D*: sensitivities, and the variance of the fitted log D*.
 
 The log loss of a run's checkpoints is the law plus an offset that they share (standard deviation `run_spread`) plus
 noise of their own (`point_spread`). A fit counts every run once, so to first order its parameters are off by
@@ -19,7 +19,7 @@ Shapes: `B` vectors, `p` parameters, `q` = p + 3 with the bends, `n` checkpoints
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,8 +38,6 @@ _STEP = 1e-4
 _LEAST_SIZES = 3
 #: runs beyond one each for the level, the size and the rate: below it, fits borrow the spread between runs from others
 _LEAST_DOF = 3
-#: a run that narrows the interval by less than this share is not worth its place
-_LEAST_GAIN = 1e-4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,116 +176,33 @@ def not_told(form: Form, sizes: np.ndarray, rates: np.ndarray, *, runs: int, mas
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Candidates:
-    """Runs that could be made. `cell` [C] numbers their size and rate, `size` [C] their size.
-
-    `moments` is [C, B, p, 2 p + 3]; `flops` [C] the cost of the run; `control_flops` [C] what the unpruned control of
-    as many tokens costs, 0 without controls. Runs of one size share one control, as long as the longest of them.
-    """
-
-    moments: np.ndarray
-    flops: np.ndarray
-    control_flops: np.ndarray
-    size: np.ndarray
-    cell: np.ndarray
-
-    def cost(self, chosen: Sequence[int]) -> float:
-        """FLOPs of these runs and of their controls."""
-        runs = np.asarray(chosen, dtype=int)
-        longest = np.zeros(self.size.max() + 1)
-        np.maximum.at(longest, self.size[runs], self.control_flops[runs])
-        return float(self.flops[runs].sum() + longest.sum())
-
-    def more(self, chosen: Sequence[int]) -> np.ndarray:
-        """FLOPs [C] that each candidate would add to these runs."""
-        runs = np.asarray(chosen, dtype=int)
-        longest = np.zeros(self.size.max() + 1)
-        np.maximum.at(longest, self.size[runs], self.control_flops[runs])
-        return self.flops + np.maximum(self.control_flops - longest[self.size], 0.0)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Search:
-    """A search for the runs that make log D* best known.
+class Moments:
+    """How well D* is known after a choice among `C` candidate runs, from the moments that each adds.
 
     Attributes:
+        candidates: [C, B, p, 2 p + 3] moments of the candidates.
         base: [B, p, 2 p + 3] moments of the runs already made.
         gradient: [B, q] of log D*.
         bends: [3] standard deviations of the bends.
-        budget: FLOPs.
-        seeds: at most so many runs of one size and rate.
-        allowed: whether a set of runs can carry the form; sets that cannot are not returned.
     """
 
-    candidates: Candidates
+    candidates: np.ndarray
     base: np.ndarray
     gradient: np.ndarray
     bends: np.ndarray
-    budget: float
-    seeds: int
-    allowed: Callable[[Sequence[int]], bool] = lambda chosen: True
 
-    def moments(self, chosen: Sequence[int]) -> np.ndarray:
+    def after(self, chosen: Sequence[int]) -> np.ndarray:
         """[B, p, 2 p + 3] after these runs."""
-        return self.base + self.candidates.moments[list(chosen)].sum(axis=0)
-
-    def judge(self, moments: np.ndarray) -> np.ndarray:
-        """Mean log variance of log D* [...] from moments [..., B, p, 2 p + 3]."""
-        return np.log(variance(moments, self.gradient, self.bends)).mean(axis=-1)
+        return self.base + self.candidates[list(chosen)].sum(axis=0)
 
     def value(self, chosen: Sequence[int]) -> float:
         """Mean log variance of log D* after these runs; lower is better."""
-        return float(self.judge(self.moments(chosen)))
-
-    def affordable(self, chosen: Sequence[int], budget: float | None = None) -> np.ndarray:
-        """Indices of the candidates that can be added within the budget and the seeds."""
-        cells = self.candidates.cell
-        full = np.bincount(cells[list(chosen)], minlength=cells.max() + 1) >= self.seeds
-        left = (self.budget if budget is None else budget) - self.candidates.cost(chosen)
-        return np.flatnonzero((self.candidates.more(chosen) <= left * (1 + 1e-12)) & ~full[cells])
+        return float(self._mean_log(self.after(chosen)))
 
     def gains(self, chosen: Sequence[int], new: np.ndarray) -> np.ndarray:
         """By how much each of the candidates `new` would lower `value`."""
-        known = self.moments(chosen)
-        return self.judge(known) - self.judge(known + self.candidates.moments[new])
+        known = self.after(chosen)
+        return self._mean_log(known) - self._mean_log(known + self.candidates[new])
 
-    def greedy(self, start: Sequence[int], *, per_flop: bool) -> list[int]:
-        """Add the run that gains most, or most per FLOP, until nothing affordable is worth it."""
-        chosen = list(start)
-        while (new := self.affordable(chosen)).size:
-            gains = self.gains(chosen, new)
-            weight = self.candidates.more(chosen)[new] if per_flop else 1.0
-            if gains.max() < _LEAST_GAIN:
-                break
-            chosen.append(int(new[np.argmax(np.where(gains >= _LEAST_GAIN, gains / weight, 0.0))]))
-        return chosen
-
-    def exchange(self, start: Sequence[int], *, passes: int = 20) -> list[int]:
-        """Swap or drop one run while that helps, and spend what is left over, until nothing changes."""
-        chosen, best = list(start), self.value(start)
-        for _ in range(passes):
-            before = best
-            for run in list(chosen):
-                rest = list(chosen)
-                rest.remove(run)
-                alone = self.value(rest)
-                # a run that the law fits badly may do more harm than good: -1 stands for none in its place
-                new = np.concatenate([[-1], self.affordable(rest)]).astype(int)
-                values = np.concatenate([[alone], alone - self.gains(rest, new[1:])])
-                for at in np.argsort(values):
-                    if values[at] > best - _LEAST_GAIN:
-                        break
-                    swapped = rest if new[at] < 0 else [*rest, int(new[at])]
-                    if self.allowed(swapped):
-                        chosen, best = swapped, float(values[at])
-                        break
-            chosen = self.greedy(chosen, per_flop=False)
-            best = self.value(chosen)
-            if before - best < _LEAST_GAIN:
-                break
-        return chosen
-
-    def best(self, starts: Sequence[Sequence[int]], *, followed: int = 4) -> list[int]:
-        """The best set found by exchange from the most promising of these starts, all of them allowed."""
-        ranked = sorted(starts, key=self.value)[:followed]
-        return min((self.exchange(start) for start in ranked), key=self.value)
+    def _mean_log(self, moments: np.ndarray) -> np.ndarray:
+        return np.log(variance(moments, self.gradient, self.bends)).mean(axis=-1)

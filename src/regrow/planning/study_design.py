@@ -31,11 +31,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class DesignModel:
-    """A model to prune: its size or its architecture, its loss (nats/token) and name where known."""
+    """A model to prune: its size or its architecture; its name and its losses (nats/token) where known.
+
+    `loss_pruned` is the loss right after pruning at the rate asked about: only the target has one.
+    """
 
     params_before: float | None = None
     architecture: Architecture | None = None
     loss_before: float | None = None
+    loss_pruned: float | None = None
     name: str | None = None
 
     def __post_init__(self) -> None:
@@ -43,8 +47,9 @@ class DesignModel:
             raise InputError("a candidate needs one size", hint="give either its parameters or its architecture")
         if not (np.isfinite(self.size) and self.size >= 1):
             raise InputError(f"a candidate of {self.size:g} parameters", hint="give a positive count, e.g. 1B")
-        if self.loss_before is not None and not (np.isfinite(self.loss_before) and self.loss_before > 0):
-            raise InputError(f"a candidate's loss of {self.loss_before:g}", hint="give nats per token")
+        for loss in (self.loss_before, self.loss_pruned):
+            if loss is not None and not (np.isfinite(loss) and loss > 0):
+                raise InputError(f"a candidate's loss of {loss:g}", hint="give nats per token")
 
     @property
     def size(self) -> float:
@@ -214,18 +219,48 @@ class Expected:
     The interval of D* reaches from its estimate divided by `factor` to its estimate times `factor`, at the design's
     level. `factor` is the mean over what the law may be (of its logarithm), `factor_low` and `factor_high` are the 10%
     and 90% quantiles. `factor_exact` is the same if the law holds to the letter,
-    `factor_bent` if its model discrepancy is ten times the default (`regrow.planning.information.BENT`).
+    `factor_bent` if its model discrepancy is ten times the default (`regrow.planning.information.BENT`); both are None
+    for a law whose effects say how far runs lie from it.
     """
 
     factor: float
     factor_low: float
     factor_high: float
-    factor_exact: float
-    factor_bent: float
+    factor_exact: float | None
+    factor_bent: float | None
     n_runs: int
     flops: float
     gpu_hours: float
     cost_usd: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfTarget:
+    """What only the target itself can tell; factors as in `Expected`, with the designed study.
+
+    Attributes:
+        factor_without_gap: while the target's loss right after pruning is predicted; None where it was given.
+        factor_least: the factor that no number of runs of other models goes below.
+        factor_early: once the target's own run has made `early_tokens`.
+    """
+
+    factor_without_gap: float | None
+    factor_least: float
+    factor_early: float
+    early_tokens: float
+
+    def sentence(self) -> str:
+        """What to do about it."""
+        out = ""
+        if self.factor_without_gap is not None:
+            out += (
+                "Both take the target's loss right after pruning as known. Prune it and evaluate it once "
+                f"(`regrow prune --held-out`); without that loss it is x/÷ {self.factor_without_gap:.3g}. "
+            )
+        return out + (
+            f"No number of runs of other models tells it better than x/÷ {self.factor_least:.3g}; the first "
+            f"{format_count(self.early_tokens)} tokens of the target's own run do: x/÷ {self.factor_early:.3g}."
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,10 +271,11 @@ class StudyDesign:
         runs: what to run.
         expected: what these runs (and those already made) are expected to tell, and their cost.
         grid: the same for all sizes at all rates, once each and equally long (`grid_tokens`), at the same cost.
-        before: the factor before any of these runs; None where none have been made.
+        before: the factor before any of these runs; None where a law of p2 or its kin has no runs.
         tokens, tokens_low, tokens_high: D* of the target: median, and the 5% to 95% quantiles of what the law may be.
         target_flops, target_gpu_hours, target_cost_usd: of the target's own run, up to the median D*.
         assumes: where the law of the search comes from.
+        of_target: what only the target itself can tell; None for laws that don't say.
     """
 
     spec: DesignSpec
@@ -256,6 +292,7 @@ class StudyDesign:
     target_gpu_hours: float
     target_cost_usd: float | None
     assumes: str
+    of_target: OfTarget | None = None
     warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -278,6 +315,7 @@ class StudyDesign:
                 "gpu_hours": self.target_gpu_hours,
                 "cost_usd": self.target_cost_usd,
             },
+            "of_target": None if self.of_target is None else vars(self.of_target),
             "gpu": self.spec.gpu,
             "mfu": self.spec.mfu,
             "studies": self.studies(),
@@ -297,16 +335,20 @@ class StudyDesign:
         def cost(hours: float, usd: float | None) -> str:
             return say_gpu_time(hours) + (f", {say_usd(usd)}" if usd is not None else "")
 
+        def bent(factor: float | None) -> str:
+            return "" if factor is None else f", or x/÷ {factor:.3g} should the law bend"
+
         was = "" if self.before is None else f" (now x/÷ {self.before:.3g})"
         rate = spec.rate_of(spec.target, spec.pruning_rate)
+        known = "" if self.of_target is None else f" {self.of_target.sentence()}"
         return (
             f"{e.n_runs} runs, {cost(e.gpu_hours, e.cost_usd)} ({spec.gpu}, MFU {spec.mfu:g}): D* of "
             f"{spec.target.label}, {spec.method} pruned at {rate:.3g}, is then known to within x/÷ {e.factor:.3g} at "
-            f"{spec.level:.0%}{was}, or x/÷ {e.factor_bent:.3g} should the law bend. A grid of {self.grid.n_runs} "
-            f"equal runs of {format_count(self.grid_tokens)} tokens at the same cost: x/÷ {self.grid.factor:.3g}, or "
-            f"x/÷ {self.grid.factor_bent:.3g}. The target's own run to its D*, about {format_count(self.tokens)} "
-            f"tokens ({format_count(self.tokens_low)} to {format_count(self.tokens_high)}), takes "
-            f"{cost(self.target_gpu_hours, self.target_cost_usd)}."
+            f"{spec.level:.0%}{was}{bent(e.factor_bent)}. A grid of {self.grid.n_runs} "
+            f"equal runs of {format_count(self.grid_tokens)} tokens for the whole budget: x/÷ {self.grid.factor:.3g}"
+            f"{bent(self.grid.factor_bent)}.{known} The target's own run to its D*, about "
+            f"{format_count(self.tokens)} tokens ({format_count(self.tokens_low)} to "
+            f"{format_count(self.tokens_high)}), takes {cost(self.target_gpu_hours, self.target_cost_usd)}."
         )
 
     def studies(self) -> list[dict[str, Any]]:
