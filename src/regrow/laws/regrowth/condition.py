@@ -8,11 +8,12 @@ without readings is the law's, one with many is its own, and every one between i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from regrow.laws.regrowth import noise
+from regrow.laws.regrowth.bins import Bins, gather
 from regrow.laws.regrowth.curve import gap_and_jacobian
 from regrow.laws.regrowth.effects import TAILS
 
@@ -34,6 +35,11 @@ class Readings:
     gap_pruned: float
     drifted: np.ndarray
 
+    def sorted(self) -> Readings:
+        """In the order of the tokens."""
+        order = np.argsort(self.tokens, kind="stable")
+        return replace(self, tokens=self.tokens[order], loss=self.loss[order], drifted=self.drifted[order])
+
 
 def condition(
     prior: np.ndarray, read: Readings, spreads: np.ndarray, *, draws: int, rng: np.random.Generator
@@ -50,36 +56,35 @@ def condition(
     centre = prior[0]
     covariance = np.cov(prior[1:], rowvar=False) + _LEAST_VARIANCE * np.eye(prior.shape[1])
     precision = np.linalg.inv(covariance)
-    scatter = sum(
-        s**2 * part
-        for s, part in zip(
-            spreads, noise.parts(read.tokens, read.loss, np.abs(read.loss - read.loss_before)), strict=True
-        )
-    )
+    read = read.sorted()
+    log_tokens = noise.log_of(read.tokens)
+    bins = gather(np.zeros(len(log_tokens), dtype=int), log_tokens)
+    own, swings = noise.parts(bins, read.tokens, read.loss, np.abs(read.loss - read.loss_before))
+    scatter = spreads[0] ** 2 * np.diag(own[0]) + spreads[1] ** 2 * swings[0, 0] + spreads[2] ** 2 * swings[1, 0]
     weight = np.linalg.inv(scatter)
     at = centre.copy()
     for _ in range(_STEPS):
-        rest, rows = _linear(at, read)
+        rest, rows = _linear(at, read, bins)
         information = rows.T @ weight @ rows + precision
         step = np.linalg.solve(information, rows.T @ weight @ rest - precision @ (at - centre))
         step = np.clip(step, -_STEP, _STEP)
         at = at + step
         if np.abs(step).max() < _SETTLED:
             break
-    rest, rows = _linear(at, read)
+    rest, rows = _linear(at, read, bins)
     posterior = np.linalg.inv(rows.T @ weight @ rows + precision)
     root = np.linalg.cholesky(0.5 * (posterior + posterior.T))
     heavy = np.sqrt(TAILS / rng.chisquare(TAILS, (draws, 1)))
     drawn = at + heavy * (rng.standard_normal((draws, len(at))) @ root.T)
-    first, first_rows = _linear(centre, read)
+    first, first_rows = _linear(centre, read, bins)
     expected = scatter + first_rows @ covariance @ first_rows.T
     strange = float(first @ np.linalg.solve(expected, first)) / len(first)
     return np.concatenate([at[None, :], drawn]), strange
 
 
-def _linear(at: np.ndarray, read: Readings) -> tuple[np.ndarray, np.ndarray]:
-    """Residuals [n] in nats and the derivatives [n, 5] of the loss by (psi, drift)."""
+def _linear(at: np.ndarray, read: Readings, bins: Bins) -> tuple[np.ndarray, np.ndarray]:
+    """Residuals [m] in nats and the derivatives [m, 5] of the loss by (psi, drift), as means over the bins."""
     gap, jacobian = gap_and_jacobian(at[:4], np.array(read.gap_pruned), np.array(read.loss_before), read.tokens)
     by_drift = read.loss_before * read.drifted
     rest = read.loss - read.loss_before - by_drift * at[4] - gap
-    return rest, np.concatenate([jacobian, by_drift[:, None]], axis=1)
+    return bins.means(rest)[0], bins.means(np.concatenate([jacobian, by_drift[:, None]], axis=1))[0]

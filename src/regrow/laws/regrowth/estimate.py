@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -38,14 +39,24 @@ class Hierarchy:
 
     def known(self, run: RunCurve) -> tuple[np.ndarray, np.ndarray] | None:
         """Mean and covariance of psi of a run that was fitted, or of a new run of a cell that was; None for others."""
-        for i, other in enumerate(self.model.arrays.runs):
-            if (other.run, other.label("cell")) == (run.run, run.label("cell")):
-                return self.posterior.psi[i], self.posterior.psi_covariance[i]
-        for i, first in enumerate(self.model.arrays.first):
-            if self.model.arrays.runs[first].label("cell") == run.label("cell"):
-                spread = np.diag(self.spreads.of("run") ** 2)
-                return self.posterior.cell[i], self.posterior.cell_covariance[i] + spread
-        return None
+        cell = run.label("cell")
+        mine = self._by_run.get((run.run, cell))
+        if mine is not None:
+            return self.posterior.psi[mine], self.posterior.psi_covariance[mine]
+        sister = self._by_cell.get(cell)
+        if sister is None:
+            return None
+        spread = np.diag(self.spreads.of("run") ** 2)
+        return self.posterior.cell[sister], self.posterior.cell_covariance[sister] + spread
+
+    @cached_property
+    def _by_run(self) -> dict[tuple[object, ...], int]:
+        return {(run.run, run.label("cell")): i for i, run in enumerate(self.model.arrays.runs)}
+
+    @cached_property
+    def _by_cell(self) -> dict[tuple[object, ...], int]:
+        arrays = self.model.arrays
+        return {arrays.runs[first].label("cell"): i for i, first in enumerate(arrays.first)}
 
 
 def fit_hierarchy(runs: Sequence[RunCurve], *, end: float = 0.0, terms: Sequence[Term] = TERMS) -> Hierarchy:

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from regrow.laws.regrowth import noise
-from regrow.laws.regrowth.curve import first_guess, gap_and_jacobian
 from regrow.laws.regrowth.effects import CROSSED, LEVEL_BY_PACE, LEVELS, TERMS, UNMEASURED, Term, design
-from regrow.laws.regrowth.gaussian import Effect, Information, integrate_out
+from regrow.laws.regrowth.gaussian import Effect, integrate_out
+from regrow.laws.regrowth.readings import Readings
 from regrow.laws.regrowth.runs import RunArrays
 
 
@@ -90,7 +89,8 @@ class MixedModel:
             at = self.slots[level].stop
         self.size = at
         self.weights = np.stack([self.weights_of(i) for i in arrays.first])
-        start = first_guess(arrays.gap, arrays.gap_pruned, arrays.tokens, arrays.seen)
+        self.readings = Readings(arrays)
+        start = self.readings.guess()
         self.log_pace = float(np.median(start[:, 1]))
         start[:, 1] -= self.log_pace
         start[:, 0] -= LEVEL_BY_PACE * start[:, 1]
@@ -120,34 +120,13 @@ class MixedModel:
 
     def linearise(self, psi: np.ndarray) -> None:
         """Take the curves as linear around psi [R, K]."""
-        arrays, self.psi = self.arrays, psi
-        gap, jacobian = gap_and_jacobian(self.natural(psi), arrays.gap_pruned, arrays.loss_before, arrays.tokens)
-        jacobian[..., 1] += LEVEL_BY_PACE * jacobian[..., 0]
-        self.jacobian = jacobian[..., : self.numbers] * arrays.seen[..., None]
-        self.rest = (arrays.gap - gap) * arrays.seen
-        pairs = arrays.seen[:, :, None] & arrays.seen[:, None, :]
-        # the noise goes with what was read: with the fitted gap a poor start would excuse itself
-        self.parts = [part * pairs for part in noise.parts(arrays.tokens, arrays.loss, np.abs(arrays.gap))]
-        self.target = self.rest + np.einsum("rnk,rk->rn", self.jacobian, psi)
-        self.blank = np.eye(arrays.seen.shape[1]) * ~arrays.seen[:, :, None]
-
-    def _information(self, spreads: Spreads) -> tuple[Information, np.ndarray]:
-        """Of every run's psi, and the inverse covariance of its noise [R, n, n]."""
-        covariance = sum((s**2 * p for s, p in zip(spreads.noise, self.parts, strict=True)), start=self.blank)
-        inverse = np.linalg.inv(covariance)
-        weighted = np.einsum("rnm,rm->rn", inverse, self.target)
-        constant = -0.5 * float(np.sum(weighted * self.target)) - 0.5 * float(np.linalg.slogdet(covariance)[1].sum())
-        transposed = np.swapaxes(self.jacobian, 1, 2)
-        matrix = transposed @ inverse @ self.jacobian
-        return (
-            Information(matrix=matrix, vector=np.einsum("rkn,rn->rk", transposed, weighted), constant=constant),
-            inverse,
-        )
+        self.psi = psi
+        self.readings.linearise(self.natural(psi), psi)
 
     def posterior(self, spreads: Spreads) -> Posterior:
         """What the readings say at these spreads."""
         arrays, k = self.arrays, self.numbers
-        of_runs, inverse = self._information(spreads)
+        of_runs, sums = self.readings.information(spreads.noise)
         unknown = integrate_out(of_runs, self.unmeasured)
         run = integrate_out(unknown.above, spreads.of("run"))
         cell = integrate_out(run.above.gathered(arrays.cell, len(arrays.first)), spreads.of("cell"))
@@ -174,7 +153,7 @@ class MixedModel:
         squares = [_squares(mean[s], np.diag(covariance)[s], k) for s in self.slots.values()]
         squares += [e[0] ** 2 + np.einsum("nkk->nk", e[1]) for e in (of_cell, of_run)]
         by_level = [(s / spreads.of(level) ** 2 - 1).sum(axis=0) for level, s in zip(LEVELS, squares, strict=True)]
-        gradient = np.concatenate([*by_level, self._noise_gradient(spreads, inverse, of_reading[2], of_reading[3])])
+        gradient = np.concatenate([*by_level, sums.gradient(spreads.noise, of_reading[2], of_reading[3])])
         return Posterior(
             mean=mean,
             covariance=covariance,
@@ -192,15 +171,6 @@ class MixedModel:
         for level, slot in self.slots.items():
             out[slot] = np.tile(spreads.of(level) ** -2, len(self.arrays.labels[level]))
         return out
-
-    def _noise_gradient(
-        self, spreads: Spreads, inverse: np.ndarray, psi: np.ndarray, covariance: np.ndarray
-    ) -> np.ndarray:
-        left = self.rest - np.einsum("rnk,rk->rn", self.jacobian, psi - self.psi)
-        square = left[:, :, None] * left[:, None, :]
-        square += self.jacobian @ covariance @ np.swapaxes(self.jacobian, 1, 2)
-        more = inverse @ square @ inverse - inverse
-        return np.array([s**2 * float(np.sum(more * p)) for s, p in zip(spreads.noise, self.parts, strict=True)])
 
 
 def _squares(mean: np.ndarray, variance: np.ndarray, numbers: int) -> np.ndarray:

@@ -13,22 +13,28 @@ from __future__ import annotations
 
 import numpy as np
 
+from regrow.laws.regrowth.bins import Bins, shared_noise
+
 #: standard deviations expected before the runs are seen: a reading's own, the swing's, and its share of the gap
 EXPECTED = (5e-4, 1.5e-3, 5e-3)
 #: e-folds of tokens over which a swing is forgotten
 LENGTH = 0.6
 
 
-def shared(one: np.ndarray, two: np.ndarray) -> np.ndarray:
-    """Correlation [..., n, m] of the swing between effective tokens [..., n] and [..., m]."""
-    apart = np.log(np.maximum(one, 1.0))[..., :, None] - np.log(np.maximum(two, 1.0))[..., None, :]
-    return np.exp(-np.abs(apart) / LENGTH)
+def log_of(tokens: np.ndarray) -> np.ndarray:
+    """ln of effective tokens, 0 for less than one."""
+    return np.log(np.maximum(tokens, 1.0))
 
 
-def parts(tokens: np.ndarray, loss: np.ndarray, gap: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The three matrices [..., n, n] in nats^2 that s0^2, s1^2 and s2^2 multiply."""
-    swing = shared(tokens, tokens)
-    own = np.eye(tokens.shape[-1]) * (loss**2)[..., None, :]
-    with_loss = swing * loss[..., :, None] * loss[..., None, :]
-    with_gap = swing * gap[..., :, None] * gap[..., None, :]
-    return own, with_loss, with_gap
+def parts(bins: Bins, tokens: np.ndarray, loss: np.ndarray, gap: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What s0^2, s1^2 and s2^2 multiply in the covariance of the bins' means, in nats^2.
+
+    Args:
+        tokens, loss, gap: of the readings, [N].
+
+    Returns:
+        The diagonal [R, m] of the first matrix, which has nothing beside it, and the other two, [2, R, m, m].
+    """
+    own = bins.padded(bins.sums(loss**2) / bins.count**2)
+    at = log_of(tokens)
+    return own, np.stack([shared_noise(bins, at, scale, LENGTH) for scale in (loss, gap)])

@@ -1,4 +1,4 @@
-"""The arrays that the hierarchical law is fitted to: one padded row of readings per run."""
+"""The arrays that the hierarchical law is fitted to: the readings of all runs in a row."""
 
 from __future__ import annotations
 
@@ -64,12 +64,12 @@ class RunCurve:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RunArrays:
-    """Runs side by side: `R` runs of up to `n` readings, `C` cells.
+    """Runs side by side: `R` runs, `N` readings in all, `C` cells.
 
     Attributes:
-        tokens: effective tokens [R, n], 1 where there is no reading.
-        gap, loss: [R, n] in nats.
-        seen: [R, n] whether there is a reading.
+        run: [N] index of each reading's run, in rising order.
+        tokens: effective tokens [N], rising within a run.
+        gap, loss: [N] in nats.
         gap_pruned, loss_before: [R] in nats.
         cell: [R] index of each run's cell.
         first: [C] a run of each cell.
@@ -78,10 +78,10 @@ class RunArrays:
     """
 
     runs: tuple[RunCurve, ...]
+    run: np.ndarray
     tokens: np.ndarray
     gap: np.ndarray
     loss: np.ndarray
-    seen: np.ndarray
     gap_pruned: np.ndarray
     loss_before: np.ndarray
     cell: np.ndarray
@@ -91,14 +91,12 @@ class RunArrays:
 
 
 def side_by_side(runs: Sequence[RunCurve]) -> RunArrays:
-    """The runs as padded arrays."""
-    longest = max(len(run.tokens) for run in runs)
-    shape = (len(runs), longest)
-    tokens, gap, loss, seen = np.ones(shape), np.zeros(shape), np.ones(shape), np.zeros(shape, dtype=bool)
-    for row, run in enumerate(runs):
-        n = len(run.tokens)
-        tokens[row, :n] = effective_tokens(run.tokens, run.warmup)
-        gap[row, :n], loss[row, :n], seen[row, :n] = run.loss - run.baseline, run.loss, True
+    """The runs as arrays."""
+    run = np.repeat(np.arange(len(runs)), [len(run.tokens) for run in runs])
+    tokens = np.concatenate([effective_tokens(run.tokens, run.warmup) for run in runs])
+    loss = np.concatenate([run.loss for run in runs])
+    baseline = np.concatenate([run.baseline for run in runs])
+    order = np.lexsort((tokens, run))
     cells: dict[tuple[object, ...], int] = {}
     cell = np.array([cells.setdefault(run.label("cell"), len(cells)) for run in runs])
     first = np.unique(cell, return_index=True)[1]
@@ -109,10 +107,10 @@ def side_by_side(runs: Sequence[RunCurve]) -> RunArrays:
         labels[level] = list(found)
     return RunArrays(
         runs=tuple(runs),
-        tokens=tokens,
-        gap=gap,
-        loss=loss,
-        seen=seen,
+        run=run,
+        tokens=tokens[order],
+        gap=(loss - baseline)[order],
+        loss=loss[order],
         gap_pruned=np.array([run.gap_pruned for run in runs]),
         loss_before=np.array([run.loss_before for run in runs]),
         cell=cell,
