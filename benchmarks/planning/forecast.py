@@ -1,15 +1,14 @@
 """How well does a forecast made on the way predict where a run ends?
 
-    regrow study benchmarks/planning/forecast_study.yaml --out build/forecast
-    python -m benchmarks.planning.forecast build/forecast
+    python -m benchmarks.planning.forecast studies/ladder-llama.jsonl
     python -m benchmarks.planning.forecast --simulate
 
 Every run is cut at 25%, 50% and 75% of its tokens, and the loss of its last evaluation is forecast from the evaluations
-before the cut, from the run's own curve alone. The runs of the largest model are forecast by a law as well: p2_shifted,
-fitted per method to the runs of the smaller models, and corrected by the run's own evaluations; before the first of
-them (0%) it is the law alone. Beside both, what costs nothing: the last loss seen. Prints the mean absolute error of
+before the cut, from the run's own curve alone. The runs of the largest model are forecast by a law as well: the
+default of `fit` on the runs of the smaller models, corrected by the run's own evaluations; before the first of them
+(0%) it is the law alone. Beside both, what costs nothing: the last loss seen. Prints the mean absolute error of
 the final loss in nats, the width of the 90% interval, and how often it held the measured loss; then the largest model's
-runs one by one, with D*. The folder may be any study's: runs of one length with 12 evaluations or more are taken.
+runs one by one, with D*. Any study's runs will do: those of the greatest length with 12 evaluations or more are taken.
 
 `--simulate` asks the same of curves that are shifted power laws with noise: 60 for each of three noises, evaluated at
 20 evenly or 10 logarithmically spaced counts; exponents, shifts, floors and heights differ.
@@ -21,11 +20,9 @@ import argparse
 
 import numpy as np
 
-from regrow.errors import RegrowError
 from regrow.laws import Law, Setting, fit
 from regrow.planning.forecast import Forecast, forecast
 from regrow.runs import RunRecord, read_runs
-from regrow.units import format_count
 
 SHARES = (0.25, 0.5, 0.75)
 
@@ -38,16 +35,10 @@ def cut(run: RunRecord, share: float) -> tuple[list[int], list[float]]:
 
 
 def smaller_laws(runs: list[RunRecord]) -> dict[str, Law]:
-    """By method, a law of the models smaller than the largest; without those that carry none."""
+    """By method, a law of the models smaller than the largest, with their controls: the default of `fit`."""
     largest = max(run.params_before for run in runs)
-    laws = {}
-    for method in dict.fromkeys(run.method for run in runs):
-        fitted = [run for run in runs if run.method == method and run.params_before < largest]
-        try:
-            (laws[method],) = fit(fitted, form="p2_shifted", draws=200)
-        except RegrowError as refused:
-            print(f"no law of {method}: {refused}")
-    return laws
+    laws = fit([run for run in runs if run.params_before < largest], draws=200)
+    return {law.method: law for law in laws}
 
 
 def by_law(run: RunRecord, law: Law, share: float) -> Forecast:
@@ -85,11 +76,22 @@ def simulate(curves: int = 60) -> None:
                     if found.final_loss is None:
                         continue
                     held[share].append(bool(found.final_low <= losses[-1] <= found.final_high))
+                    low, high = interval(found)
                     # the search for D* has 16 points a decade
-                    low, high = found.best_low or np.inf, found.best_high or np.inf
                     best[share].append(bool(low <= truth * 1.05 and truth <= high * 1.05))
             told = ", ".join(f"{s:.0%}: {np.mean(held[s]):.2f} and {np.mean(best[s]):.2f} of D*" for s in SHARES)
             print(f"noise {noise:g} nats, {name}: covered at {told}")
+
+
+def interval(found: Forecast) -> tuple[float, float]:
+    """The interval of D*; an end that is not given lies beyond the tokens between which D* is given."""
+    first, most = found.first_tokens or 0.0, found.most_tokens or np.inf
+    low, high = found.best_low, found.best_high
+    if low is None:
+        low = most if found.best_bound.startswith("more") and high is None else 0.0
+    if high is None:
+        high = first if found.best_bound.startswith("less") else np.inf
+    return low, high
 
 
 def main() -> None:
@@ -100,11 +102,12 @@ def main() -> None:
     if args.simulate:
         simulate()
         return
-    runs = [run for run in read_runs(*args.runs) if not run.is_control and len(run.curve) >= 12]
+    every = list(read_runs(*args.runs))
+    runs = [run for run in every if not run.is_control and len(run.curve) >= 12]
     length = max(run.curve[-1].tokens for run in runs)
     runs = [run for run in runs if run.curve[-1].tokens == length]
     largest = [run for run in runs if run.params_before == max(r.params_before for r in runs)]
-    laws = smaller_laws(runs)
+    laws = smaller_laws(every)
     print(f"{len(runs)} runs, {length:,} tokens and {len(runs[0].curve) - 1} evaluations each")
     print("\n| forecast from | at | made | error | width of the interval | held the end |\n|---|---|---|---|---|---|")
     for share in (0.0, *SHARES):
@@ -120,13 +123,9 @@ def main() -> None:
     for run in largest:
         for share in (0.0, *SHARES) if run.method in laws else ():
             found = by_law(run, laws[run.method], share)
-            best, low, high = (
-                "without end" if d is None else format_count(d)
-                for d in (found.best_tokens, found.best_low, found.best_high)
-            )
             loss = f"{found.final_loss:.4f} ({found.final_low:.4f} to {found.final_high:.4f})"
             end = f"{run.curve[-1].loss:.4f}"
-            print(f"| {run.method} {run.pruning_rate:.2f} | {share:.0%} | {loss} | {end} | {best} ({low} to {high}) |")
+            print(f"| {run.method} {run.pruning_rate:.2f} | {share:.0%} | {loss} | {end} | {found.best_in_words()} |")
 
 
 def summary(name: str, share: float, forecasts: list[tuple[Forecast, RunRecord]]) -> None:

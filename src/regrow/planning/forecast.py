@@ -14,7 +14,8 @@ import numpy as np
 from regrow.errors import InputError
 from regrow.planning.criteria import Budget, Criterion, Gain
 from regrow.planning.curves import Curves
-from regrow.planning.solve import optimal_tokens
+from regrow.planning.solve import ends, optimal_tokens
+from regrow.planning.support import Support, supported_tokens, too_far
 from regrow.units import check_level, format_count
 
 if TYPE_CHECKING:
@@ -42,8 +43,11 @@ class Forecast:
         loss: the last evaluation, nats/token; None before the first.
         final_tokens: tokens that the run is to be trained on.
         final_loss, final_low, final_high: the loss expected there, and its interval of probability `level`.
-        best_tokens, best_low, best_high: D* by the criterion, and its interval; None where no number of tokens will do.
-        share_met: share of the draws in which the criterion is met by now.
+        best_tokens, best_low, best_high: D* by the criterion, and its interval; None where no number of tokens will do,
+            and where the readings don't support one (`regrow.planning.support`).
+        best_bound: what is said in place of `best_tokens`, as "more than 67M"; empty where D* is given or not known.
+        first_tokens, most_tokens: D* is given between these.
+        share_met: share of the draws in which the criterion is met by now; None where the law is not trusted.
         because: the criterion in words.
         source: `law`, or `run` where the run's own curve is all there is.
     """
@@ -57,6 +61,9 @@ class Forecast:
     best_tokens: float | None = None
     best_low: float | None = None
     best_high: float | None = None
+    best_bound: str = ""
+    first_tokens: float | None = None
+    most_tokens: float | None = None
     share_met: float | None = None
     level: float = 0.9
     because: str = ""
@@ -72,17 +79,23 @@ class Forecast:
             return f"forecast {at}: none yet ({'; '.join(self.notes)})"
         return (
             f"forecast {at}: {self.final_loss:.4f} ({self.final_low:.4f} to {self.final_high:.4f}, {self.level:.0%}) "
-            f"at {format_count(self.final_tokens)} tokens; D* {_count(self.best_tokens)} "
-            f"({_count(self.best_low)} to {_count(self.best_high)}), where {self.because}"
+            f"at {format_count(self.final_tokens)} tokens; D* {self.best_in_words()}, where {self.because}"
         )
+
+    def best_in_words(self) -> str:
+        """D* and its interval, as far as the readings support them."""
+        if self.first_tokens is None or self.most_tokens is None:
+            return "not known"
+        if self.best_tokens is None and self.best_low is None and self.best_high is None:
+            return self.best_bound
+        low = f"less than {format_count(self.first_tokens)}" if self.best_low is None else format_count(self.best_low)
+        high = f"more than {format_count(self.most_tokens)}" if self.best_high is None else format_count(self.best_high)
+        middle = self.best_bound if self.best_tokens is None else format_count(self.best_tokens)
+        return f"{middle} ({low} to {high})"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
         return {**vars(self), "notes": list(self.notes)}
-
-
-def _count(value: float | None) -> str:
-    return "without end" if value is None else format_count(value)
 
 
 def forecast(
@@ -132,8 +145,9 @@ def forecast(
             if law.status == "failed":
                 raise InputError(f"the law of {law.family}, {law.method} failed to fit", hint="fit it again")
             if law.form == POOLED:
-                from regrow.laws.pooled.under_way import law_under_way
+                from regrow.laws.pooled.under_way import law_under_way, with_first_reading
 
+                setting = with_first_reading(setting, at, read)
                 law, more = law_under_way(law, setting, at, read)
                 curves, notes = Curves(law, setting), [*law.warnings, *more]
             else:
@@ -142,36 +156,42 @@ def forecast(
         if empty.source == "law":
             raise
         return replace(empty, notes=(refused.what,))
-    return _read(empty, curves, law, criterion, notes)
+    support = supported_tokens(law).reaching(empty.tokens)
+    why = "" if setting is None else too_far(law, law.extrapolates(setting))
+    return _read(empty, curves, law, criterion, notes, support, why)
 
 
-def _read(empty: Forecast, curves: Curves, law: Law, criterion: Criterion, notes: list[str]) -> Forecast:
+def _read(
+    empty: Forecast, curves: Curves, law: Law, criterion: Criterion, notes: list[str], support: Support, why: str
+) -> Forecast:
+    """The forecast; `why` says why the law is not trusted with D* of this run at all."""
     tail = (1 - empty.level) / 2
     ahead = curves.loss(np.array([float(empty.final_tokens)]))[1:, 0]
     rng = np.random.default_rng(0)
     noise = max(law.point_spread, _LEAST_NOISE) * rng.standard_normal((len(ahead), _NOISE_PER_DRAW))
     measured = ahead[:, None] * np.exp(noise)
     low, middle, high = np.quantile(measured, [tail, 0.5, 1 - tail])
+    ahead_of = replace(empty, final_loss=float(middle), final_low=float(low), final_high=float(high))
     try:
-        found = np.sort(optimal_tokens(criterion, curves)[1:])
-        # order statistics, not interpolation: a draw may be infinite
-        at = [found[min(int(share * len(found)), len(found) - 1)] for share in (tail, 0.5, 1 - tail)]
-        best_low, best, best_high = (float(v) if np.isfinite(v) else None for v in at)
-        share: float | None = float(np.mean(found <= empty.tokens))
+        found = optimal_tokens(criterion, curves)[1:]
         because = criterion.describe(curves)
     except InputError as refused:  # a target below the floor: the loss can still be forecast
-        best_low = best = best_high = share = None
-        because = criterion.describe()
-        notes = [*notes, refused.what]
+        return replace(ahead_of, because=criterion.describe(), notes=(*notes, refused.what))
+    if why:
+        return replace(ahead_of, because=because, notes=(*notes, f"D* is not given: {why}"))
+    best_low, best_high = ends(found, empty.level)
+    best = ends(found, 0.0)[0]
+    if reason := support.reason(best):
+        notes = [*notes, f"D* is {reason}"]
     return replace(
-        empty,
-        final_loss=float(middle),
-        final_low=float(low),
-        final_high=float(high),
-        best_tokens=best,
-        best_low=best_low,
-        best_high=best_high,
-        share_met=share,
+        ahead_of,
+        best_tokens=best if support.holds(best) else None,
+        best_low=best_low if support.holds(best_low) else None,
+        best_high=best_high if support.holds(best_high) else None,
+        best_bound=support.bound(best),
+        first_tokens=support.first,
+        most_tokens=support.most,
+        share_met=float(np.mean(found <= empty.tokens)),
         because=because,
         notes=tuple(notes),
     )

@@ -39,13 +39,24 @@ class Support:
         """Whether D* is given at these tokens."""
         return self.first <= tokens <= self.most
 
+    def reaching(self, tokens: float) -> Support:
+        """The same for a run under way that has read losses up to these tokens."""
+        longest = max(self.longest, tokens)
+        return Support(first=self.first, most=MOST_TIMES_TOKENS * longest, longest=longest)
+
+    def bound(self, tokens: float) -> str:
+        """What is said in place of these tokens: "less than 98k", "more than 67M", or nothing where D* is given."""
+        if tokens < self.first:
+            return f"less than {format_count(self.first)}"
+        return f"more than {format_count(self.most)}" if tokens > self.most else ""
+
     def reason(self, tokens: float) -> str:
         """Why there is no D* at these tokens; empty where there is one."""
         if tokens < self.first:
-            return f"less than {format_count(self.first)} tokens, the first reading of the fitted runs"
+            return f"{self.bound(tokens)} tokens, the first reading of the fitted runs"
         if tokens > self.most:
             return (
-                f"more than {format_count(self.most)} tokens: that is {MOST_TIMES_TOKENS:g} times the longest fitted "
+                f"{self.bound(tokens)} tokens: that is {MOST_TIMES_TOKENS:g} times the longest fitted "
                 f"run ({format_count(self.longest)}), and the law is not trusted beyond"
             )
         return ""

@@ -18,6 +18,14 @@ from regrow.laws.setting import Setting
 _STRANGE = 4.0
 
 
+def with_first_reading(setting: Setting, tokens: np.ndarray, losses: np.ndarray) -> Setting:
+    """The setting with the reading at 0 tokens as its `loss_pruned`, where that is not known and was read."""
+    read = (np.asarray(tokens) == 0) & np.isfinite(losses)
+    if "loss_pruned" in setting or not read.any():
+        return setting
+    return setting.replace(loss_pruned=float(np.asarray(losses)[read][0]))
+
+
 def law_under_way(law: Law, setting: Setting, tokens: np.ndarray, losses: np.ndarray) -> tuple[Law, list[str]]:
     """The law of a run with these readings, and what is to be said of it.
 
@@ -30,8 +38,7 @@ def law_under_way(law: Law, setting: Setting, tokens: np.ndarray, losses: np.nda
     tokens, losses = np.asarray(tokens, dtype=float), np.asarray(losses, dtype=float)
     fine = np.isfinite(losses)
     tokens, losses = tokens[fine], losses[fine]
-    if "loss_pruned" not in setting and np.any(tokens == 0):
-        setting = setting.replace(loss_pruned=float(losses[tokens == 0][0]))
+    setting = with_first_reading(setting, tokens, losses)
     read = tokens > 0
     if not read.any():
         return law, ["by the law alone: no evaluation yet"]
