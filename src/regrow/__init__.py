@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from regrow.laws import Law, Prediction, fit, load_laws, save_laws, select_law, validate
     from regrow.planning import CompareSpec, Comparison, Plan, PlanSpec, compare, plan
     from regrow.planning.design import DesignModel, DesignSpec, StudyDesign, design
+    from regrow.pruning.held_out import measure_pruned
     from regrow.pruning.prune import prune
     from regrow.pruning.spec import PruneSpec
     from regrow.report import (
@@ -42,6 +43,7 @@ _HOMES = {
     "regrow.laws": ("Law", "Prediction", "fit", "load_laws", "save_laws", "select_law", "validate"),
     "regrow.planning.design": ("DesignModel", "DesignSpec", "StudyDesign", "design"),
     "regrow.planning": ("CompareSpec", "Comparison", "Plan", "PlanSpec", "compare", "plan"),
+    "regrow.pruning.held_out": ("measure_pruned",),
     "regrow.pruning.prune": ("prune",),
     "regrow.pruning.spec": ("PruneSpec",),
     "regrow.report": (
@@ -92,6 +94,7 @@ __all__ = [
     "import_log",
     "import_manifest",
     "load_laws",
+    "measure_pruned",
     "plan",
     "post_train",
     "prune",

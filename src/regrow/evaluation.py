@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -61,6 +61,7 @@ def evaluate(
     batch_size: int | None = None,
     share: tuple[int, int] = (0, 1),
     isolated: bool = False,
+    progress: Callable[[int], None] | None = None,
 ) -> Evaluation:
     """The mean cross-entropy of every block's tokens after the first, given those before it in the block.
 
@@ -74,6 +75,7 @@ def evaluate(
             process would, to the bit. All of them must call.
         isolated: keep attention inside each document of a block. The same tokens are predicted either way, the first
             of a document from the end-of-text token before it, so that both losses are over one set.
+        progress: called after each batch with the tokens read since the last call.
     """
     check_vocabulary(blocks, model, where="held-out text")
     if batch_size is None:
@@ -96,6 +98,8 @@ def evaluate(
                 losses = model(input_ids=ids, position_ids=positions, use_cache=False).logits
             if first + process == index:
                 sums[index] = losses.double().sum()
+            if progress is not None:
+                progress(ids.numel())
     finally:
         if was_training:
             model.train()

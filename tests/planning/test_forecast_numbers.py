@@ -62,7 +62,6 @@ def test_the_share_that_is_met_rises_as_d_star_is_passed():
 
 
 def test_d_star_beyond_what_was_read_is_bounded_as_in_a_plan():
-    """The curve gains 0.0002 nats by doubling far beyond 16 times the run, and 0.08 nats before the first reading of the second."""
     far = forecast(TOKENS, curve(TOKENS), final_tokens=2_000_000, criterion=Gain(min_gain=2e-4))
     assert true_best(2e-4) > 16 * TOKENS[-1]
     assert far.best_tokens is None

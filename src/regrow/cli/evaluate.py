@@ -74,9 +74,11 @@ def evaluate(
     if held_out is not None:
         from dataclasses import asdict
 
+        from regrow.cli.reading_bar import reading_bar
         from regrow.evaluation import evaluate as run
 
-        found = run(network, held_out, isolated=packing == "isolated")
+        with reading_bar(held_out.n_tokens) as progress:
+            found = run(network, held_out, isolated=packing == "isolated", progress=progress)
         answer |= {"data": data, "packing": packing, **asdict(found)}
     if harness is not None:
         results = harness(network)

@@ -69,10 +69,11 @@ _HeldOut = Annotated[
     ),
 ]
 _LawFile = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--law",
-        help="Law that predicts the tokens to win half back: a law file, or `reference`, shipped with the package.",
+        help="With --held-out: the law that predicts the tokens to win half back, a law file. [`reference`, which the "
+        "package ships]",
     ),
 ]
 _PlanFile = Annotated[
@@ -119,7 +120,7 @@ def prune(
     calibration_blocks: _Blocks = 32,
     calibration_length: _Length = 512,
     held_out: _HeldOut = None,
-    law: _LawFile = "reference",
+    law: _LawFile = None,
     plan: _PlanFile = None,
     scores: _ScoresFile = None,
     save_scores: _SaveScores = None,
@@ -156,12 +157,16 @@ def prune(
     folder = find_model(model)
     if held_out is not None and dry_run:
         raise InputError("given with --dry-run", where="--held-out", hint="a model that is not written has no loss")
+    if law is not None and held_out is None:
+        raise InputError(
+            "given without --held-out", where="--law", hint="the law is asked what to expect of held-out losses"
+        )
     if dry_run and not (plan or calibration or scores or save_scores):
         _print_outline(model, folder, spec, as_json)
         return
     _check_out(out, dry_run)
     text = None if held_out is None else _held_out_blocks(held_out, folder, cache=not no_cache)
-    asked_law = None if held_out is None else _law_for(law, spec.method)
+    asked_law = None if held_out is None else _law_for(law, spec.method)  # a wrong law is reported before hours of work
     measured, blocks = _read_scores(scores, spec), None
     if _needs_text(spec, given, measured=measured is not None, calibration=calibration, dry_run=dry_run):
         blocks = _calibration_blocks(model, folder, spec, calibration, cache=not no_cache)
@@ -183,11 +188,7 @@ def prune(
     )
     damage = None
     if text is not None and asked_law is not None and out is not None:
-        from regrow.pruning.held_out import measure_damage, write_damage
-
-        _say("reading the held-out loss before and after")
-        damage = measure_damage(folder, out, text, done, asked_law, device=device)
-        write_damage(out, damage, text, asked_law)
+        damage = _measure(folder, out, text, asked_law, device=device, data=str(held_out))
     _print_plan(done, model, as_json, None if dry_run else out, damage=damage)
 
 
@@ -199,14 +200,31 @@ def _held_out_blocks(held_out: str, folder: str, *, cache: bool) -> Blocks:
     return load_blocks(find_corpus(held_out, "held_out"), folder, sequence_length=512, cache=cache)
 
 
-def _law_for(law: str, method: str) -> Law:
-    """The law of a file that is of this method; the reference law's for any method, where it has none of it."""
-    from regrow.laws import load_laws, select_law
-    from regrow.laws.files import ANY, REFERENCE_NAME
+def _law_for(law: str | None, method: str) -> Law:
+    from regrow.laws.files import REFERENCE_NAME
+    from regrow.pruning.held_out import law_of_method
 
-    laws = load_laws(law)
-    known = {one.method for one in laws}
-    return select_law(laws, method=ANY if law == REFERENCE_NAME and method not in known else method)
+    return law_of_method(law or REFERENCE_NAME, method)
+
+
+def _measure(folder: str, out: Path, text: Blocks, law: Law, *, device: str, data: str) -> Damage:
+    """The held-out losses before and after. Whatever fails here, the pruned model is written, and that is said."""
+    from regrow.cli.reading_bar import reading_bar
+    from regrow.errors import RegrowError, RunFailed
+    from regrow.pruning.held_out import measure_pruned
+
+    _say("reading the held-out loss before and after")
+    try:
+        with reading_bar(2 * text.n_tokens) as progress:
+            return measure_pruned(folder, out, text, law=law, device=device, progress=progress)
+    # torch reports memory that ran out, and a device that failed, as RuntimeError
+    except (RegrowError, OSError, MemoryError, RuntimeError) as failed:
+        what = failed.what if isinstance(failed, RegrowError) else f"{failed}".splitlines()[0]
+        raise RunFailed(
+            f"the model is pruned and written, but its held-out loss could not be read: {what}",
+            where=str(out),
+            hint=f"`regrow eval {out} --data {data}` reads it again",
+        ) from None
 
 
 def _set_options(asked: dict[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from regrow.laws.regrowth import noise
+from regrow.laws.regrowth.bins import gather
 from regrow.laws.regrowth.curve import gap_and_jacobian
 
 
@@ -33,9 +34,15 @@ def of_readings(
     """
     before = np.full(len(psi), loss_before)
     gap, jacobian = gap_and_jacobian(psi, gap_pruned, before, tokens)
-    parts = noise.parts(tokens, loss_before + gap, np.abs(gap))
-    scatter = sum(s**2 * part for s, part in zip(spreads, parts, strict=True))
-    return np.swapaxes(jacobian, 1, 2) @ np.linalg.solve(scatter, jacobian)
+    at, swing, read = tokens.ravel(), np.abs(gap).ravel(), (loss_before + gap).ravel()
+    bins = gather(np.repeat(np.arange(len(psi)), tokens.shape[1]), noise.log_of(at))
+    own, swings = noise.parts(bins, at, read, swing)
+    scatter = spreads[1] ** 2 * swings[0] + spreads[2] ** 2 * swings[1]
+    diagonal = np.arange(scatter.shape[1])
+    # a place without a reading has no derivative either: any noise will do
+    scatter[:, diagonal, diagonal] += spreads[0] ** 2 * own + ~bins.seen
+    rows = bins.means(jacobian.reshape(-1, 4))
+    return np.swapaxes(rows, 1, 2) @ np.linalg.solve(scatter, rows)
 
 
 def shrunk(information: np.ndarray, covariance: np.ndarray) -> np.ndarray:

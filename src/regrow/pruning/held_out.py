@@ -3,41 +3,82 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
-from regrow.data import Blocks
+from regrow.data import Blocks, read_blocks
 from regrow.disk import write_json, write_text
 from regrow.evaluation import evaluate
-from regrow.laws import Law, Setting
+from regrow.laws import Law, Setting, load_laws, select_law
+from regrow.laws.files import ANY, REFERENCE_NAME
 from regrow.models.beside import PRUNE_RECORD
-from regrow.models.load import load_model
+from regrow.models.load import load_model, load_tokenizer
 from regrow.planning.damage import Damage, expected_damage
 from regrow.pruning.card import CARD, measured_card
-from regrow.pruning.plan import PrunePlan
+from regrow.pruning.plan import read_plan
+
+#: context at which held-out text is read, tokens: that of `regrow eval`
+CONTEXT = 512
 
 
-def measure_damage(
-    model: str | Path, pruned: str | Path, blocks: Blocks, plan: PrunePlan, law: Law, *, device: str = "cpu"
+def measure_pruned(
+    model: str | Path,
+    pruned: str | Path,
+    held_out: Blocks | str,
+    *,
+    law: Law | str | Path = REFERENCE_NAME,
+    device: str = "cpu",
+    progress: Callable[[int], None] | None = None,
 ) -> Damage:
-    """Read both models' losses on `blocks` in fp32, and ask the law when half of the difference is back.
+    """What pruning cost at once, and when a law expects half of it back.
 
-    Raises `InputError` for a model that cannot be loaded, or blocks of another vocabulary.
+    The answer is written into the pruned model's record and card. Both models are loaded whole, one after the other,
+    and read in fp32.
+
+    Args:
+        model: the folder that was pruned.
+        pruned: the folder that `regrow.prune` made of it.
+        held_out: text data as `regrow.data.read_blocks` takes them, read at a context of 512 tokens, or packed blocks
+            of the model's own tokens.
+        law: a `Law`, a law file, or `reference`, the law that the package ships.
+        device: where both models are run, e.g. `cuda`.
+        progress: called with the tokens read since the last call; both models read all of them.
+
+    Raises `InputError` for a folder without a pruning record, text or a law that can't be read, blocks of another
+    vocabulary, or a law of another method.
     """
-    before, after = (_loss(folder, blocks, device) for folder in (model, pruned))
+    plan = read_plan(Path(pruned) / PRUNE_RECORD)
+    expected = law if isinstance(law, Law) else law_of_method(law, plan.method)
+    blocks = held_out
+    if isinstance(blocks, str):
+        blocks = read_blocks(blocks, load_tokenizer(pruned), sequence_length=CONTEXT)
+    before, after = (_loss(folder, blocks, device, progress) for folder in (model, pruned))
     setting = Setting(
         params_before=float(plan.params_before),
         pruning_rate=plan.pruning_rate,
         loss_before=before,
         loss_pruned=after,
     )
-    return expected_damage(law, setting)
+    damage = expected_damage(expected, setting)
+    _write_damage(Path(pruned), damage, blocks, expected)
+    return damage
 
 
-def write_damage(folder: str | Path, damage: Damage, blocks: Blocks, law: Law) -> None:
+def law_of_method(law: str | Path, method: str) -> Law:
+    """The law of a file that is of this method; the reference law's for any method, where it has none of it.
+
+    Raises `InputError` for a file that holds no law of the method.
+    """
+    laws = load_laws(law)
+    known = {one.method for one in laws}
+    return select_law(laws, method=ANY if str(law) == REFERENCE_NAME and method not in known else method)
+
+
+def _write_damage(folder: Path, damage: Damage, blocks: Blocks, law: Law) -> None:
     """Add the losses to the pruned model's record and to its card, each written whole."""
-    record, card = Path(folder) / PRUNE_RECORD, Path(folder) / CARD
+    record, card = folder / PRUNE_RECORD, folder / CARD
     how = {"blocks": len(blocks), "sequence_length": blocks.sequence_length, "fingerprint": blocks.fingerprint}
     write_json(record, {**json.loads(record.read_text()), "held_out": {**damage.to_dict(), **how, "law": law.family}})
     cost = (
@@ -48,9 +89,9 @@ def write_damage(folder: str | Path, damage: Damage, blocks: Blocks, law: Law) -
     write_text(card, measured_card(card.read_text(), cost))
 
 
-def _loss(folder: str | Path, blocks: Blocks, device: str) -> float:
+def _loss(folder: str | Path, blocks: Blocks, device: str, progress: Callable[[int], None] | None) -> float:
     network = load_model(folder, dtype=torch.float32, device=device)
     try:
-        return evaluate(network, blocks).loss
+        return evaluate(network, blocks, progress=progress).loss
     finally:
         del network
