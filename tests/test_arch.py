@@ -121,7 +121,8 @@ def test_models_are_found_on_disk(tmp_path: Path) -> None:
     [
         ("{", "not a JSON file"),
         ("[1]", "not a JSON object"),
-        ('{"model_type": "gpt2"}', "unknown model type"),
+        ('{"model_type": "gpt2"}', "models of type 'gpt2' are not supported: its layer norms have biases"),
+        ('{"model_type": "lama"}', "unknown model type 'lama'; did you mean 'llama'"),
         ('{"model_type": "llama"}', "the key 'num_attention_heads' is missing"),
         (json.dumps({"model_type": "llama", **TINY, "hidden_size": "wide"}), "not a model's shape"),
         (json.dumps({"model_type": "llama", **TINY, "num_hidden_layers": 0}), "must be at least 1"),

@@ -12,6 +12,7 @@ HEAVY = ("torch", "lm_eval", "transformers", "accelerate", "datasets", "ray", "t
 LIGHT = (
     "regrow",
     "regrow.arch",
+    "regrow.families",
     "regrow.data",
     "regrow.errors",
     "regrow.laws",

@@ -25,7 +25,7 @@ from regrow.models import load_model, load_tokenizer
 from regrow.pruning import choose_blocks, sparsegpt
 from regrow.pruning.kernel import Notes, kernel_of
 from regrow.pruning.sparsegpt import Factor, factor
-from regrow.pruning.sparsify import GROUPS, Pruner, SparsityKernel, measure_inputs, summed, walk_parts
+from regrow.pruning.sparsify import Pruner, SparsityKernel, measure_inputs, summed, walk_parts
 from regrow.pruning.stream import open_stream
 
 
@@ -39,12 +39,12 @@ def prune(model: torch.nn.Module, tokens: torch.Tensor, scorer: str, order: str)
     for layer, block in stream.blocks():
         pruner = Pruner(stream, layer, block, kernel, (2, 4), Notes(), lambda line: None)
         if order == "parts":
-            for linears, inputs in walk_parts(stream, block, hidden):
-                pruner.prune(linears, summed(kernel.statistic, inputs))
+            for group, inputs in walk_parts(stream, block, hidden):
+                pruner.prune(group, summed(kernel.statistic, inputs))
         else:
             measured = measure_inputs(stream, block, hidden, kernel.statistic)
-            for linears in GROUPS:
-                pruner.prune(linears, measured[linears])
+            for group, summary in measured.items():
+                pruner.prune(group, summary)
             hidden = stream.run(block, hidden, out=hidden)
         for name, weight in pruner.stored.items():
             result.get_parameter(name).data.copy_(weight)

@@ -8,26 +8,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from regrow.errors import InputError, one_of
+from regrow.families import FAMILIES, SUPPORTED_MODEL_TYPES, Family, family_of
 
-#: Families whose blocks have one shape: GQA attention and a SwiGLU feed-forward, RMSNorm before each.
-SUPPORTED_MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3")
-
-#: What transformers assumes where a config does not name its KV heads (Llama: as many as query heads).
-_DEFAULT_KV_HEADS = {"mistral": 8, "qwen2": 32, "qwen3": 32}
+__all__ = ["SUPPORTED_MODEL_TYPES", "Architecture", "catalog", "find_architecture"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """The shape of a decoder-only transformer of the Llama/Qwen kind.
+    """The shape of a decoder-only transformer of a supported family (`regrow.families`).
 
     Widths are in channels, counts in units. `qkv_bias`, `o_bias` and `mlp_bias` say which linear layers carry a bias;
-    `qk_norm` that queries and keys are normalised per head (Qwen-3).
+    `qk_norm` that queries and keys are normalised. `fixed_axes` are the widths that transformers' class can't build
+    narrower.
     """
 
     model_type: str
@@ -43,6 +41,7 @@ class Architecture:
     o_bias: bool = False
     mlp_bias: bool = False
     qk_norm: bool = False
+    fixed_axes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("hidden", "intermediate", "layers", "heads", "kv_heads", "head_dim", "vocab"):
@@ -58,31 +57,28 @@ class Architecture:
         """Read a Hugging Face config as a mapping. Raises `InputError` for a family or a key that is missing."""
         if not isinstance(config, Mapping):
             raise InputError("not a JSON object", where=where, hint="is this a model's config?")
-        model_type = one_of(str(config.get("model_type")), SUPPORTED_MODEL_TYPES, what="model type", where=where)
+        family = family_of(str(config.get("model_type")), where=where)
         try:
+            family.check(config, where=where)
             heads = int(config["num_attention_heads"])
             hidden = int(config["hidden_size"])
-            # transformers reads these two flags for some of the families only
-            bias = bool(config.get("attention_bias", False)) and model_type in ("llama", "qwen3")
-            mlp_bias = bool(config.get("mlp_bias", False)) and model_type == "llama"
             # a key that is absent takes the family's default, a null one means "as many as the query heads"
-            kv_heads = config.get("num_key_value_heads", _DEFAULT_KV_HEADS.get(model_type))
-            head_dim = config.get("head_dim", 128 if model_type == "qwen3" else None)
+            kv_heads = config.get("num_key_value_heads", family.kv_heads)
             return cls(
-                model_type=model_type,
+                model_type=family.model_type,
                 hidden=hidden,
                 intermediate=int(config["intermediate_size"]),
                 layers=int(config["num_hidden_layers"]),
                 heads=heads,
                 kv_heads=int(kv_heads or heads),
-                head_dim=int(head_dim or hidden // heads),
+                head_dim=int(config.get("head_dim", family.head_dim) or hidden // heads),
                 vocab=int(config["vocab_size"]),
-                # none of these families ties by default
-                tied=bool(config.get("tie_word_embeddings", False)),
-                qkv_bias=model_type == "qwen2" or bias,
-                o_bias=bias,
-                mlp_bias=mlp_bias,
-                qk_norm=model_type == "qwen3",
+                tied=bool(config.get("tie_word_embeddings", family.tied)),
+                qkv_bias=family.has("qkv_bias", config),
+                o_bias=family.has("o_bias", config),
+                mlp_bias=family.has("mlp_bias", config),
+                qk_norm=family.qk_norm is not None,
+                fixed_axes=family.fixed_axes,
             )
         except KeyError as missing:
             raise InputError(f"the key {missing} is missing", where=where, hint="is this a model's config?") from None
@@ -96,18 +92,25 @@ class Architecture:
         return cls.from_config(read_config(path), where=str(path / "config.json" if path.is_dir() else path))
 
     @property
+    def family(self) -> Family:
+        """The description of the family."""
+        return FAMILIES[self.model_type]
+
+    @property
     def block_params(self) -> int:
-        """Parameters of one transformer block, its two norms included."""
+        """Parameters of one transformer block, its norms included."""
         q, kv = self.heads * self.head_dim, self.kv_heads * self.head_dim
         attention = self.hidden * (q + 2 * kv) + q * self.hidden
-        attention += (q + 2 * kv) * self.qkv_bias + self.hidden * self.o_bias + 2 * self.head_dim * self.qk_norm
+        attention += (q + 2 * kv) * self.qkv_bias + self.hidden * self.o_bias
+        if self.qk_norm:
+            attention += q + kv if self.family.qk_norm == "projection" else 2 * self.head_dim
         feed_forward = 3 * self.hidden * self.intermediate
         feed_forward += (2 * self.intermediate + self.hidden) * self.mlp_bias
-        return attention + feed_forward + 2 * self.hidden
+        return attention + feed_forward + len(self.family.norms.names) * self.hidden
 
     @property
     def block_matrix_params(self) -> int:
-        """Parameters of the seven linear weights of one block: what 2:4 sparsity targets."""
+        """Parameters of the linear weights of one block: what 2:4 sparsity targets."""
         q, kv = self.heads * self.head_dim, self.kv_heads * self.head_dim
         return self.hidden * (2 * q + 2 * kv) + 3 * self.hidden * self.intermediate
 
@@ -143,6 +146,19 @@ class Architecture:
     def with_shape(self, **changes: int) -> Architecture:
         """The same architecture with other widths or depths, e.g. `with_shape(layers=24)`."""
         return replace(self, **changes)  # type: ignore[arg-type]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data for JSON. Later fields are left out at their defaults, so that records do not change."""
+        return {name: value for name, value in asdict(self).items() if name not in _LATER or value != _LATER[name]}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Architecture:
+        """The inverse of `to_dict`. Raises `TypeError` for an unknown or a missing field."""
+        return cls(**{**data, "fixed_axes": tuple(data.get("fixed_axes", ()))})
+
+
+#: Fields that `Architecture.to_dict` leaves out at these values.
+_LATER = {"fixed_axes": ()}
 
 
 def read_config(folder: str | Path) -> Any:

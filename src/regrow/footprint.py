@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from regrow.arch import Architecture, config_of
 from regrow.errors import InputError, one_of
+from regrow.families import family_of
 from regrow.methods import DEPTH, WIDTH
 from regrow.shapes import RATE_TOLERANCE, Pruned, rate_between, shapes_for_rate
 from regrow.units import format_si, parse_bytes, parse_count
@@ -33,9 +34,6 @@ DTYPES: dict[str, tuple[float, float]] = {
 
 #: Bytes per number of the KV cache.
 CACHE_DTYPES: dict[str, float] = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "int8": 1.0}
-
-#: What transformers assumes where a config does not say it: a window of so many tokens, from this block on.
-_DEFAULT_WINDOW, _DEFAULT_FIRST_WINDOWED = 4096, 28
 
 
 class Footprint(NamedTuple):
@@ -140,17 +138,7 @@ def memory_from(data: Mapping[str, Any]) -> MemoryTarget:
 
 def windows_of(config: Mapping[str, Any]) -> tuple[int | None, ...]:
     """The sliding window of each block that transformers makes of a config, in tokens; None: full attention."""
-    layers, kinds = int(config["num_hidden_layers"]), config.get("layer_types")
-    window = config.get("sliding_window", _DEFAULT_WINDOW)
-    model_type = config.get("model_type")
-    if kinds is not None:
-        return tuple(window if "sliding" in kind else None for kind in kinds)
-    if model_type == "mistral":
-        return (window,) * layers
-    if not config.get("use_sliding_window", False):
-        return (None,) * layers
-    first = config.get("max_window_layers", _DEFAULT_FIRST_WINDOWED)
-    return tuple(window if layer >= first else None for layer in range(layers))
+    return family_of(str(config.get("model_type"))).windows.read(config)
 
 
 def shape_for_memory(before: Architecture, method: str, target: MemoryTarget) -> Pruned:
@@ -210,7 +198,7 @@ def shapes_for_memory(
         shapes = found(axes, count if axes is not None else (count + 1) // 2)
     except InputError:
         raise _no_room(_narrowest(before), target, "the narrowest shape") from None
-    if axes is None and count > 1:
+    if axes is None and count > 1 and not before.fixed_axes:
         with contextlib.suppress(InputError):  # then only shapes with all KV heads meet it
             shapes += found(("hidden", "intermediate", "kv_heads"), count)
     return list(dict.fromkeys(shapes))[:count]

@@ -22,9 +22,6 @@ RATE_TOLERANCE = 0.005
 #: Proportions of the axes this much further apart than the best are as good: their rate decides.
 EVEN_ENOUGH = 0.02
 
-#: Model types whose transformers config refuses a hidden size that the number of query heads does not divide.
-_HIDDEN_DIVIDES_BY_HEADS = ("llama",)
-
 
 #: The size of a shape: its parameters, or the bytes that it takes. It grows with every axis, and the feed-forward width
 #: adds to it in proportion.
@@ -100,14 +97,14 @@ def shape_for_rate(
     Rule: of the shapes on the grid whose rate lies within `tolerance` of the target, those that shrink the chosen axes
     most nearly by the same proportion (least difference between the largest and the smallest log of new width over
     old, to within `EVEN_ENOUGH`), and of these the nearest to the rate. Without `axes` the axes are `hidden` and
-    `intermediate`.
+    `intermediate`, those left out that transformers can't build narrower (`Architecture.fixed_axes`).
 
     The grid, in powers of two from 2 to 128: the feed-forward width moves by the largest not above a 64th of it, the
     hidden width by the largest not above a 16th, kept a multiple of the number of query heads where transformers
-    demands it (Llama); KV groups, each with its query heads, by the largest not above an 8th, at least one. So 14336
-    and 4096 move by 128, tiny widths of 112 and 48 by 2 and 4. Where no shape on it is within the tolerance, finer
-    feed-forward steps are tried, down to 2, and then, unless `axes` are given, fewer KV groups. With `multiple_of`
-    both widths are multiples of it (and of the query heads, for Llama), and no finer step is tried.
+    demands it (Llama, Gemma-2, Gemma-3); KV groups, each with its query heads, by the largest not above an 8th, at
+    least one. So 14336 and 4096 move by 128, tiny widths of 112 and 48 by 2 and 4. Where no shape on it is within the
+    tolerance, finer feed-forward steps are tried, down to 2, and then, unless `axes` are given, fewer KV groups. With
+    `multiple_of` both widths are multiples of it (and of the query heads, for those), and no finer step is tried.
 
     Raises `InputError` naming the nearest rates that exist if none is within the tolerance.
     """
@@ -130,12 +127,12 @@ def shapes_for_rate(
     two ends: the one that takes most from the hidden width and the one that takes least; no axis is cut to less
     than half of what the even shape leaves of it. The rate is a share of `size`. Raises as `shape_for_rate` does.
     """
-    default = ("hidden", "intermediate")
+    choices = _free_axes(before) if axes is None else (_checked_free(before, axes),)
     full = size(before)
     slack = tolerance * full + 1  # a parameter more than asked: the exact test is on the rate, below
     least, most = (1 - rate) * full - slack, (1 - rate) * full + slack
-    tried: tuple[Sequence[str], int] = default, 2
-    for allowed in (default, (*default, "kv_heads")) if axes is None else (axes,):
+    tried: tuple[Sequence[str], int] = choices[0], 2
+    for allowed in choices:
         step = multiple_of or intermediate_step(before)
         while step >= (multiple_of or 2):
             tried = allowed, step
@@ -149,6 +146,24 @@ def shapes_for_rate(
             step //= 2
     reached = (1 - widths.size / full for widths in _grid(before, *tried, multiple_of, size=size))
     raise _infeasible(before, rate, reached, where="width")
+
+
+def _free_axes(before: Architecture) -> tuple[Sequence[str], ...]:
+    """The axes to shrink where none are named, in the order in which they are tried."""
+    free = tuple(axis for axis in ("hidden", "intermediate") if axis not in before.fixed_axes)
+    return (free,) if "kv_heads" in before.fixed_axes else (free, (*free, "kv_heads"))
+
+
+def _checked_free(before: Architecture, axes: Sequence[str]) -> Sequence[str]:
+    """These axes. Raises `InputError` for one that transformers can't build narrower."""
+    for axis in axes:
+        if axis in before.fixed_axes:
+            raise InputError(
+                f"{axis} can't shrink in a {before.model_type}: {before.family.fixed_because}",
+                where="axes",
+                hint="prune the feed-forward width: intermediate",
+            )
+    return axes
 
 
 class _Widths(NamedTuple):
@@ -165,7 +180,7 @@ def hidden_step(arch: Architecture) -> int:
 
 
 def _hidden_unit(arch: Architecture) -> int:
-    return arch.heads if arch.model_type in _HIDDEN_DIVIDES_BY_HEADS else 1
+    return arch.heads if arch.family.hidden_divides_by_heads else 1
 
 
 def intermediate_step(arch: Architecture) -> int:
@@ -203,7 +218,7 @@ def _grid(
         step = hidden_step(attention) if multiple_of is None else math.lcm(_hidden_unit(attention), multiple_of)
         hiddens = _sizes(before.hidden, step, "hidden" in axes)
         # with fewer heads the full width may itself be off the grid; it stays allowed where transformers takes it
-        if before.model_type in _HIDDEN_DIVIDES_BY_HEADS:
+        if before.family.hidden_divides_by_heads:
             hiddens = [hidden for hidden in hiddens if hidden % heads == 0]
         for hidden in hiddens:
             # sizes are linear in the feed-forward width: two of them give all
@@ -273,13 +288,14 @@ def explicit_shape(before: Architecture, sizes: Mapping[str, int]) -> Architectu
         full = getattr(before, axis)
         if not 1 <= size <= full:
             raise InputError(f"{axis}={size}: the model has {full}", where="shape", hint=f"give 1 to {full}")
+    _checked_free(before, [axis for axis, size in sizes.items() if size < getattr(before, axis)])
     after = before.with_shape(**sizes)
     if "kv_heads" in sizes:
         after = after.with_shape(heads=after.kv_heads * (before.heads // before.kv_heads))
     if after == before:
         raise InputError("this is the whole model's shape", where="shape", hint="make at least one size smaller")
     unit = _hidden_unit(after)
-    if after.hidden % unit and after.model_type in _HIDDEN_DIVIDES_BY_HEADS:
+    if after.hidden % unit:
         below = after.hidden // unit * unit
         near = [str(size) for size in (below, below + unit) if 0 < size <= before.hidden]
         raise InputError(

@@ -8,11 +8,15 @@ from tiny_models import FAMILIES, make
 
 from regrow.cli import main as cli
 from regrow.errors import InputError
+from regrow.families import FAMILIES as DESCRIBED
+from regrow.families import linear_inputs
 from regrow.models import count_nonzero, load_model, save_checkpoint
-from regrow.models.layout import BLOCK_LINEARS
 from regrow.pruning import PruneSpec
 from regrow.pruning.check import check_checkpoint
 from regrow.pruning.prune import prune
+
+#: The linear layers of a block; every family of `tiny_models` has the same.
+LINEARS = tuple(linear_inputs(DESCRIBED["llama"]))
 
 
 @pytest.fixture
@@ -30,13 +34,13 @@ def plant(folder, name, row=0, column=0):
 
 def test_a_pruned_model_holds_its_own_pattern(sparse):
     found = check_checkpoint(sparse)
-    assert (found.pattern, found.matrices, found.violations) == ("2:4", 4 * len(BLOCK_LINEARS), {})
+    assert (found.pattern, found.matrices, found.violations) == ("2:4", 4 * len(LINEARS), {})
     assert found.nonzero == count_nonzero(load_model(sparse))
     assert check_checkpoint(sparse, "3:4").violations == {}
-    assert len(check_checkpoint(sparse, "1:4").violations) == 4 * len(BLOCK_LINEARS)
+    assert len(check_checkpoint(sparse, "1:4").violations) == 4 * len(LINEARS)
 
 
-@pytest.mark.parametrize("linear", BLOCK_LINEARS)
+@pytest.mark.parametrize("linear", LINEARS)
 def test_a_planted_violation_is_named(sparse, linear):
     name = f"model.layers.2.{linear}.weight"
     plant(sparse, name, row=3, column=8)
@@ -55,7 +59,7 @@ def test_n_is_what_is_kept_not_what_is_zero(tmp_path):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_dense_models_break_it_everywhere(family, tmp_path):
     folder = save_checkpoint(make(family), None, tmp_path / "model")
-    assert len(check_checkpoint(folder, "2:4").violations) == 4 * len(BLOCK_LINEARS)
+    assert len(check_checkpoint(folder, "2:4").violations) == 4 * len(LINEARS)
     with pytest.raises(InputError, match=r"no regrow_prune\.json"):
         check_checkpoint(folder)
     for pattern in ("half", "2:0", "4:4", "0:4"):

@@ -6,15 +6,20 @@ from safetensors.torch import load_file
 from tiny_models import FAMILIES, logits, make, tokens
 
 from regrow.errors import InputError, RunFailed
+from regrow.families import FAMILIES as DESCRIBED
+from regrow.families import linear_inputs, linears
 from regrow.models import check_pattern, save_checkpoint
-from regrow.models.layout import BLOCK_LINEARS, block_weights
+from regrow.models.layout import block_weights
 from regrow.pruning import calibrate
 from regrow.pruning import stream as stream_module
 from regrow.pruning.kernel import Notes, kernel_of
 from regrow.pruning.semistructured import SquaredNorms, n_m_mask, wanda_score
 from regrow.pruning.sparsegpt import Hessian, factor, sparsegpt
-from regrow.pruning.sparsify import GROUPS, measure_inputs, sparsify, walk_parts
+from regrow.pruning.sparsify import measure_inputs, sparsify, walk_parts
 from regrow.pruning.stream import open_stream
+
+#: The linear layers of a block, and those that read the same input; every family of `tiny_models` has the same.
+LINEARS, GROUPS = linear_inputs(DESCRIBED["llama"]), linears(DESCRIBED["llama"])
 
 
 def sparse(model, scorer, ids=None, n=2, m=4, **options):
@@ -82,7 +87,7 @@ def test_wandas_inputs_come_from_the_pruned_blocks_before(family):
                 mask = n_m_mask(wanda_score(weight, norms), 2, 4)
                 assert torch.equal(weights[f"{name}.weight"] != 0, mask), name
                 differs += int((mask != n_m_mask(wanda_score(weight, dense.input_norms(layer, linear)), 2, 4)).sum())
-        for linear in BLOCK_LINEARS:
+        for linear in LINEARS:
             name = f"model.layers.{layer}.{linear}.weight"
             model.get_parameter(name).data.copy_(weights[name])
     assert differs > 0, "dense inputs would have given the same masks: the test shows nothing"
@@ -205,7 +210,3 @@ def test_broken_weights_are_named(scorer):
 def test_no_tokens(scorer):
     with pytest.raises(InputError, match=f"'{scorer}' needs calibration text"):
         sparse(make("llama-tied"), scorer)
-
-
-def test_all_linear_layers_are_in_a_group():
-    assert sorted(linear for group in GROUPS for linear in group) == sorted(BLOCK_LINEARS)

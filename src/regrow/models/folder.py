@@ -111,7 +111,7 @@ def _corrected(content: dict[str, Any], reader: ShardReader) -> tuple[dict[str, 
                 f"{str(stored_dtype(reader.layout)).removeprefix('torch.')}: its field {field} is left out"
             )
             del content[field]
-    if content.get("tie_word_embeddings") and _has_own_output(reader):
+    if Architecture.from_config(content).tied and _has_own_output(reader):
         notes.append(
             "config.json says tie_word_embeddings, but lm_head.weight differs from the embedding: "
             "the output layer is kept, and the field is set to false"
@@ -137,7 +137,7 @@ def _matched(
     expected = {name: tensor.shape for name, tensor in skeleton_of(config).named_parameters()}
     stored: dict[str, Any] = {**reader.layout, **reader.strange}
     # a tied output layer that is stored all the same is the embedding once more: `_corrected` has compared them
-    surplus = set(stored) - set(expected) - ({OUTPUT} if content.get("tie_word_embeddings") else set())
+    surplus = set(stored) - set(expected) - ({OUTPUT} if Architecture.from_config(content).tied else set())
     refuse_surplus(surplus, content, where=where)
     absent = [name for name in expected if name not in stored]
     if absent:

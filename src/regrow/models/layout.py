@@ -1,62 +1,18 @@
-"""Where things lie inside a model of the Llama/Qwen kind: the one table every other module reads names from.
-
-The supported families (`regrow.arch.SUPPORTED_MODEL_TYPES`) share their parameter names, so one table serves them;
-biases and query/key norms are in it and simply absent where a family has none.
-"""
+"""Names of parameters, and which of them are a block's linear weights; what they are made of is the family's to say."""
 
 from __future__ import annotations
 
 import re
-from typing import Literal
 
 import torch
 from torch import nn
 
 from regrow.errors import InputError
+from regrow.families import FAMILIES, Family, block_axes, linear_inputs, model_axes
+from regrow.families.axes import Dimension
 
-#: A width that can be pruned; `query` and `kv` are heads times head_dim. None: a dimension that never changes.
-Axis = Literal["hidden", "intermediate", "query", "kv"]
-
-#: The seven linear layers of a block, and what their input dimension is.
-BLOCK_LINEARS: dict[str, Axis] = {
-    "self_attn.q_proj": "hidden",
-    "self_attn.k_proj": "hidden",
-    "self_attn.v_proj": "hidden",
-    "self_attn.o_proj": "query",
-    "mlp.gate_proj": "hidden",
-    "mlp.up_proj": "hidden",
-    "mlp.down_proj": "intermediate",
-}
-
-#: What each dimension of a block's parameters is, by the parameter's name inside its block.
-BLOCK_AXES: dict[str, tuple[Axis | None, ...]] = {
-    "input_layernorm.weight": ("hidden",),
-    "post_attention_layernorm.weight": ("hidden",),
-    "self_attn.q_proj.weight": ("query", "hidden"),
-    "self_attn.q_proj.bias": ("query",),
-    "self_attn.k_proj.weight": ("kv", "hidden"),
-    "self_attn.k_proj.bias": ("kv",),
-    "self_attn.v_proj.weight": ("kv", "hidden"),
-    "self_attn.v_proj.bias": ("kv",),
-    "self_attn.o_proj.weight": ("hidden", "query"),
-    "self_attn.o_proj.bias": ("hidden",),
-    # normalise each head over head_dim, which pruning keeps
-    "self_attn.q_norm.weight": (None,),
-    "self_attn.k_norm.weight": (None,),
-    "mlp.gate_proj.weight": ("intermediate", "hidden"),
-    "mlp.gate_proj.bias": ("intermediate",),
-    "mlp.up_proj.weight": ("intermediate", "hidden"),
-    "mlp.up_proj.bias": ("intermediate",),
-    "mlp.down_proj.weight": ("hidden", "intermediate"),
-    "mlp.down_proj.bias": ("hidden",),
-}
-
-#: The same for the parameters outside the blocks.
-MODEL_AXES: dict[str, tuple[Axis | None, ...]] = {
-    "model.embed_tokens.weight": (None, "hidden"),
-    "model.norm.weight": ("hidden",),
-    "lm_head.weight": (None, "hidden"),
-}
+#: The linear layers of a block, of any family.
+BLOCK_LINEARS = frozenset(name for family in FAMILIES.values() for name in linear_inputs(family))
 
 _BLOCK_NAME = re.compile(r"model\.layers\.(\d+)\.(.+)")
 # what torch.compile, DDP and an adapter put in front of, or inside, a parameter's name
@@ -79,13 +35,13 @@ def block_name(layer: int, rest: str) -> str:
     return f"model.layers.{layer}.{rest}"
 
 
-def axes_of(name: str) -> tuple[Axis | None, ...]:
-    """What each dimension of this parameter is. Raises `InputError` for a parameter the table does not know."""
+def axes_of(name: str, family: Family) -> tuple[Dimension, ...]:
+    """What each dimension of this parameter is. Raises `InputError` for one that the family does not have."""
     place = split_block_name(name)
-    table, key = (BLOCK_AXES, place[1]) if place else (MODEL_AXES, name)
+    table, key = (block_axes(family), place[1]) if place else (model_axes(), name)
     if key not in table:
         raise InputError(
-            f"parameter {name!r} is not one of the Llama/Qwen kind",
+            f"parameter {name!r} is not one of a {family.model_type}",
             hint="merge adapters into the model, or give a plain checkpoint",
         )
     return table[key]

@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from regrow.errors import InputError
+from regrow.families import family_of
 from regrow.models.layout import split_block_name
 
 
@@ -75,9 +76,6 @@ _KINDS = (
     ),
 )
 
-#: Which flag of the config gives a linear layer its bias.
-_BIAS_FLAGS = {"self_attn": "attention_bias", "mlp": "mlp_bias"}
-
 
 def refuse_surplus(surplus: Collection[str], content: Mapping[str, Any], *, where: str) -> None:
     """Raise `InputError` if one of these names is of a kind that is known; it says what to do about that kind.
@@ -99,9 +97,10 @@ def refuse_surplus(surplus: Collection[str], content: Mapping[str, Any], *, wher
         for name in sorted(surplus):
             if kind.name.search(name):
                 raise InputError(f"the tensor {name!r} {kind.what}", where=where, hint=kind.hint)
+    family = family_of(str(content.get("model_type")))
     for name in sorted(surplus):
         place = split_block_name(name)
-        flag = _BIAS_FLAGS.get(place[1].split(".")[0]) if place and name.endswith(".bias") else None
+        flag = family.flag_of(place[1]) if place and name.endswith(".bias") else None
         if flag:
             raise InputError(
                 f"the files hold {name!r}, and config.json makes no such bias ({flag}, {content.get('model_type')})",

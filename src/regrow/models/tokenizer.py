@@ -16,8 +16,8 @@ from typing import Any
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from regrow.arch import SUPPORTED_MODEL_TYPES
 from regrow.errors import InputError
+from regrow.families import SUPPORTED_MODEL_TYPES
 from regrow.models.config_file import CONFIG, model_config, read_content
 from regrow.models.folder import CheckpointWarning
 from regrow.models.library import one_line_errors, quiet

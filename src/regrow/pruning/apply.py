@@ -62,7 +62,8 @@ class PlannedModel:
             if split_block_name(name) is None:
                 stored = self._source.read([name])[name]
                 # an embedding may be as large as several blocks
-                parts = row_chunks(stored) if axes_of(name)[0] is None and tensor.ndim > 1 else [stored]
+                whole_rows = tensor.ndim > 1 and not axes_of(name, self._source.arch.family)[0]
+                parts = row_chunks(stored) if whole_rows else [stored]
                 yield name, (self._cut({name: part})[name] for part in parts)
         kernel = kernel_of(self.plan.method, self.plan.scorer)
         changed = kernel.prune(stream, self.plan, tokens, scores=scores, notes=notes, progress=progress)

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from regrow.arch import Architecture
 from regrow.data.blocks import Blocks
 from regrow.errors import RunFailed
+from regrow.families import linears
 from regrow.models.layout import block_weights, is_block_weight
 from regrow.pruning.kernel import WidthKernel
 from regrow.pruning.plan import PrunePlan
@@ -82,6 +83,10 @@ class Activation(WidthKernel):
         return calibrate(stream, tokens, progress=progress)
 
 
+#: The names of the norms that are taken of what each group of a block's linear layers reads.
+_READ_BY = ("attention_input", "attention_output", "mlp_input", "mlp_activation")
+
+
 class _Statistics:
     """Running sums behind `Scores`: each batch in float32, the totals in float64, on the model's device."""
 
@@ -92,6 +97,7 @@ class _Statistics:
         def zeros(*shape: int) -> torch.Tensor:
             return torch.zeros(*shape, dtype=total, device=device)
 
+        self.family = arch.family
         self.similarity = zeros(arch.layers)
         self.squares = {
             "attention_input": zeros(arch.layers, arch.hidden),
@@ -104,17 +110,12 @@ class _Statistics:
     def attach(self, block: Any, layer: int) -> None:
         """Hook a block of a stream. The hooks vanish with the block."""
         block.register_forward_hook(self._block(layer), with_kwargs=True)
-        block.input_layernorm.register_forward_hook(self._output("attention_input", layer))
-        block.self_attn.o_proj.register_forward_pre_hook(self._input("attention_output", layer))
-        block.post_attention_layernorm.register_forward_hook(self._output("mlp_input", layer))
-        block.mlp.down_proj.register_forward_pre_hook(self._input("mlp_activation", layer))
+        for name, group in zip(_READ_BY, linears(self.family), strict=True):
+            block.get_submodule(group[0]).register_forward_pre_hook(self._input(name, layer))
 
     def add(self, name: str, layer: int, x: torch.Tensor) -> None:
         """Add the squares of activations [..., width]."""
         self.squares[name][layer] += x.detach().float().square().flatten(0, -2).sum(0)
-
-    def _output(self, name: str, layer: int) -> Callable[[nn.Module, Any, torch.Tensor], None]:
-        return lambda module, args, output: self.add(name, layer, output)
 
     def _input(self, name: str, layer: int) -> Callable[[nn.Module, Any], None]:
         return lambda module, args: self.add(name, layer, args[0])

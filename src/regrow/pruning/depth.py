@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from regrow.families import family_of
 from regrow.models.layout import block_name, split_block_name
 
 
@@ -34,14 +35,15 @@ def drop_blocks(state: Mapping[str, torch.Tensor], dropped: Sequence[int], layer
 def drop_config_blocks(config: Mapping[str, Any], dropped: Sequence[int]) -> dict[str, Any]:
     """The config without the dropped blocks: their number, and every field that says something per block.
 
-    Qwen's `max_window_layers` is an index into the blocks (the first with a sliding window), so it moves too.
+    Which fields these are is the family's to say: lists with an entry for each block, and indices of a block, such as
+    Qwen's `max_window_layers` (the first block with a sliding window).
     """
-    layers, gone = config["num_hidden_layers"], set(dropped)
+    family, layers, gone = family_of(config["model_type"]), config["num_hidden_layers"], set(dropped)
     changed = dict(config, num_hidden_layers=layers - len(gone))
-    for key in ("layer_types", "mlp_layer_types"):
+    for key in family.block_lists:
         if config.get(key) is not None:
             changed[key] = [kind for layer, kind in enumerate(config[key]) if layer not in gone]
-    if config.get("max_window_layers") is not None:
-        window = config["max_window_layers"]
-        changed["max_window_layers"] = window - sum(layer < window for layer in gone)
+    for key in family.block_indices:
+        if config.get(key) is not None:
+            changed[key] = config[key] - sum(layer < config[key] for layer in gone)
     return changed

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from regrow.arch import Architecture
 from regrow.errors import InputError
+from regrow.families import linear_inputs
 from regrow.footprint import MemoryTarget, layers_for_memory, memory_from, shapes_for_memory
 from regrow.methods import DEPTH, parse_pattern
 from regrow.pruning.spec import SHAPE_AXES, PruneSpec
@@ -175,8 +176,8 @@ class PrunePlan:
             "non_embedding_after": self.non_embedding_after,
             "notes": list(self.notes),
             "changes": {name: list(pair) for name, pair in self.changes.items()},
-            "before": asdict(self.before),
-            "after": asdict(self.after),
+            "before": self.before.to_dict(),
+            "after": self.after.to_dict(),
             "dropped_layers": None if self.dropped_layers is None else list(self.dropped_layers),
             "kept_hidden": None if self.kept_hidden is None else to_ranges(self.kept_hidden),
             "kept_intermediate": _each(to_ranges, self.kept_intermediate),
@@ -205,8 +206,8 @@ class PrunePlan:
                 scorer=data["scorer"],
                 target_rate=data["target_rate"],
                 target_params=data.get("target_params"),
-                before=Architecture(**data["before"]),
-                after=Architecture(**data["after"]),
+                before=Architecture.from_dict(data["before"]),
+                after=Architecture.from_dict(data["after"]),
                 dropped_layers=None if layers is None else tuple(layers),
                 kept_hidden=None if hidden is None else from_ranges(hidden),
                 kept_intermediate=_each(from_ranges, data["kept_intermediate"]),
@@ -318,12 +319,9 @@ def _target_rate(before: Architecture, spec: PruneSpec) -> float:
 
 
 def _check_divisible(arch: Architecture, m: int) -> None:
-    inputs = {
-        "self_attn.q_proj": arch.hidden,
-        "self_attn.o_proj": arch.heads * arch.head_dim,
-        "mlp.down_proj": arch.intermediate,
-    }
-    for matrix, width in inputs.items():
+    widths = {"hidden": arch.hidden, "query": arch.heads * arch.head_dim, "intermediate": arch.intermediate}
+    for matrix, axis in linear_inputs(arch.family).items():
+        width = widths[axis]
         if width % m:
             raise InputError(
                 f"the input dimension {width} of {matrix} does not divide into groups of {m}",

@@ -91,8 +91,8 @@ def refit(
     for layer, block in narrowed.blocks():
         name = block_name(layer, f"{_SOLVED}.weight")
         kept = torch.tensor(plan.kept_intermediate[layer], device=narrowed.device)
-        for linears, neurons in walk_parts(narrowed, block, hidden):
-            if linears == (_SOLVED,):
+        for group, neurons in walk_parts(narrowed, block, hidden):
+            if group == (_SOLVED,):
                 stored = _solve_block(block.mlp.down_proj.weight, neurons, kept, where=name)
                 stored = stored.to(stream.source.layout[name].dtype)
                 # a zero column is a neuron that is gone; what follows sees the numbers as they are stored

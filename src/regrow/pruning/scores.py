@@ -25,9 +25,10 @@ class Scores:
     Attributes:
         block_influence [layers]: 1 - mean cosine similarity of a block's input and output hidden states (ShortGPT,
             arXiv 2403.03853); small: the block changes little.
-        attention_input [layers, hidden]: norms of what q, k and v read, the first layer norm's output.
+        attention_input [layers, hidden]: norms of what q, k and v read: of the norm before the attention, or of the
+            residual stream where a family has none.
         attention_output [layers, heads * head_dim]: norms of what o_proj reads, the heads' outputs.
-        mlp_input [layers, hidden]: norms of what gate and up read, the second layer norm's output.
+        mlp_input [layers, hidden]: norms of what gate and up read, likewise.
         mlp_activation [layers, intermediate]: norms of what down_proj reads, the neurons.
         final_norm [hidden]: norms of what the output layer reads.
         tokens: calibration tokens.
@@ -51,7 +52,7 @@ class Scores:
         return SHARED if self.scorer is None else self.scorer
 
     def hidden(self) -> torch.Tensor:
-        """Importance [hidden] of each channel of the residual stream: its norms summed over all layer norms."""
+        """Importance [hidden] of each channel of the residual stream: its norms summed over all that reads it."""
         return self.attention_input.sum(0) + self.mlp_input.sum(0) + self.final_norm
 
     def kv_groups(self, arch: Architecture) -> torch.Tensor:
@@ -60,15 +61,10 @@ class Scores:
 
     def input_norms(self, layer: int, linear: str) -> torch.Tensor:
         """Norms [in] of the input features of a block's linear layer, e.g. `self_attn.q_proj`."""
-        if linear in ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"):
-            return self.attention_input[layer]
-        table = {
-            "self_attn.o_proj": self.attention_output,
-            "mlp.gate_proj": self.mlp_input,
-            "mlp.up_proj": self.mlp_input,
-            "mlp.down_proj": self.mlp_activation,
-        }
-        return table[linear][layer]
+        part, _, name = linear.partition(".")
+        if part == "self_attn":
+            return (self.attention_output if name == "o_proj" else self.attention_input)[layer]
+        return (self.mlp_activation if name == "down_proj" else self.mlp_input)[layer]
 
     def save(self, path: str | Path) -> None:
         """Write one safetensors file. Raises `InputError` if it cannot be written."""

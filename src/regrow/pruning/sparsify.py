@@ -18,23 +18,16 @@ from torch import nn
 
 from regrow.arch import Architecture
 from regrow.errors import InputError, RunFailed
-from regrow.models.layout import BLOCK_LINEARS, block_name
+from regrow.families import linear_inputs, linears
+from regrow.models.layout import block_name
 from regrow.pruning.kernel import Kernel, Notes
 from regrow.pruning.plan import PrunePlan
 from regrow.pruning.scores import Scores
 from regrow.pruning.stream import BlockStream, batches
 
-#: Layers of a block that read the same input, in the order in which they run.
-GROUPS: tuple[tuple[str, ...], ...] = (
-    ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
-    ("self_attn.o_proj",),
-    ("mlp.gate_proj", "mlp.up_proj"),
-    ("mlp.down_proj",),
-)
-
 
 def group_bytes(arch: Architecture) -> int:
-    """The weights of the largest of `GROUPS`, stacked in float32."""
+    """The weights of the largest group of layers that read the same input, stacked in float32."""
     return 4 * arch.hidden * max(2 * arch.intermediate, (arch.heads + 2 * arch.kv_heads) * arch.head_dim)
 
 
@@ -137,12 +130,12 @@ def sparsify(
     for layer, block in stream.blocks():
         pruner = Pruner(stream, layer, block, kernel, (n, m), notes, say)
         if kernel.layer_by_layer:
-            for linears, inputs in walk_parts(stream, block, hidden):
-                pruner.prune(linears, summed(kernel.statistic, inputs))
+            for group, inputs in walk_parts(stream, block, hidden):
+                pruner.prune(group, summed(kernel.statistic, inputs))
         else:
             measured = measure_inputs(stream, block, hidden, kernel.statistic)
-            for linears in GROUPS:
-                pruner.prune(linears, measured.pop(linears))
+            for group in linears(stream.arch.family):
+                pruner.prune(group, measured.pop(group))
             if layer + 1 < stream.layers:
                 hidden = stream.run(block, hidden, out=hidden)
         say(f"{kernel.entry.name} {n}:{m}: {layer + 1} of {stream.layers} blocks")
@@ -157,31 +150,31 @@ def walk_parts(stream: BlockStream, block: Any, hidden: torch.Tensor) -> Iterato
     A group's layers run after it was handed out, so that what is done to their weights in between is what the next
     group sees: all parts of the block run once.
     """
+    family, parts = stream.arch.family, batches(hidden)
     arguments = stream.arguments(block, hidden.shape[1])
-    attention, mlp = block.self_attn, block.mlp
-    parts = batches(hidden)
+    scale = family.multiplier("residual", stream.config)
+    groups, norms = iter(linears(family)), family.norms
     normed = torch.empty_like(hidden)
-    for rows in parts:
-        normed[rows] = block.input_layernorm(hidden[rows])
-    yield GROUPS[0], normed
-    heads = hidden.new_empty(*hidden.shape[:2], attention.o_proj.in_features)
-    with _bare(attention, "o_proj"):
+    halves: tuple[tuple[Any, str, dict[str, Any], str | None, str | None], ...] = (
+        (block.self_attn, "o_proj", arguments, norms.before_attention, norms.after_attention),
+        (block.mlp, "down_proj", {}, norms.before_mlp, norms.after_mlp),
+    )
+    for half, last, options, before, after in halves:
         for rows in parts:
-            heads[rows] = attention(hidden_states=normed[rows], **arguments)[0]
-    yield GROUPS[1], heads
-    for rows in parts:
-        hidden[rows] += attention.o_proj(heads[rows])
-        normed[rows] = block.post_attention_layernorm(hidden[rows])
-    del heads
-    yield GROUPS[2], normed
-    neurons = hidden.new_empty(*hidden.shape[:2], mlp.down_proj.in_features)
-    with _bare(mlp, "down_proj"):
+            normed[rows] = hidden[rows] if before is None else block.get_submodule(before)(hidden[rows])
+        yield next(groups), normed
+        layer = half.get_submodule(last)
+        inner = hidden.new_empty(*hidden.shape[:2], layer.in_features)
+        with _bare(half, last):
+            for rows in parts:
+                given = half(normed[rows], **options)
+                inner[rows] = given[0] if isinstance(given, tuple) else given
+        yield next(groups), inner
         for rows in parts:
-            neurons[rows] = mlp(normed[rows])
-    del normed
-    yield GROUPS[3], neurons
-    for rows in parts:
-        hidden[rows] += mlp.down_proj(neurons[rows])
+            given = layer(inner[rows])
+            given = given if after is None else block.get_submodule(after)(given)
+            hidden[rows] += given if scale == 1 else given * scale
+        del inner
 
 
 @torch.no_grad()
@@ -211,14 +204,14 @@ def measure_inputs(
     """A statistic of the inputs of each group of a block's layers, by group, in one pass over the hidden states."""
     measured: dict[tuple[str, ...], Any] = {}
     handles = []
-    for linears in GROUPS:
-        measured[linears] = statistic(block.get_submodule(linears[0]).in_features, stream.device)
+    for group in linears(stream.arch.family):
+        measured[group] = statistic(block.get_submodule(group[0]).in_features, stream.device)
     arguments = stream.arguments(block, hidden.shape[1])
     last = block.mlp.down_proj
     # the block's output is not needed
     block.mlp.down_proj = _NoOutput()
-    for linears, to in measured.items():
-        linear = block.get_submodule(linears[0])
+    for group, to in measured.items():
+        linear = block.get_submodule(group[0])
         handles.append(linear.register_forward_pre_hook(lambda _, args, to=to: to.add(args[0])))
     for rows in batches(hidden):
         block(hidden[rows], **arguments)
@@ -247,7 +240,7 @@ def _weight_by_weight(
     """The pruned weights of each block in turn, without text: no block is run."""
     for layer in range(stream.layers):
         pruned = {}
-        for linear in BLOCK_LINEARS:
+        for linear in linear_inputs(stream.arch.family):
             name = block_name(layer, f"{linear}.weight")
             weight = stream.source.read([name])[name].to(stream.device, copy=True)
             _check_finite(weight, name)
@@ -278,12 +271,12 @@ class Pruner:
     stored: dict[str, torch.Tensor] = field(default_factory=dict)
 
     @torch.no_grad()
-    def prune(self, linears: tuple[str, ...], measured: Any) -> None:
+    def prune(self, group: tuple[str, ...], measured: Any) -> None:
         """Prune layers that share an input, in the block and in `stored`, by the statistic of that input."""
-        weights = {block_name(self.layer, f"{name}.weight"): self.block.get_submodule(name).weight for name in linears}
+        weights = {block_name(self.layer, f"{name}.weight"): self.block.get_submodule(name).weight for name in group}
         # as one layer with more outputs; a copy, which may be written into
         stacked = torch.cat([weight.detach() for weight in weights.values()])
-        where = block_name(self.layer, " and ".join(linears))
+        where = block_name(self.layer, " and ".join(group))
         _check_finite(stacked, where)
         pruned = self.kernel.zero(stacked, measured, self.pattern, where=where, notes=self.notes, say=self.say)
         for (name, weight), part in zip(weights.items(), pruned.split([len(w) for w in weights.values()]), strict=True):

@@ -15,7 +15,8 @@ from typing import Any
 import torch
 
 from regrow.arch import Architecture
-from regrow.models.layout import Axis, axes_of, split_block_name
+from regrow.families import Axis
+from regrow.models.layout import axes_of, split_block_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,11 +48,26 @@ def slice_state(state: Mapping[str, torch.Tensor], kept: Kept, before: Architect
 
 def _slice(tensor: torch.Tensor, name: str, kept: Kept, before: Architecture) -> torch.Tensor:
     place = split_block_name(name)
-    for dimension, axis in enumerate(axes_of(name)):
-        indices = None if axis is None else _indices(axis, place[0] if place else None, kept, before)
-        if indices is not None:
-            tensor = tensor.index_select(dimension, indices.to(tensor.device))
+    for dimension, axes in enumerate(axes_of(name, before.family)):
+        parts = [_indices(axis, place[0] if place else None, kept, before) for axis in axes]
+        if all(part is None for part in parts):
+            continue
+        # a fused matrix holds several axes one after the other
+        indices, start = [], 0
+        for axis, part in zip(axes, parts, strict=True):
+            size = _size(axis, before)
+            indices.append(start + (torch.arange(size) if part is None else part))
+            start += size
+        tensor = tensor.index_select(dimension, torch.cat(indices).to(tensor.device))
     return tensor
+
+
+def _size(axis: Axis, before: Architecture) -> int:
+    """The full width of an axis."""
+    heads = {"query": before.heads, "kv": before.kv_heads}
+    if axis in heads:
+        return heads[axis] * before.head_dim
+    return before.hidden if axis == "hidden" else before.intermediate
 
 
 def _indices(axis: Axis, layer: int | None, kept: Kept, before: Architecture) -> torch.Tensor | None:

@@ -18,7 +18,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from regrow.errors import InputError
-from regrow.models.layout import BLOCK_LINEARS
+from regrow.families import family_of, linear_inputs
 from regrow.models.masks import MaskKeeper
 from regrow.training.spec import TrainSpec
 
@@ -35,10 +35,11 @@ def add_adapters(model: PreTrainedModel, spec: TrainSpec) -> Any:
         from peft import LoraConfig, get_peft_model
     except ImportError:
         raise InputError("LoRA needs peft", where="--lora", hint="pip install 'regrow[lora]'") from None
+    family = family_of(model.config.model_type)
     config = LoraConfig(
         r=spec.lora_rank,
         lora_alpha=spec.lora_alpha or 2 * spec.lora_rank,
-        target_modules=sorted(name.rsplit(".", 1)[1] for name in BLOCK_LINEARS),
+        target_modules=sorted(name.rpartition(".")[2] for name in linear_inputs(family)),
         task_type="CAUSAL_LM",
     )
     with torch.random.fork_rng():
