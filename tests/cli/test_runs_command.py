@@ -2,7 +2,6 @@
 
 import time
 
-from regrow.cli import options
 from regrow.reading import repeated
 from regrow.runs import CurvePoint, RunWriter
 
@@ -25,15 +24,6 @@ def test_check_names_what_is_not_whole_and_exits_1(regrow, make_record, tmp_path
     assert "1 of 2 runs are not whole" in done.err
     assert "b: DONE is of nothing" in regrow("runs", "check", tmp_path).out
     one_line_error(regrow("runs", "check", tmp_path / "nowhere"), "no such folder")
-
-
-def test_a_long_table_looks_as_a_short_one(capsys, monkeypatch):
-    rows = [[f"run-{'x' * (i % 7)}", str(i * 37), "-" if i % 3 else "語"] for i in range(30)]
-    options.print_table("", ["run", "number", "a column"], rows)
-    short = capsys.readouterr().out
-    monkeypatch.setattr(options, "_LONG", 29)
-    options.print_table("", ["run", "number", "a column"], rows)
-    assert [line.rstrip() for line in short.splitlines()] == capsys.readouterr().out.splitlines()
 
 
 def test_a_name_that_stands_twice_is_found_at_once_among_many():

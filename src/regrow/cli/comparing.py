@@ -7,12 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from regrow.cli.options import number, parse_rates, print_json, print_table, warn
+from regrow.cli.options import number, parse_rates, print_json, warn
+from regrow.cli.tables import print_table, say
 
 if TYPE_CHECKING:
     from regrow.laws.law import Law
     from regrow.planning.frontier import Candidate, Comparison
     from regrow.planning.plan_spec import PlanSpec
+
+
+#: Columns that a narrow terminal goes without, in this order.
+_SPARE = ("FLOPs/token served", "left", "serving", "interval")
 
 
 def print_comparison(
@@ -90,21 +95,21 @@ def _print_rows(comparison: Comparison) -> None:
             ]
         return told
 
-    print_table("", columns, [cells(row) for row in comparison.candidates])
+    print_table("", columns, [cells(row) for row in comparison.candidates], spare=_SPARE)
     typer.echo("* on the frontier of loss, parameters left and total cost; > the one to take")
     first, spec = comparison.candidates[0].plan, comparison.spec
     means = f"GPU-hours are of {first.gpu} at MFU {first.mfu:.3g} ({first.mfu_how})"
     if serves:
         means += f", when serving {spec.serving_mfu or first.mfu:.3g}"
         means += f"; N:M sparsity is served at {spec.sparse_speedup:g} times the speed of dense matrices"
-    typer.echo(means)
-    typer.echo(comparison.sentence())
+    say(means)
+    say(comparison.sentence())
     for row in comparison.candidates:
         if row.plan.tokens_reason is not None:
-            typer.echo(f"no answer: {row.name}: {row.plan.tokens_reason}", err=True)
+            say(f"no answer: {row.name}: {row.plan.tokens_reason}", err=True)
     for refusal in comparison.refused:
         rate = "" if refusal.pruning_rate is None else f" at {refusal.pruning_rate:.3g}"
-        typer.echo(f"refused: {refusal.method}{rate}: {refusal.why}", err=True)
+        say(f"refused: {refusal.method}{rate}: {refusal.why}", err=True)
     said: dict[str, list[str]] = {}
     for row in comparison.candidates:
         for warning in row.plan.warnings:

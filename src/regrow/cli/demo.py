@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from regrow.cli.options import AsJson, number, print_json, print_table
+from regrow.cli.options import AsJson, number, print_json
+from regrow.cli.tables import print_table, say
 
 if TYPE_CHECKING:
     from regrow.demo import DemoResult, MethodResult, PaperResult
@@ -31,12 +32,12 @@ def demo(
 
     study = demo_study(parse_count(tokens, what="--tokens"))
     cells = study.cells()
-    typer.echo(f"{len(cells)} runs of {len(study.models)} models; the largest is predicted, never fitted", err=True)
+    say(f"{len(cells)} runs of {len(study.models)} models; the largest is predicted, never fitted", err=True)
     result = run_demo(
         out,
         study=study,
         run=lambda spec, folder: run_watched(spec, folder, workers=workers),
-        say=lambda line: typer.echo(line, err=True),
+        say=lambda line: say(line, err=True),
     )
     if as_json:
         print_json(result_to_dict(result))
@@ -75,7 +76,7 @@ def _print(result: DemoResult) -> None:
     drift = ", ".join(f"{format_count(n)} {d:+.3f}" for n, d in sorted(result.control_drift.items()))
     typer.echo(f"\nControls (unpruned, same tokens) ended above their start by, in nats: {drift}\n")
     for m in methods:
-        typer.echo(m.plan.sentence())
+        say(m.plan.sentence())
     for m in methods:
         for warning in m.law.warnings:
             typer.echo(f"  {m.law.method}: {warning}")

@@ -20,8 +20,8 @@ from regrow.cli.options import (
     number,
     parse_rates,
     print_json,
-    print_table,
 )
+from regrow.cli.tables import print_table, say
 
 if TYPE_CHECKING:
     from regrow.planning.study_design import DesignModel, StudyDesign
@@ -152,11 +152,11 @@ def design(
             folder = out.with_suffix("") if out is not None else ""
             typer.echo("\n".join(f"regrow study {path} --out {folder}" for path in written))
     for warning in answer.warnings:
-        typer.echo(f"warning: {warning}", err=True)
+        say(f"warning: {warning}", err=True)
     blanks = sorted({m for study in answer.studies() for m in study["models"] if m.startswith("FILL-IN")})
     if written and (blanks or answer.family == "FILL-IN"):
         what = [*(["family"] if answer.family == "FILL-IN" else []), *blanks]
-        typer.echo(f"fill in before you run them: {', '.join(what)}", err=True)
+        say(f"fill in before you run them: {', '.join(what)}", err=True)
 
 
 def _print(answer: StudyDesign) -> None:
@@ -176,8 +176,8 @@ def _print(answer: StudyDesign) -> None:
     if controls > 0:
         share = controls / answer.expected.flops
         typer.echo(f"and an unpruned control of each model, {say_gpu_time(share * answer.expected.gpu_hours)} in all")
-    typer.echo(answer.sentence())
-    typer.echo(f"From {answer.assumes}.")
+    say(answer.sentence())
+    say(f"From {answer.assumes}.")
 
 
 def _write(studies: list[dict[str, Any]], out: Path) -> list[Path]:

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from regrow.cli.options import AsJson, NoCache, number, print_json, print_table
+from regrow.cli.options import AsJson, NoCache, number, print_json
+from regrow.cli.tables import print_table
 
 
 def evaluate(

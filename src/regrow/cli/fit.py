@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from regrow.cli.options import AsJson, Baseline, Loss, Pool, Runs, number, print_json, print_table
+from regrow.cli.options import AsJson, Baseline, Loss, Pool, Runs, number, print_json
+from regrow.cli.tables import print_table, say
 
 
 def fit(
@@ -64,20 +65,21 @@ def fit(
             ]
             for law in (*laws, *laws.other_baseline)
         ],
+        spare=("loss", "baseline", "ASD"),
     )
     if laws.chosen:
-        typer.echo(laws.chosen)
+        say(laws.chosen)
     if laws.other_baseline:
-        typer.echo(
+        say(
             f"The unpruned controls moved: the rows with the baseline {laws.other_baseline[0].baseline} show what the "
             "choice of the baseline does, and are not written.",
             err=True,
         )
     for law in laws:
         for warning in law.warnings:
-            typer.echo(f"{law.family}, {law.method}: {warning}", err=True)
+            say(f"{law.family}, {law.method}: {warning}", err=True)
     for text in laws.skipped:
-        typer.echo(f"skipped: {text}", err=True)
+        say(f"skipped: {text}", err=True)
     if out is not None:
         typer.echo(f"written to {out}")
 

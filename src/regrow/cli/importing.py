@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from regrow.cli.options import AsJson, print_json
+from regrow.cli.tables import say
 from regrow.methods import is_masked
 from regrow.units import parse_count
 
@@ -247,7 +248,7 @@ def _print_runs(records: list[RunRecord], out: str, as_json: bool) -> None:
         many = "checkpoint" if len(record.curve) == 1 else "checkpoints"
         typer.echo(f"{record.run}: {len(record.curve)} {many} up to {record.curve[-1].tokens:,} tokens")
     for notes, names in alike.items():
-        typer.echo(f"{names[0] if len(names) == 1 else f'{len(names)} runs'}: {notes}", err=True)
+        say(f"{names[0] if len(names) == 1 else f'{len(names)} runs'}: {notes}", err=True)
 
 
 def _print_formats(as_json: bool) -> None:

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from regrow.cli.options import AsJson, Out, print_json, print_table
+from regrow.cli.options import AsJson, Out, print_json
+from regrow.cli.tables import print_table
 
 app = typer.Typer(
     help="The embedded tiny models: list them, check them, build them again, write their tasks.", no_args_is_help=True

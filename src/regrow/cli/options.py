@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from regrow.cli.tables import say
 from regrow.units import check_level, check_loss, check_price, check_rate
 
 if TYPE_CHECKING:
@@ -109,10 +109,6 @@ Context = Annotated[
 Out = Annotated[Path, typer.Option("--out", help="Where the result is written.")]
 
 
-#: rows from which a table is printed plainly
-_LONG = 500
-
-
 def console() -> Console:
     """The console for progress and tables meant for people: stderr, so that stdout stays clean."""
     from rich.console import Console
@@ -137,47 +133,10 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
-    """A table for people, on stdout; the first column is left-aligned, the others right."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    from regrow.errors import printable
-
-    if title:
-        typer.echo(title)
-    if len(rows) > _LONG:
-        _print_long_table(columns, rows)
-        return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for i, column in enumerate(columns):
-        table.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(printable(cell)) for cell in row))
-    # where no terminal says how wide it is, a line is never folded: it goes to a file or to grep
-    Console(highlight=False, width=None if sys.stdout.isatty() else 400).print(table)
-
-
-def _print_long_table(columns: list[str], rows: list[list[str]]) -> None:
-    """The same for thousands of rows, which rich lays out in milliseconds each: lines are not folded."""
-    from rich.cells import cell_len
-
-    from regrow.errors import printable
-
-    lines = [columns, *([" ".join(printable(cell).split("\n")) for cell in row] for row in rows)]
-    lengths = [[cell_len(cell) for cell in line] for line in lines]
-    widths = [max(column) for column in zip(*lengths, strict=True)]
-    for line, length in zip(lines, lengths, strict=True):
-        cells = [(cell, " " * (width - own)) for cell, own, width in zip(line, length, widths, strict=True)]
-        first, *others = cells
-        typer.echo("  ".join(["".join(first), *(gap + cell for cell, gap in others)]).rstrip())
-
-
 def warn(warnings: Iterable[str]) -> None:
     """Each warning on a line of its own, on stderr."""
     for warning in warnings:
-        typer.echo(f"warning: {warning}", err=True)
+        say(f"warning: {warning}", err=True)
 
 
 def number(value: float | None, spec: str = ".3f") -> str:

@@ -39,6 +39,7 @@ from regrow.cli.plan_options import (
     Target,
     Teacher,
 )
+from regrow.cli.tables import print_block, say
 
 if TYPE_CHECKING:
     from regrow.laws.law import Law
@@ -199,7 +200,7 @@ def _plans(
     if named == REFERENCE_NAME:
         method = method or ANY
         if not rates and not spec.sizes and spec.memory is None and ":" not in method:
-            typer.echo(f"note: no --rate: FLOPs and parameters are those of a rate of {_USUAL_RATE}", err=True)
+            say(f"note: no --rate: FLOPs and parameters are those of a rate of {_USUAL_RATE}", err=True)
             wanted = [_USUAL_RATE]
     law = select_law([*laws], family=family, method=method)
     return [run(law, replace(spec, pruning_rate=rate)) for rate in wanted]
@@ -213,8 +214,8 @@ def _say(answers: "Sequence[Plan]", *, verbose: bool) -> None:
     for number, answer in enumerate(answers):
         if number:
             typer.echo("")
-        typer.echo(answer.judgement())
-        typer.echo(answer.block())
+        say(answer.judgement())
+        print_block(answer.facts())
     several = len(answers) > 1
     for answer in answers:
         of = f"at {answer.pruning_rate:.3g}: " if several else ""

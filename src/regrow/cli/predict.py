@@ -19,6 +19,7 @@ from regrow.cli.options import (
     Rate,
     print_json,
 )
+from regrow.cli.tables import say
 
 
 def predict(
@@ -79,8 +80,8 @@ def predict(
         f"at {prediction.level:.0%}) by {found.form}, {found.family}, {found.method}"
     )
     if model is not None and rate is not None and abs(reached - rate) > 5e-4:
-        typer.echo(f"note: the shapes of {model} reach a rate of {reached:.3g} in the place of {rate:g}", err=True)
+        say(f"note: the shapes of {model} reach a rate of {reached:.3g} in the place of {rate:g}", err=True)
     if found.baseline == "control":
-        typer.echo(f"note: {CONTROL_BASELINE}", err=True)
+        say(f"note: {CONTROL_BASELINE}", err=True)
     for name, factor in prediction.extrapolates.items():
-        typer.echo(f"extrapolates: {name} is {format_factor(factor)}x outside the fitted range", err=True)
+        say(f"extrapolates: {name} is {format_factor(factor)}x outside the fitted range", err=True)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from regrow.cli.memory_options import Batch, CacheDtype, Dtype, MaxMemory, ServedContext, memory_target
-from regrow.cli.options import AsJson, NoCache, print_json, print_table
+from regrow.cli.options import AsJson, NoCache, print_json
+from regrow.cli.tables import print_table
 from regrow.errors import InputError
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from regrow.cli.options import AsJson, Out, number, print_json, print_table
+from regrow.cli.options import AsJson, Out, number, print_json
+from regrow.cli.tables import print_table
 
 if TYPE_CHECKING:
     from regrow.runs import RunRecord
@@ -51,6 +52,7 @@ def list_runs(path: Path_, as_json: AsJson = False) -> None:
             ]
             for row in rows
         ],
+        spare=("method", "before", "first"),
     )
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from regrow.cli.options import AsJson, number, print_json, print_table
+from regrow.cli.options import AsJson, number, print_json
+from regrow.cli.tables import print_table
 
 if TYPE_CHECKING:
     from regrow.study.plan import StudyPlan
@@ -104,7 +105,8 @@ def _print_plan(plan: StudyPlan, as_json: bool) -> None:
         ]
         for row in plan.cells
     ]
-    print_table("", ["cell", "objective", "before", "after", "rate", "tokens", "work", "left", "state"], rows)
+    columns = ["cell", "objective", "before", "after", "rate", "tokens", "work", "left", "state"]
+    print_table("", columns, rows, spare=("objective", "work", "before"))
     typer.echo("\n".join(plan_lines(plan)))
 
 

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from regrow.cli.options import AsJson, Baseline, Loss, Pool, Runs, number, print_json, print_table
+from regrow.cli.options import AsJson, Baseline, Loss, Pool, Runs, number, print_json
+from regrow.cli.tables import print_table, say
 
 
 def validate(
@@ -66,10 +67,11 @@ def validate(
             ]
             for r in results
         ],
+        spare=("points", "ASD", "chinchilla", "power"),
     )
-    typer.echo("MAPE of the baselines: the last loss seen, a power law of each run alone, the form chinchilla.")
+    say("MAPE of the baselines: the last loss seen, a power law of each run alone, the form chinchilla.")
     for text in results.skipped:
-        typer.echo(f"skipped: {text}", err=True)
+        say(f"skipped: {text}", err=True)
     if len({r.form for r in results}) > 1:
         for (family, method), ranked in rank_forms(results).items():
             typer.echo(f"{family}, {method}: lowest held-out error with {ranked[0][0]} ({ranked[0][1]:.4f})")

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from regrow.cli.options import console, number
+from regrow.cli.tables import fit_table
 from regrow.study import Cell, StudyResult, StudySpec, run_study
 from regrow.study.cell_plan import CellPlan, run_folder
 from regrow.study.engine import Engine
@@ -109,31 +109,30 @@ class _Watch:
         pace = (done - self._work_before) / max(time.time() - self._began, 1e-9)
         return (sum(c.work for c in self.cells) - done) / pace if pace > 0 else None
 
-    def _table(self) -> Table:
+    def _table(self) -> Text:
         states = self._states()
         shown = {s.name: "failed" if s.name in self.errors else s.state for s in states}
         counts = ", ".join(f"{n} {k}" for k in _ORDER if (n := sum(v == k for v in shown.values())))
         speed = sum(s.tokens_per_second or 0.0 for s in states if s.state == "running")
         left = self._seconds_left(states)
         title = f"{counts}; {format_count(speed)} tokens/s" + (f", {duration(left)} left" if left else "")
-        table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-        for i, column in enumerate(("cell", "state", "tokens", "loss", "tokens/s", "left")):
-            table.add_column(column, justify="left" if i < 2 else "right", no_wrap=True)
         room = max(3, self.console.height - 4)
         ordered = sorted(states, key=lambda s: _ORDER.index(shown[s.name]))
-        for state in ordered[:room]:
-            seconds = state.seconds_left
-            table.add_row(
-                Text(state.name),
+        rows = [
+            [
+                state.name,
                 shown[state.name],
                 f"{format_count(state.tokens)}/{format_count(state.total)}",
                 number(state.loss, ".4f"),
                 "-" if state.tokens_per_second is None else format_count(state.tokens_per_second),
-                "-" if seconds is None else duration(seconds),
-            )
-        if len(ordered) > room:
-            table.add_row(f"and {len(ordered) - room} more", "", "", "", "", "")
-        return table
+                "-" if state.seconds_left is None else duration(state.seconds_left),
+            ]
+            for state in ordered[:room]
+        ]
+        columns = ["cell", "state", "tokens", "loss", "tokens/s", "left"]
+        table = fit_table(columns, rows, self.console.width, spare=["tokens/s", "left"])
+        more = [f"and {len(ordered) - room} more"] if len(ordered) > room else []
+        return Text("\n".join([title, *table.lines, *more]), no_wrap=True, overflow="ellipsis")
 
 
 def plan_lines(plan: StudyPlan) -> list[str]:
