@@ -14,7 +14,7 @@ from regrow.evaluation import evaluate
 from regrow.laws import Law, Setting, load_laws, select_law
 from regrow.laws.files import ANY, REFERENCE_NAME
 from regrow.models.beside import PRUNE_RECORD
-from regrow.models.load import load_model, load_tokenizer
+from regrow.models.load import load_model, load_tokenizer, read_config
 from regrow.planning.damage import Damage, expected_damage
 from regrow.pruning.card import CARD, measured_card
 from regrow.pruning.plan import read_plan
@@ -40,8 +40,8 @@ def measure_pruned(
     Args:
         model: the folder that was pruned.
         pruned: the folder that `regrow.prune` made of it.
-        held_out: text data as `regrow.data.read_blocks` takes them, read at a context of 512 tokens, or packed blocks
-            of the model's own tokens.
+        held_out: text data as `regrow.data.read_blocks` takes them, read at a context of 512 tokens (or the
+            model's, if that is shorter), or packed blocks of the model's own tokens.
         law: a `Law`, a law file, or `reference`, the law that the package ships.
         device: where both models are run, e.g. `cuda`.
         progress: called with the tokens read since the last call; both models read all of them.
@@ -53,7 +53,9 @@ def measure_pruned(
     expected = law if isinstance(law, Law) else law_of_method(law, plan.method)
     blocks = held_out
     if isinstance(blocks, str):
-        blocks = read_blocks(blocks, load_tokenizer(pruned), sequence_length=CONTEXT)
+        config, _ = read_config(pruned)
+        longest = getattr(config, "max_position_embeddings", None) or CONTEXT
+        blocks = read_blocks(blocks, load_tokenizer(pruned), sequence_length=min(CONTEXT, longest))
     before, after = (_loss(folder, blocks, device, progress) for folder in (model, pruned))
     setting = Setting(
         params_before=float(plan.params_before),
