@@ -25,7 +25,7 @@ from regrow.laws.regrowth.curve import gap_and_jacobian
 def of_readings(
     psi: np.ndarray, gap_pruned: np.ndarray, loss_before: float, tokens: np.ndarray, spreads: np.ndarray
 ) -> np.ndarray:
-    """Information [B, 4, 4] on psi [B, 4] in readings at effective tokens [B, n].
+    """Information [B, 4, 4] on psi [B, 4] in readings at effective tokens [B, n], which rise.
 
     Args:
         gap_pruned: [B] in nats.
@@ -34,15 +34,11 @@ def of_readings(
     """
     before = np.full(len(psi), loss_before)
     gap, jacobian = gap_and_jacobian(psi, gap_pruned, before, tokens)
-    at, swing, read = tokens.ravel(), np.abs(gap).ravel(), (loss_before + gap).ravel()
-    bins = gather(np.repeat(np.arange(len(psi)), tokens.shape[1]), noise.log_of(at))
-    own, swings = noise.parts(bins, at, read, swing)
-    scatter = spreads[1] ** 2 * swings[0] + spreads[2] ** 2 * swings[1]
-    diagonal = np.arange(scatter.shape[1])
-    # a place without a reading has no derivative either: any noise will do
-    scatter[:, diagonal, diagonal] += spreads[0] ** 2 * own + ~bins.seen
-    rows = bins.means(jacobian.reshape(-1, 4))
-    return np.swapaxes(rows, 1, 2) @ np.linalg.solve(scatter, rows)
+    gap, flat = gap.ravel(), tokens.ravel()
+    bins = gather(np.repeat(np.arange(len(psi)), tokens.shape[1]), noise.log_of(flat))
+    scatter = noise.covariance(bins, spreads, *noise.parts(bins, flat, loss_before + gap, np.abs(gap)))
+    seen = bins.means(jacobian.reshape(-1, 4))
+    return np.swapaxes(seen, 1, 2) @ np.linalg.solve(scatter, seen)
 
 
 def shrunk(information: np.ndarray, covariance: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ Shapes: `N` readings in all, sorted by run and tokens; `R` runs of up to `m` bin
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -36,7 +37,7 @@ class Bins:
     column: np.ndarray
     shape: tuple[int, int]
 
-    @property
+    @cached_property
     def seen(self) -> np.ndarray:
         """[R, m] whether there is a bin."""
         return self.padded(np.ones(len(self.first), dtype=bool), False)

@@ -60,7 +60,7 @@ def condition(
     log_tokens = noise.log_of(read.tokens)
     bins = gather(np.zeros(len(log_tokens), dtype=int), log_tokens)
     own, swings = noise.parts(bins, read.tokens, read.loss, np.abs(read.loss - read.loss_before))
-    scatter = spreads[0] ** 2 * np.diag(own[0]) + spreads[1] ** 2 * swings[0, 0] + spreads[2] ** 2 * swings[1, 0]
+    scatter = noise.covariance(bins, spreads, own, swings)[0]
     weight = np.linalg.inv(scatter)
     at = centre.copy()
     for _ in range(_STEPS):

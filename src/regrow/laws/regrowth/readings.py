@@ -55,7 +55,6 @@ class Block:
         self.bins = gather(self.run, noise.log_of(self.tokens))
         # the noise goes with what was read: with the fitted gap a poor start would excuse itself
         self.own, self.swings = noise.parts(self.bins, self.tokens, self.loss, np.abs(self.gap))
-        self.blank = np.where(self.bins.seen, 0.0, 1.0)
 
     def guess(self) -> np.ndarray:
         """psi [R, 4] from which a fit starts."""
@@ -75,10 +74,7 @@ class Block:
 
     def information(self, spreads: np.ndarray) -> tuple[Information, NoiseSums]:
         """Of every run's psi, at the noise's three standard deviations."""
-        variances = spreads**2
-        covariance = variances[1] * self.swings[0] + variances[2] * self.swings[1]
-        diagonal = np.arange(covariance.shape[1])
-        covariance[:, diagonal, diagonal] += variances[0] * self.own + self.blank
+        covariance = noise.covariance(self.bins, spreads, self.own, self.swings)
         inverse = np.linalg.inv(covariance)
         x = np.concatenate([self.target[..., None], self.jacobian], axis=2)
         weighted = inverse @ x
