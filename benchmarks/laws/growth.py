@@ -1,19 +1,25 @@
 """What `regrow fit` takes on large tables: processor time and peak memory, of this build and of another one.
 
-    python -m benchmarks.laws.growth [--rows 200k] [--readings 100] [--forms p2,auto] [--against CHECKOUT]
+    python -m benchmarks.laws.growth [--rows 200k] [--readings 100] [--groups 2] [--forms p2,auto] [--against CHECKOUT]
 
-The table holds two groups of simulated runs of four sizes, depth and width, with `--readings` checkpoints each. Every
-fit runs in a process of its own. With the folder of another checkout (`git worktree add ../then COMMIT`) the same fit
-runs on its code, too.
+The tables hold simulated runs of four sizes with `--readings` checkpoints each, in one group (depth) or two (depth and
+width). Every fit runs in a process of its own. With several `--rows` the growth is stated as a power of the rows, from
+what each table takes beyond the smallest process (a start with `--version`). With the folder of another checkout
+(`git worktree add ../then COMMIT`) the same fit runs on its code, too; a fit that takes more than `--seconds` of
+processor time is stopped and said so.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import resource
+import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,13 +30,13 @@ from regrow.units import parse_count
 HERE = Path(__file__).resolve().parents[2]
 
 
-def table(rows: int, readings: int) -> pd.DataFrame:
+def table(rows: int, readings: int, groups: int = 2) -> pd.DataFrame:
     """Gaps that close as (1 + D/D_s)^-0.35, with a spread of 10% between runs and noise of 0.4% of the gap."""
     rng = np.random.default_rng(0)
     tokens = np.round(np.geomspace(1e7, 1e10, readings))
     parts = []
-    for method in ("depth", "width"):
-        runs = rows // 2 // readings
+    for method in ("depth", "width")[:groups]:
+        runs = rows // groups // readings
         size, rate = rng.choice([0.5e9, 1e9, 2e9, 4e9], runs), rng.uniform(0.1, 0.5, runs)
         before = 1.8 + 0.9 * (size / 1e9) ** -0.25
         lost = 0.5 * (rate / 0.3) ** 1.5 * np.exp(rng.normal(0, 0.1, runs))
@@ -45,32 +51,74 @@ def table(rows: int, readings: int) -> pd.DataFrame:
     return pd.concat(parts)
 
 
-def cost(checkout: Path, path: Path, form: str) -> str:
-    """Processor time and peak memory of a fit by the code in `checkout`."""
-    fit = [sys.executable, "-m", "regrow.cli.main", "fit", str(path), "--form", form, "--json"]
-    process = subprocess.Popen(fit, env={**os.environ, "PYTHONPATH": str(checkout / "src")}, stdout=subprocess.DEVNULL)
+@dataclass(frozen=True)
+class Cost:
+    """Processor time in seconds, peak memory in GB, and what went wrong, if anything."""
+
+    seconds: float
+    memory: float
+    failed: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.seconds:8.1f} s {self.memory:8.2f} GB{self.failed}"
+
+
+def cost(checkout: Path, command: Sequence[str], limit: int) -> Cost:
+    """What a regrow command takes with the code in `checkout`, stopped after `limit` seconds of processor time."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "regrow.cli.main", *command],
+        env={**os.environ, "PYTHONPATH": str(checkout / "src")},
+        stdout=subprocess.DEVNULL,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (limit, limit)),
+    )
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
-    failed = f" (exit code {process.returncode})" if process.returncode else ""
-    return f"{used.ru_utime + used.ru_stime:8.1f} s {used.ru_maxrss / 1e6:8.2f} GB{failed}"
+    failed = f" (stopped after {limit} s)" if process.returncode in (-signal.SIGXCPU, -signal.SIGKILL) else ""
+    if process.returncode > 0:
+        failed = f" (exit code {process.returncode})"
+    return Cost(used.ru_utime + used.ru_stime, used.ru_maxrss / 1e6, failed)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", default="200k")
+    parser.add_argument("--rows", default="200k", help="one number or several: 25k,50k,100k,200k")
     parser.add_argument("--readings", type=int, default=100)
+    parser.add_argument("--groups", type=int, choices=(1, 2), default=2)
     parser.add_argument("--forms", default="p2,auto")
     parser.add_argument("--against", type=Path)
+    parser.add_argument("--seconds", type=int, default=3600)
     ask = parser.parse_args()
+    counts = sorted(parse_count(rows, what="--rows") for rows in ask.rows.split(","))
+    checkouts = {"this build": HERE} | ({"the other": ask.against} if ask.against else {})
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "runs.parquet"
-        rows = table(parse_count(ask.rows, what="--rows"), ask.readings)
-        rows.to_parquet(path)
-        print(f"{len(rows):,} rows, {rows.run.nunique():,} runs in two groups, {os.cpu_count()} cores")
-        for form in ask.forms.split(","):
-            for name, checkout in (("this build", HERE), ("the other", ask.against)):
-                if checkout is not None:
-                    print(f"{form:<10}{name:<12}{cost(checkout, path, form)}", flush=True)
+        print(f"{ask.groups} group(s), {ask.readings} readings a run, {os.cpu_count()} cores")
+        start = {name: cost(checkout, ["--version"], ask.seconds) for name, checkout in checkouts.items()}
+        taken: dict[tuple[str, str], list[Cost]] = {}
+        for count in counts:
+            path = Path(folder) / f"runs-{count}.parquet"
+            rows = table(count, ask.readings, ask.groups)
+            rows.to_parquet(path)
+            for form in ask.forms.split(","):
+                for name, checkout in checkouts.items():
+                    found = cost(checkout, ["fit", str(path), "--form", form, "--json"], ask.seconds)
+                    taken.setdefault((form, name), []).append(found)
+                    print(
+                        f"{len(rows):>9,} rows {rows.run.nunique():>6,} runs  {form:<10}{name:<12}{found}", flush=True
+                    )
+        if len(counts) > 1:
+            for (form, name), costs in taken.items():
+                print(f"{form:<10}{name:<12}{powers(counts, costs, start[name])}")
+
+
+def powers(rows: Sequence[int], costs: Sequence[Cost], start: Cost) -> str:
+    """The exponents of the rows with which time and memory beyond those of a start grow, by least squares."""
+    if any(one.failed for one in costs):
+        return "no power: a fit did not end"
+    slopes = [
+        np.polyfit(np.log(rows), np.log([max(getattr(one, of) - getattr(start, of), 1e-3) for one in costs]), 1)[0]
+        for of in ("seconds", "memory")
+    ]
+    return f"time grows as rows^{slopes[0]:.2f}, memory as rows^{slopes[1]:.2f}"
 
 
 if __name__ == "__main__":

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from laws_cases import loss_before, runs
 
-from regrow.laws import find_form
+from regrow.laws import Setting, find_form, fit, uncertainty
 from regrow.laws.components import Factor, components
 from regrow.laws.fitting import fit_point
 from regrow.laws.observations import observe
 from regrow.laws.spread import pool, size_index
+from regrow.laws.uncertainty import evenly_picked
 
 
 def test_components_are_unbiased_after_a_fit() -> None:
@@ -134,3 +135,28 @@ def test_few_runs_share_the_spread_by_degrees_of_freedom() -> None:
     parts = [rich, poor] if poor.known else [rich]
     assert joined.between**2 == pytest.approx(sum(s.dof * s.between**2 for s in parts) / sum(s.dof for s in parts))
     assert pool(rich, [poor]) == (rich, None)
+
+
+def test_readings_are_picked_evenly_and_bounded() -> None:
+    run = np.repeat([0, 1, 2], [100, 5, 41])
+    shuffled = np.random.default_rng(0).permutation(len(run))
+    picked = evenly_picked(run, 40)
+    np.testing.assert_array_equal(np.bincount(run[picked]), [40, 5, 40])
+    mine = picked[run[picked] == 0]
+    assert mine[0] == 0
+    assert mine[-1] == 99
+    assert set(np.diff(mine)) == {2, 3}
+    again = evenly_picked(run[shuffled], 40)
+    np.testing.assert_array_equal(np.bincount(run[shuffled][again]), [40, 5, 40])
+    np.testing.assert_array_equal(evenly_picked(run[shuffled], 100), np.arange(len(run)))
+
+
+def test_draws_of_long_runs_are_as_wide_as_when_refitted_at_every_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    long = runs(tokens=np.geomspace(2e8, 1e10, 90), run_noise=0.01, point_noise=0.003)
+    thin = fit(long, "p2", draws=100)[0]
+    monkeypatch.setattr(uncertainty, "MOST_READINGS", 10**6)
+    whole = fit(long, "p2", draws=100)[0]
+    assert thin.params == whole.params
+    x = Setting(params_before=2e9, pruning_rate=0.3, tokens=2e10, loss_before=loss_before(2e9))
+    widths = [float(np.subtract(*law.interval(x, level=0.9)[::-1])) for law in (thin, whole)]
+    assert widths[0] == pytest.approx(widths[1], rel=0.1)

@@ -107,7 +107,7 @@ def from_table(table: pd.DataFrame, *, where: str = "table") -> list[RunRecord]:
         if bad.any():
             raise InputError(f"{column} is empty in row {_row(bad)}", where=where, hint="every row names its run")
         table[column] = [_unquoted(str(value)) for value in table[column]]
-        for row, value in enumerate(table[column], start=1):
+        for row, value in zip(*_first_rows(table[column]), strict=True):
             check_name(value, what=column, where=f"{where}, row {row}")
     others = [c for c in (*OTHER_LOSSES, "loss_pruned") if c in table.columns]
     for column in others:
@@ -122,6 +122,7 @@ def from_table(table: pd.DataFrame, *, where: str = "table") -> list[RunRecord]:
                 hint="losses are in nats per token: take the logarithm of a perplexity, multiply bits by 0.6931",
             )
     table = check_score_columns(table, where)
+    _check_constant(table, where)
     return [_run(str(name), rows, where) for name, rows in table.groupby("run", sort=False)]
 
 
@@ -183,16 +184,38 @@ def _numbers(table: pd.DataFrame, column: str, where: str, *, missing: bool = Fa
     return values
 
 
+def _first_rows(column: pd.Series) -> tuple[list[int], list[Any]]:
+    """The rows, counted from 1, in which each value of a column stands first, and these values."""
+    first = ~column.duplicated().to_numpy()
+    return (np.flatnonzero(first) + 1).tolist(), column[first].tolist()
+
+
 def _row(bad: np.ndarray) -> int:
     """The first offending row, counted from 1 below the header."""
     return int(np.flatnonzero(bad)[0]) + 1
 
 
-def _run(name: str, rows: pd.DataFrame, where: str) -> RunRecord:
+def _check_constant(table: pd.DataFrame, where: str) -> None:
+    """Raise `InputError` naming a run whose family, method, sizes, rate or starting losses change on the way."""
+    import pandas as pd
+
+    run = pd.factorize(table["run"])[0]
     for column in (*_PER_RUN, "pruning_rate", "loss_pruned"):
-        if column in rows.columns and rows[column].nunique() > 1:
+        if column not in table.columns:
+            continue
+        code = pd.factorize(table[column])[0]
+        known = code >= 0
+        first = np.full(run.max() + 1, -1)
+        # of the rows of a run the first one is written last
+        first[run[known][::-1]] = code[known][::-1]
+        changed = known & (code != first[run])
+        if changed.any():
+            rows = table[run == run[np.flatnonzero(changed)[0]]]
             found = ", ".join(map(str, rows[column].unique()[:3]))
-            raise InputError(f"{column} changes within the run ({found})", where=f"{where}, run {name}")
+            raise InputError(f"{column} changes within the run ({found})", where=f"{where}, run {rows['run'].iloc[0]}")
+
+
+def _run(name: str, rows: pd.DataFrame, where: str) -> RunRecord:
     rows = rows.sort_values("tokens", kind="stable")
     tokens = rows["tokens"].to_numpy()
     repeated = tokens[1:][np.diff(tokens) == 0]
@@ -206,7 +229,8 @@ def _run(name: str, rows: pd.DataFrame, where: str) -> RunRecord:
     rate = 1 - first["params_after"] / first["params_before"]
     if "pruning_rate" in rows.columns:
         rate = float(first["pruning_rate"])
-    extra = [c for c in rows.columns if c not in (*REQUIRED, *OPTIONAL, *OTHER_LOSSES) and not is_score_column(c)]
+    scored = [c for c in rows.columns if is_score_column(c)]
+    extra = [c for c in rows.columns if c not in (*REQUIRED, *OPTIONAL, *OTHER_LOSSES, *scored)]
     named = f"{where}, run {name}"
     return RunRecord(
         run=name,
@@ -229,7 +253,7 @@ def _run(name: str, rows: pd.DataFrame, where: str) -> RunRecord:
                 tokens,
                 rows["loss"],
                 *(_known(rows, column) for column in OTHER_LOSSES),
-                rows.to_dict("records"),
+                rows[scored].to_dict("records") if scored else [{}] * len(rows),
                 strict=True,
             )
         ),
