@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -126,6 +127,13 @@ def test_a_teachers_forward_pass_is_paid_for(make_law) -> None:
 def test_a_budget_of_less_than_a_token_is_refused(make_law) -> None:
     with pytest.raises(InputError, match="less than one token"):
         plan(make_law(), spec(criterion=Budget(gpu_hours=1e-15)))
+
+
+def test_a_loss_right_after_pruning_below_the_loss_before_is_said_with_its_size(make_law) -> None:
+    spec = PlanSpec(params_before=2e6, pruning_rate=0.25, loss_before=2.9, loss_pruned=2.7)
+    (note,) = [w for w in plan(make_law(), spec).warnings if w.startswith("the loss right after pruning")]
+    assert "0.2 nats below the loss before it" in note
+    assert not [w for w in plan(make_law(), replace(spec, loss_pruned=3.1)).warnings if "no gap to close" in w]
 
 
 def test_an_extrapolation_is_named_by_how_much(make_law) -> None:

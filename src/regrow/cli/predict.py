@@ -51,6 +51,7 @@ def predict(
     from regrow.errors import InputError
     from regrow.laws.files import load_laws
     from regrow.laws.law import CONTROL_BASELINE, select_law
+    from regrow.planning.notes import no_gap
     from regrow.units import format_factor, parse_count
 
     found = select_law(load_laws(law_source(law, named)), family=family, method=method)
@@ -83,5 +84,7 @@ def predict(
         say(f"note: the shapes of {model} reach a rate of {reached:.3g} in the place of {rate:g}", err=True)
     if found.baseline == "control":
         say(f"note: {CONTROL_BASELINE}", err=True)
+    for note in no_gap(loss_before, loss_pruned):
+        say(f"note: {note}", err=True)
     for name, factor in prediction.extrapolates.items():
         say(f"extrapolates: {name} is {format_factor(factor)}x outside the fitted range", err=True)

@@ -30,6 +30,17 @@ def other_family(law: Law, architecture: Architecture | None) -> list[str]:
     return [f"the law is of the family {law.family}, the model a {kind}: a law holds within its family"]
 
 
+def no_gap(loss_before: float, loss_pruned: float | None) -> list[str]:
+    """A warning where the loss right after pruning is not above the loss before it, both in nats/token."""
+    if loss_pruned is None or loss_pruned > loss_before:
+        return []
+    gap = loss_pruned - loss_before
+    return [
+        f"the loss right after pruning is {-gap:.3g} nats below the loss before it: there is no gap to close, and what "
+        "is predicted is what the training text alone does"
+    ]
+
+
 def beyond(law: Law, x: Setting, factors: Mapping[str, float]) -> list[str]:
     """In words, which columns of a single setting lie outside the fitted ranges, and by what factor."""
     notes: list[tuple[float, str]] = []

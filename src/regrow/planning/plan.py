@@ -24,7 +24,7 @@ from regrow.planning.cost import (
 from regrow.planning.criteria import Budget
 from regrow.planning.curves import Curves
 from regrow.planning.measuring import expected_start, worth_measuring
-from regrow.planning.notes import about, beyond, other_family, ranked
+from regrow.planning.notes import about, beyond, no_gap, other_family, ranked
 from regrow.planning.plan_spec import PlanSpec
 from regrow.planning.removal import shapes_beside, what_goes
 from regrow.planning.verdict import CANNOT_SAY, next_run, verdict
@@ -48,6 +48,7 @@ def plan(law: Law, spec: PlanSpec) -> Plan:
     model, notes = _model(law, spec)
     warnings = [*about(law), *notes]
     setting = spec.setting(model.pruning_rate)
+    warnings += no_gap(spec.loss_before, spec.loss_pruned)
     _refuse_unsupported(law, setting)
     curves = Curves(law, setting)
     per_token = model.training_flops(spec.context, spec.taught_by)
