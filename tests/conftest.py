@@ -5,7 +5,10 @@ from __future__ import annotations
 import gc
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +20,15 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # tokenised text is cached where nobody else looks, and gone with the session
 _CACHE = tempfile.TemporaryDirectory(prefix="regrow-test-cache-")
 os.environ["REGROW_CACHE"] = _CACHE.name
+
+
+# nothing that an import makes is garbage, and looking for some is a fifth of the time that imports take
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -65,6 +77,37 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("text") / "text.parquet"
     pd.DataFrame({"text": documents.tolist()}).to_parquet(path)
     return path
+
+
+@pytest.fixture(scope="session")
+def local_engine() -> Iterator[Any]:
+    """Two workers for all tests: each takes seconds to import torch and transformers, once."""
+    from regrow.study.engines import make_engine
+
+    with closing(make_engine("local", workers=2)) as engine:
+        yield engine
+
+
+@pytest.fixture(scope="module")
+def warm_workers(local_engine) -> Iterator[None]:
+    """A local engine that a module's tests start finds the session's idle workers, and leaves its own to the session.
+
+    Each engine still runs as many workers as it was asked for; they have merely imported torch before.
+    """
+    from regrow.study import local
+
+    class Warm(local.LocalEngine):
+        def __init__(self, **asked: Any) -> None:
+            super().__init__(**asked)
+            self._idle = local_engine._idle
+
+        def close(self) -> None:
+            self._idle = []
+            super().close()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(local, "LocalEngine", Warm)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -55,7 +55,7 @@ def test_the_demos_study_is_the_whole_ladder():
             assert plan.target_rate is None or plan.pruning_rate == pytest.approx(plan.target_rate, abs=0.02)
 
 
-def test_the_path_from_models_to_a_report(models, text, tmp_path):
+def test_the_path_from_models_to_a_report(models, warm_workers, text, tmp_path):
     study = StudySpec(
         models=tuple(models),
         family="random",

@@ -37,7 +37,7 @@ def test_design_for_people(regrow):
     assert "stated prior" in done.out
 
 
-def test_the_files_are_studies_of_the_runs_proposed(regrow, tmp_path):
+def test_the_files_are_studies_of_the_runs_proposed(regrow, warm_workers, tmp_path):
     ladder = ("--candidate", "tiny-llama-0.2m", "--candidate", "tiny-llama-0.3m,tiny-llama-0.6m@3.1")
     done = regrow(
         "design", "--target", "tiny-llama-3m", "--rate", "0.25", *ladder, "--budget-flops", "2e13", "--context", "256",

@@ -167,7 +167,7 @@ def test_a_corrupt_model_is_one_line(regrow, tiny_model, text, tmp_path):
         one_line_error(regrow(*command), "broken")
 
 
-def test_a_study_by_its_file(regrow, tiny_model, text, tmp_path):
+def test_a_study_by_its_file(regrow, warm_workers, tiny_model, text, tmp_path):
     path = tmp_path / "study.yaml"
     path.write_text(
         f"models: ['{tiny_model}']\nfamily: tiny\nmethods: ['2:4']\ndata: '{text}'\nheld_out: '{text}'\n"
@@ -182,7 +182,7 @@ def test_a_study_by_its_file(regrow, tiny_model, text, tmp_path):
     one_line_error(regrow("study", path, "--engine", "lokal"), "did you mean 'local'")
 
 
-def test_a_study_whose_cells_fail_says_so_and_exits_1(regrow, text, tmp_path):
+def test_a_study_whose_cells_fail_says_so_and_exits_1(regrow, warm_workers, text, tmp_path):
     path = tmp_path / "study.yaml"
     path.write_text("models: [nowhere]\nfamily: t\nmethods: [depth]\nrates: [0.2]\ntrain: {tokens: 1k}\n")
     done = regrow("study", path, "--workers", 1)

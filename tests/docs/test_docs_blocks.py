@@ -36,6 +36,8 @@ STANDS_FOR = {
     "--held-out ladder": "--held-out held-out.jsonl",
     "--out study": "--out study --workers 1",
     "six --out examples/six_runs.csv": "study --out exported.csv",
+    # without a text of its own it would tokenise the whole embedded one
+    "--out measured": "--calibration text.jsonl --calibration-blocks 2 --calibration-length 128 --out measured",
     # alternatives that a page shows under one name
     "--out pruned": "--out pruned --overwrite",
     "--stop-when gain:0.01 --out run": "--stop-when gain:0.01 --out run-2",
@@ -153,7 +155,7 @@ def follow(page: str, folder: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def reader(tmp_path_factory: pytest.TempPathFactory, warm_workers: None) -> Path:
     """The folder of a reader who had a text, logs and a study file, and has followed the README."""
     folder = tmp_path_factory.mktemp("reader") / "here"
     shutil.copytree(ROOT / "examples", folder / "examples")

@@ -66,13 +66,6 @@ class Killer:
 
 
 @pytest.fixture(scope="session")
-def local_engine() -> Iterator[Engine]:
-    """Two workers for all tests: each takes seconds to import torch and transformers, once."""
-    with closing(make_engine("local", workers=2)) as engine:
-        yield engine
-
-
-@pytest.fixture(scope="session")
 def ray_engine() -> Iterator[Engine]:
     """One local cluster for all tests that need it."""
     pytest.importorskip("ray")
