@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from regrow.cli.needs import need_training
 from regrow.cli.options import AsJson, print_json
 
 
@@ -22,6 +23,7 @@ def check(
 
     Example: `regrow check pruned --pattern 2:4`
     """
+    need_training("regrow check")
     from dataclasses import asdict
 
     from regrow.ladder import find_model

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from regrow.cli.needs import need_training
 from regrow.cli.options import AsJson, NoCache, Out
 from regrow.cli.train import KeepCheckpoints, find_input, parse_keep, tell
 from regrow.cli.training_bar import is_main_process, training_bar
@@ -42,6 +43,7 @@ def cooldown(
 
     Example: `regrow cooldown run --tokens 20k --out run-cooled`
     """
+    need_training("regrow cooldown")
     from regrow.training.branch import cool_down
     from regrow.training.signals import stop_on_signals
     from regrow.units import parse_count

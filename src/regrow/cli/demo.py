@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from regrow.cli.needs import need_training
 from regrow.cli.options import AsJson, number, print_json
 from regrow.cli.tables import print_table, say
 
@@ -26,6 +27,7 @@ def demo(
 
     Example: `regrow demo --out demo`
     """
+    need_training("regrow demo")
     from regrow.cli.watching import run_watched
     from regrow.demo import demo_study, result_to_dict, run_demo
     from regrow.units import parse_count

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from regrow.cli.needs import need_training
 from regrow.cli.options import AsJson, NoCache, number, print_json
 from regrow.cli.tables import print_table
 
@@ -48,6 +49,7 @@ def evaluate(
 
     Example: `regrow eval tiny-llama-3m --tasks ladder`
     """
+    need_training("regrow eval")
     from regrow.errors import InputError, one_of
     from regrow.training.spec import PACKINGS
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from regrow.cli.needs import need_training
 from regrow.cli.options import AsJson, Out, print_json
 from regrow.cli.tables import print_table
 
@@ -56,6 +57,7 @@ def build(
 
     Example: `regrow ladder build --out ladder`
     """
+    need_training("regrow ladder build")
     from regrow.ladder.assets import ASSETS
     from regrow.ladder.build import build_ladder
 

@@ -115,8 +115,9 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if error.name and error.name.split(".")[0] == "regrow":
             raise
-        hint = "pip install 'regrow[train]', or '.[train]' in a clone of the repository"
-        _fail(f"this command needs {error.name}; install it with: {hint}", 2)
+        from regrow.cli.needs import INSTALL
+
+        _fail(f"this command needs {error.name}; install it with: {INSTALL}", 2)
     except Exception as error:
         if os.environ.get("REGROW_DEBUG"):
             raise

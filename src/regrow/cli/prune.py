@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from regrow.cli.memory_options import Batch, CacheDtype, Dtype, MaxMemory, ServedContext, memory_target
+from regrow.cli.needs import need_training
 from regrow.cli.options import AsJson, NoCache, print_json
 from regrow.cli.tables import print_table
 from regrow.errors import InputError
@@ -165,6 +166,7 @@ def prune(
     if dry_run and not (plan or calibration or scores or save_scores):
         _print_outline(model, folder, spec, as_json)
         return
+    need_training("regrow prune")
     _check_out(out, dry_run)
     text = None if held_out is None else _held_out_blocks(held_out, folder, cache=not no_cache)
     asked_law = None if held_out is None else _law_for(law, spec.method)  # a wrong law is reported before hours of work

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from regrow.cli.needs import INSTALL, missing_for_training, need_training
 from regrow.cli.options import AsJson, number, print_json
-from regrow.cli.tables import print_table
+from regrow.cli.tables import print_table, say
 
 if TYPE_CHECKING:
     from regrow.study.plan import StudyPlan
@@ -51,6 +52,8 @@ def study(
     On another machine: `regrow study study.yaml --records done.jsonl`, then `regrow runs export study --append --out
     done.jsonl`
     """
+    if not dry_run and engine == "local":
+        need_training("regrow study")
     from contextlib import closing
 
     from regrow.errors import RunFailed
@@ -64,6 +67,9 @@ def study(
     runner = make_engine(engine, workers=workers, address=address, retries=retries, cpus=cpus, gpus=gpus)
     with closing(runner):
         if dry_run:
+            missing = missing_for_training()
+            if missing and engine == "local":
+                say(f"note: {', '.join(missing)} not installed here: no estimate of the time; {INSTALL}", err=True)
             _print_plan(plan_study(spec, folder, engine=runner, records=records or ()), as_json)
             return
         from regrow.cli.watching import run_watched

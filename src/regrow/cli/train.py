@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from regrow.cli.needs import need_training
 from regrow.cli.options import AsJson, NoCache, Out, print_json
 from regrow.cli.training_bar import is_main_process, training_bar
 
@@ -139,6 +140,7 @@ def train(
 
     Example: `regrow train pruned --data ladder --tokens 300k --out run`
     """
+    need_training("regrow train")
     from regrow.ladder import find_model
     from regrow.ladder.tasks import find_tasks
     from regrow.scores import parse_tasks

@@ -1,0 +1,62 @@
+"""Without the extra `train`, a command that needs it says so in one line before it does anything else."""
+
+import sys
+
+import pytest
+from tests.cli.conftest import one_line_error
+
+STUDY = """
+family: llama
+models: [tiny-llama-0.2m]
+methods: [depth]
+rates: [0.17]
+data: ladder
+train: {tokens: 10240}
+"""
+
+
+@pytest.fixture
+def light(monkeypatch, tmp_path):
+    """An interpreter that finds none of what the extra installs, in an empty folder with a study file."""
+    for name in ("torch", "transformers", "accelerate", "datasets", "tokenizers", "safetensors"):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "study.yaml").write_text(STUDY)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("demo",),
+        ("study", "study.yaml"),
+        ("prune", "tiny-llama-0.2m", "--method", "depth", "--rate", "0.25", "--out", "pruned"),
+        ("train", "nowhere", "--data", "nowhere.txt", "--tokens", "10k", "--out", "run"),
+        ("eval", "nowhere", "--data", "nowhere.txt"),
+        ("cooldown", "nowhere", "--tokens", "1k", "--out", "cooled"),
+        ("check", "nowhere"),
+        ("ladder", "build", "--out", "ladder"),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_command_that_trains_says_what_to_install(light, regrow, arguments):
+    done = regrow(*arguments)
+    one_line_error(done, f"regrow {arguments[0]}", "needs torch, transformers", "pip install 'regrow[train]'")
+    assert done.err.count("\n") == 1
+    assert [path.name for path in light.iterdir()] == ["study.yaml"]
+
+
+def test_a_study_is_planned_without_an_estimate_of_its_time(light, regrow):
+    done = regrow("study", "study.yaml", "--dry-run")
+    assert done.code == 0
+    assert done.err.startswith("note: torch, transformers, ")
+    assert done.err.count("\n") == 1
+    assert "2 cells, 2 to run: 20.5k tokens" in done.out
+    assert "about" in done.out  # the disk
+
+
+def test_the_outline_of_a_pruned_model_needs_nothing_more(light, regrow):
+    done = regrow("prune", "tiny-llama-0.2m", "--method", "depth", "--rate", "0.25", "--dry-run")
+    assert done.code == 0
+    assert "needs" not in done.err
+    assert "pruning rate" in done.out
