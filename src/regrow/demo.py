@@ -185,7 +185,7 @@ def _plan(law: Law, unseen: Sequence[RunRecord]) -> Plan:
         PlanSpec(
             params_before=run.params_before,
             pruning_rate=run.pruning_rate,
-            loss_before=run.loss_before,
+            loss_before=run.known_loss_before,
             loss_pruned=run.start_loss if law.form == FORM else None,
             criterion=Gain(),
             context=run.details.get("sequence_length", 256),
@@ -195,7 +195,7 @@ def _plan(law: Law, unseen: Sequence[RunRecord]) -> Plan:
 
 def control_drift(runs: Sequence[RunRecord]) -> dict[int, float]:
     """By model size, how far the unpruned control ended above the loss it started from, nats/token."""
-    return {r.params_before: r.curve[-1].loss - r.loss_before for r in runs if r.is_control and r.curve}
+    return {r.params_before: r.curve[-1].known_loss - r.known_loss_before for r in runs if r.is_control and r.curve}
 
 
 def result_to_dict(result: DemoResult) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 #: Pages, from docs/, and the fewest commands that each runs.
-PAGES = {"../README.md": 1, "plan.md": 6, "import.md": 11, "faq.md": 2, "design.md": 4}
+PAGES = {"../README.md": 1, "plan.md": 6, "import.md": 11, "faq.md": 2, "design.md": 4, "scores.md": 4}
 _NUMBER = re.compile(r"\d[\d,]*\.?\d*(?:e[+-]?\d+)?")
 _TOLERANCE = 0.05
 
@@ -52,6 +52,7 @@ def test_every_command_of_a_page_prints_what_the_page_says(name, monkeypatch, ca
 
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     (tmp_path / "src").symlink_to(ROOT / "src")
+    (tmp_path / "studies").symlink_to(ROOT / "studies")
     monkeypatch.chdir(tmp_path)
     path = ROOT / "docs" / name
     page = path.read_text()

@@ -7,8 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from regrow.cli.options import AsJson, Baseline, Loss, Pool, Runs, number, print_json
+from regrow.cli.options import AsJson, Baseline, Loss, Pool, Runs, Scores, number, parse_scores, print_json
 from regrow.cli.tables import print_table, say
+
+_OF_SCORES = ["pace", "exponent", "end"]
 
 
 def fit(
@@ -19,6 +21,7 @@ def fit(
     pool: Pool = None,
     baseline: Baseline = "initial",
     loss: Loss = "raw",
+    score: Scores = None,
     out: Annotated[Path | None, typer.Option("--out", help="Write the laws to this file.")] = None,
     draws: Annotated[int, typer.Option(help="Bootstrap draws over runs.")] = 200,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap and of the starts of the fit.")] = 0,
@@ -27,12 +30,24 @@ def fit(
     """Fit one law per family and method.
 
     Example: `regrow fit demo --out law.json`
+
+    Benchmark scores: `regrow fit runs.csv --score mmlu,gsm8k --out scores.json`
     """
     from regrow.laws import fit as run
     from regrow.laws.files import save_laws
     from regrow.runs import read_finished
 
-    laws = run(read_finished(*runs), form=form, pool=pool, baseline=baseline, loss=loss, draws=draws, seed=seed)
+    scores = parse_scores(score)
+    laws = run(
+        read_finished(*runs, need_loss=scores is None),
+        form=form,
+        pool=pool,
+        baseline=baseline,
+        loss=loss,
+        score=scores,
+        draws=draws,
+        seed=seed,
+    )
     if out is not None:
         save_laws(laws, out)
     if as_json:
@@ -46,7 +61,8 @@ def fit(
             }
         )
         return
-    names = list(dict.fromkeys(name for law in laws for name in law.params))
+    # of scores, the numbers that differ between benchmarks
+    names = list(dict.fromkeys(name for law in laws for name in law.params)) if scores is None else _OF_SCORES
     print_table(
         "",
         ["family, method", "form", "baseline", "loss", "status", "runs", "R^2", "MAPE", "ASD", *names],
@@ -55,7 +71,7 @@ def fit(
                 f"{law.family}, {law.method}",
                 law.form,
                 law.baseline,
-                law.loss_kind,
+                law.loss_kind if law.benchmark is None else law.target,
                 law.status,
                 str(law.n_runs),
                 number(law.metrics.get("r2")),
@@ -75,9 +91,10 @@ def fit(
             "choice of the baseline does, and are not written.",
             err=True,
         )
-    for law in laws:
-        for warning in law.warnings:
-            say(f"{law.family}, {law.method}: {warning}", err=True)
+    # the benchmarks of a method mostly have the same to say
+    notes = [f"{law.family}, {law.method}: {warning}" for law in laws for warning in law.warnings]
+    for note in dict.fromkeys(notes):
+        say(note, err=True)
     for text in laws.skipped:
         say(f"skipped: {text}", err=True)
     if out is not None:
@@ -96,6 +113,7 @@ def law_summary(law: Any) -> dict[str, Any]:
         "n_runs": law.n_runs,
         "n_points": law.n_points,
         "baseline": law.baseline,
+        "target": law.target,
         "loss": law.loss_kind,
         "metrics": dict(law.metrics),
     }

@@ -58,6 +58,19 @@ Loss = Annotated[
         "--loss", help="Which losses to fit: `raw`, `averaged` (of averaged weights) or `cooled` (after a cool-down)."
     ),
 ]
+Scores = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--score",
+        metavar="NAME",
+        help="Fit a benchmark's score in the place of the loss: several names (a,b) or `all` share a fit.",
+        show_default=False,
+    ),
+]
+ScoreName = Annotated[
+    str | None,
+    typer.Option("--score", metavar="NAME", help="Benchmark of the law, if the file holds several; `mean` for all."),
+]
 NoCache = Annotated[
     bool,
     typer.Option(
@@ -152,3 +165,8 @@ def parse_rates(text: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(",") if part.strip())
     except ValueError:
         raise InputError(f"{text!r} are not rates", where="--rates", hint="write them like 0.15,0.25,0.35") from None
+
+
+def parse_scores(names: list[str] | None) -> list[str] | None:
+    """The benchmarks of `--score`, which may be repeated and may hold several names; None without the option."""
+    return None if not names else [part.strip() for name in names for part in name.split(",") if part.strip()]

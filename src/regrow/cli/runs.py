@@ -30,7 +30,7 @@ def list_runs(path: Path_, as_json: AsJson = False) -> None:
     from regrow.runs import read_runs
     from regrow.units import format_count
 
-    rows = [_summary(run) for run in read_runs(path)]
+    rows = [_summary(run) for run in read_runs(path, need_loss=False)]
     if as_json:
         print_json({"runs": rows})
         return
@@ -82,7 +82,7 @@ def show_run(path: Path_, as_json: AsJson = False) -> None:
             [
                 f"{p.tokens:,}",
                 number(p.loss, ".4f"),
-                number(p.loss - run.loss_before, ".4f"),
+                number(_gap(p.loss, run.loss_before), ".4f"),
                 number(p.train_loss, ".4f"),
                 number(p.lr, ".2e"),
                 *(number(p.scores[name].value if name in p.scores else None, ".4f") for name in scored),
@@ -170,7 +170,7 @@ def export_runs(
 
     # a study whose cells are all finished in the records it was given has no runs of its own
     nothing = append and out.exists() and (Path(path) / STUDY_FILE).is_file() and not any(Path(path).rglob(RUN_FILE))
-    runs = [] if nothing else read_runs(path)
+    runs = [] if nothing else read_runs(path, need_loss=False)
     if append:
         if out.suffix != ".jsonl":
             raise InputError("--append is for archives", where=str(out), hint="give a name that ends in .jsonl")
@@ -225,12 +225,16 @@ def _one_run(path: str) -> RunRecord:
     from regrow.errors import InputError
     from regrow.runs import read_runs
 
-    runs = read_runs(path)
+    runs = read_runs(path, need_loss=False)
     if len(runs) != 1:
         raise InputError(
             f"{len(runs)} runs here", where=path, hint="name one run folder; `regrow runs list` lists them"
         )
     return runs[0]
+
+
+def _gap(loss: float | None, before: float | None) -> float | None:
+    return None if loss is None or before is None else loss - before
 
 
 def _write_csv(path: Path, header: list[str], rows: list[list[object]]) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from regrow.cli.options import AsJson, Baseline, Loss, Pool, Runs, number, print_json
+from regrow.cli.options import AsJson, Baseline, Loss, Pool, Runs, Scores, number, parse_scores, print_json
 from regrow.cli.tables import print_table, say
+
+if TYPE_CHECKING:
+    from regrow.laws.validation import HoldOutResults
 
 
 def validate(
@@ -21,12 +24,15 @@ def validate(
     pool: Pool = None,
     baseline: Baseline = "initial",
     loss: Loss = "raw",
+    score: Scores = None,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap and of the starts of the fit.")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Fit without some runs or points, predict them, and report the error on them.
 
     Example: `regrow validate demo --hold-out size`
+
+    Benchmark scores: `regrow validate runs.csv --hold-out tokens --score all`
     """
     from dataclasses import asdict
 
@@ -34,9 +40,14 @@ def validate(
     from regrow.laws import validate as run
     from regrow.runs import read_finished
 
-    results = run(read_finished(*runs), hold_out, form or None, baseline, loss=loss, pool=pool, seed=seed)
+    scores = parse_scores(score)
+    records = read_finished(*runs, need_loss=scores is None)
+    results = run(records, hold_out, form or None, baseline, loss=loss, score=scores, pool=pool, seed=seed)
     if as_json:
         print_json({"results": [asdict(result) for result in results], "skipped": list(results.skipped)})
+        return
+    if scores is not None:
+        _print_scores(results, hold_out)
         return
     print_table(
         f"held out: {hold_out}",
@@ -75,3 +86,33 @@ def validate(
     if len({r.form for r in results}) > 1:
         for (family, method), ranked in rank_forms(results).items():
             typer.echo(f"{family}, {method}: lowest held-out error with {ranked[0][0]} ({ranked[0][1]:.4f})")
+
+
+def _print_scores(results: HoldOutResults, hold_out: str) -> None:
+    """The table of laws of scores; errors in points, hundredths of a score."""
+
+    def points(value: float | None) -> str:
+        return number(None if value is None else 100 * value, ".2f")
+
+    print_table(
+        f"held out: {hold_out}; errors in points",
+        ["family, method", "benchmark", "status", "error", "coverage", "readings", "last", "power"],
+        [
+            [
+                f"{r.family}, {r.method}",
+                r.target.removeprefix("score:"),
+                r.status,
+                points(r.mae),
+                number(r.coverage, ".2f"),
+                str(r.n_points),
+                points(r.baselines.get("last")),
+                points(r.baselines.get("power")),
+            ]
+            for r in results
+        ],
+    )
+    typer.echo(
+        "Beside it: the last score seen (of a run not seen, the nearest run's gap), a power law of each run alone."
+    )
+    for text in results.skipped:
+        say(f"skipped: {text}", err=True)

@@ -7,8 +7,11 @@ import numpy as np
 from regrow.laws.observations import Observations
 
 
-def errors(folds: list[tuple[Observations, Observations]], hold_out: str) -> dict[str, float | None]:
-    """Mean absolute percentage error (fraction) of each baseline over the held-out checkpoints above zero tokens.
+def errors(
+    folds: list[tuple[Observations, Observations]], hold_out: str, *, relative: bool = True
+) -> dict[str, float | None]:
+    """Mean absolute error of each baseline over the held-out checkpoints above zero tokens, a share of the loss; in the
+    loss's own units if not `relative`.
 
     `last`: within a run, its last fitted loss; for a run not seen, its own baseline loss plus the gap of the nearest
     fitted run (in log size and log rate) at the nearest tokens. `power`: E + B D^-beta through the run's own fitted
@@ -18,9 +21,10 @@ def errors(folds: list[tuple[Observations, Observations]], hold_out: str) -> dic
     for fitted, held in folds:
         held = held.keep(held.x.tokens > 0)
         guess = _last_seen(fitted, held) if hold_out == "tokens" else _nearest_gap(fitted, held)
-        last.append(np.abs(guess / held.loss - 1))
+        scale = held.loss if relative else 1.0
+        last.append(np.abs((guess - held.loss) / scale))
         if hold_out == "tokens":
-            power.append(np.abs(_own_power(fitted, held) / held.loss - 1))
+            power.append(np.abs((_own_power(fitted, held) - held.loss) / scale))
     return {
         "last": float(np.mean(np.concatenate(last))),
         "power": float(np.mean(np.concatenate(power))) if power else None,

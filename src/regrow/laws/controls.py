@@ -85,7 +85,9 @@ def _average(records: list[RunRecord]) -> Curve:
     table = np.full((len(records), len(tokens)), np.nan)
     for row, record in enumerate(records):
         at = np.array([float(p.tokens) for p in record.curve])
-        loss, inside = read_control((at, np.array([p.loss for p in record.curve]), record.loss_before), tokens)
+        loss, inside = read_control(
+            (at, np.array([p.known_loss for p in record.curve]), record.known_loss_before), tokens
+        )
         table[row, inside] = loss[inside]
     read = ~np.isnan(table).all(axis=0)
-    return tokens[read], np.nanmean(table[:, read], axis=0), float(np.mean([r.loss_before for r in records]))
+    return tokens[read], np.nanmean(table[:, read], axis=0), float(np.mean([r.known_loss_before for r in records]))

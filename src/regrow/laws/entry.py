@@ -14,6 +14,9 @@ from regrow.laws.forms import find_form
 from regrow.laws.law import Law
 from regrow.laws.observations import as_records, of_loss
 from regrow.laws.pooled.fit import fit_records
+from regrow.laws.pooled.pool import score_pools
+from regrow.laws.pooled.score_laws import laws_of_score_pool
+from regrow.laws.pooled.scored import check_score_options, names_of
 from regrow.runs.record import RunRecord
 
 
@@ -24,6 +27,7 @@ def fit(
     pool: str | None = None,
     baseline: str = "initial",
     loss: str = "raw",
+    score: str | Sequence[str] | None = None,
     draws: int = 200,
     seed: int = 0,
     hold: Mapping[str, float] | None = None,
@@ -41,6 +45,9 @@ def fit(
             is told the control's loss. Forms that do not read the loss before pruning do not depend on it.
         loss: which of the losses of a checkpoint: `raw`, `averaged` (of averaged weights) or `cooled` (of a run that
             ends annealed there); checkpoints without it are left out.
+        score: a benchmark, several, or `all`: laws of scores in the place of losses. What is fitted is the error
+            1 - score, by the form `regrowth`; the benchmarks of a run share its pace, and several have a law of their
+            mean as well.
         draws: bootstrap refits, or draws from the posterior.
         seed: of starts and draws; the same seed gives the same law.
         hold: parameters to hold, e.g. `{"gamma": 0.0}`; exponents at any value, coefficients at 0.
@@ -57,6 +64,9 @@ def fit(
     if draws < 1:
         raise InputError(f"{draws} draws", where="fit", hint="give at least 1")
     records = as_records(runs)
+    if score is not None:
+        check_score_options(form, baseline=baseline, loss=loss, hold=hold)
+        return _fit_scores(records, score, pool or "family", draws=draws, seed=seed)
     if form == "auto":
         taken = choose_form(records, pool=pool, baseline=baseline, loss=loss, seed=seed, hold=hold)
         laws = fit(
@@ -85,6 +95,20 @@ def fit(
     skipped: list[str] = []
     found = fit_records(used, pool or "family", baseline=baseline, draws=draws, seed=seed, skipped=skipped)
     return Laws([replace(law, loss_kind=loss) for law in found], skipped)
+
+
+def _fit_scores(records: Sequence[RunRecord], score: str | Sequence[str], pool: str, *, draws: int, seed: int) -> Laws:
+    """The laws of these benchmarks."""
+    skipped: list[str] = []
+    laws: list[Law] = []
+    for one in score_pools(records, names_of(records, score), pool, skipped=skipped):
+        try:
+            laws.extend(laws_of_score_pool(one, pool, draws=draws, seed=seed))
+        except InputError as refused:
+            skipped.append(str(refused))
+    if not laws:
+        raise InputError(f"no group can be fitted: {' | '.join(skipped)}", where="fit")
+    return Laws(laws, skipped)
 
 
 def _with_error(laws: Sequence[Law], taken: Choice) -> list[Law]:

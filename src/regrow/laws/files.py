@@ -17,7 +17,7 @@ from regrow.disk import write_text
 from regrow.errors import InputError
 from regrow.laws.file_checks import check_law
 from regrow.laws.forms import find_form
-from regrow.laws.law import Law
+from regrow.laws.law import LOSS, Law
 from regrow.reading import MALFORMED, parse_json, read_text
 
 FORMAT = 1
@@ -42,6 +42,8 @@ _SCALARS = (
 def law_to_json(law: Law) -> dict[str, Any]:
     """A law as plain data; NaN and infinity become null."""
     out: dict[str, Any] = {name: _plain(getattr(law, name)) for name in _SCALARS}
+    if law.benchmark is not None:
+        out["target"] = law.target
     out["params"] = {k: _plain(v) for k, v in law.params.items()}
     out["warnings"] = list(law.warnings)
     out["metrics"] = _plain(dict(law.metrics))
@@ -89,6 +91,7 @@ def law_from_json(data: Any, *, where: str) -> Law:
             size_spread=float(data.get("size_spread", 0.0)),
             baseline=str(data.get("baseline", "initial")),
             loss_kind=str(data.get("loss_kind", "raw")),
+            target=str(data.get("target", LOSS)),
             fingerprint=str(data.get("fingerprint", "")),
             sizes=sizes,
             diagnostics=dict(data.get("diagnostics", {})),

@@ -12,8 +12,9 @@ import numpy as np
 
 from regrow.errors import InputError, one_of
 from regrow.laws.forms import FORMS, Form, find_form
+from regrow.laws.prediction import LOSS, SCORE, Prediction, as_score
 from regrow.laws.setting import Column, Reference, Setting
-from regrow.units import check_level, format_factor
+from regrow.units import check_level
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,28 +34,10 @@ CONTROL_BASELINE = (
 )
 #: parameter counts closer than this share are of one model
 _SAME_SIZE = 1e-3
+#: pruning rates closer than this are of one pruned model
+_SAME_RATE = 0.01
 #: noise values per bootstrap draw; with the draws they make the quantiles of a new run
 _NOISE_PER_DRAW = 40
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prediction:
-    """A predicted held-out loss (nats/token) with an interval of probability `level`.
-
-    `extrapolates` names the inputs that stand outside the fitted range and by what factor (above 1); empty inside.
-    """
-
-    loss: float
-    low: float
-    high: float
-    level: float
-    extrapolates: dict[str, float]
-
-    def __str__(self) -> str:
-        far = {name: format_factor(factor) for name, factor in self.extrapolates.items()}
-        beyond = (f"  ! {name} is {times}x outside the fitted range" for name, times in far.items())
-        answer = f"{self.loss:.4f} nats/token ({self.low:.4f} to {self.high:.4f} at {self.level:.0%})"
-        return "\n".join([answer, *beyond])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -76,6 +59,8 @@ class Law:
         size_spread: standard deviation of the random effect of the size, relative to the gap; 0 in files that lack it.
         baseline: `initial` or `control`: where gaps are measured from.
         loss_kind: `raw`, `averaged` or `cooled`: which of the runs' losses it was fitted to, and so predicts.
+        target: `loss`, or `score:NAME` of a benchmark (`score:mean` of several): then what every method here calls a
+            loss is the error 1 - score.
         fingerprint: SHA-256 (16 hex digits) of the data.
         sizes: of models that the fit has seen, by their parameters before pruning: the parameters for a new run of that
             model, [1 + draws, parameters], the first row the point estimate. Empty for laws that know no such thing.
@@ -98,6 +83,7 @@ class Law:
     size_spread: float = 0.0
     baseline: str = "initial"
     loss_kind: str = "raw"
+    target: str = LOSS
     fingerprint: str = ""
     sizes: Mapping[int, np.ndarray] = field(default_factory=dict)
     diagnostics: Mapping[str, Any] = field(default_factory=dict)
@@ -111,6 +97,11 @@ class Law:
     def theta(self) -> np.ndarray:
         """The parameters as an array, [p]."""
         return np.array([self.params[name] for name in self.formula.names], dtype=float)
+
+    @property
+    def benchmark(self) -> str | None:
+        """The benchmark whose score it predicts; None for a law of losses."""
+        return self.target.removeprefix(SCORE) if self.target.startswith(SCORE) else None
 
     @property
     def unsupported(self) -> dict[str, str]:
@@ -170,7 +161,11 @@ class Law:
         dof = max(float(self.diagnostics.get("run_dof", self.n_runs)), 1.0)
         chi = rng.chisquare(dof, size) / dof
         between = self.run_spread * rng.standard_normal(size) / np.sqrt(chi)
-        return between + self.point_spread * rng.standard_normal(size)
+        own = rng.standard_normal(size)
+        few = self.diagnostics.get("point_dof")  # of scores: their noise is estimated from few readings
+        if few is not None:
+            own = own / np.sqrt(rng.chisquare(max(float(few), 1.0), size) / max(float(few), 1.0))
+        return between + self.point_spread * own
 
     def _outside(self, name: str, value: np.ndarray) -> np.ndarray:
         """Distance outside the fitted range in widths of it, on a log scale; 0 inside."""
@@ -221,13 +216,18 @@ class Law:
             params_before=params_before, pruning_rate=pruning_rate, tokens=tokens, loss_before=loss_before,
             loss_pruned=loss_pruned, **others,
         )  # fmt: skip
-        low, high = self.interval(x, level=level, of=of)
+        low, high = map(float, self.interval(x, level=level, of=of))
+        loss, score = float(self.loss(x)), None
+        if self.benchmark is not None:
+            score, low, high = (as_score(error) for error in (loss, high, low))
         return Prediction(
-            loss=float(self.loss(x)),
-            low=float(low),
-            high=float(high),
+            loss=loss,
+            low=low,
+            high=high,
             level=level,
             extrapolates=self.extrapolates(x),
+            target=self.target,
+            score=score,
         )
 
     def interval(self, x: Setting, *, level: float = 0.9, of: str = "run") -> tuple[np.ndarray, np.ndarray]:
@@ -296,6 +296,13 @@ class Law:
         size = x.params_before.ravel()
         row = x.ravel()
         parts = [(np.isclose(size, known, rtol=_SAME_SIZE), rows) for known, rows in self.sizes.items()]
+        rates = self.diagnostics.get("rates_of_sizes")  # of scores: what is known is one pruned model of the size
+        if rates is not None and "pruning_rate" in x:
+            read = np.array([rates[str(known)] for known in self.sizes])
+            parts = [
+                (mine & (np.abs(row.pruning_rate - rate) < _SAME_RATE), rows)
+                for (mine, rows), rate in zip(parts, read, strict=True)
+            ]
         parts = [(mine, rows) for mine, rows in parts if mine.any()]
         new = ~np.any([mine for mine, _ in parts], axis=0) if parts else np.ones(len(size), dtype=bool)
         if new.any():
@@ -319,8 +326,9 @@ class Law:
 
     def __repr__(self) -> str:
         low_high = self.intervals() if len(self.draws) else {}
+        of = f"{self.loss_kind} losses" if self.benchmark is None else f"1 - {self.target}"
         lines = [f"Law {self.family} {self.method}: {self.form}, status {self.status}, {self.n_runs} runs, "
-                 f"{self.n_points} checkpoints, baseline {self.baseline}, {self.loss_kind} losses"]  # fmt: skip
+                 f"{self.n_points} checkpoints, baseline {self.baseline}, {of}"]  # fmt: skip
         lines.append(f"  loss = {self.formula.formula}")
         for name, value in self.params.items():
             ends = f"   90% [{low_high[name][0]:.4g}, {low_high[name][1]:.4g}]" if name in low_high else ""
@@ -362,8 +370,8 @@ def _check(form: Form, column: Column, x: Setting) -> None:
     raise InputError(f"{name} {shown}", where="predict", hint=hint)
 
 
-def select_law(laws: list[Law], family: str | None = None, method: str | None = None) -> Law:
-    """The one law of this family and method.
+def select_law(laws: list[Law], family: str | None = None, method: str | None = None, score: str | None = None) -> Law:
+    """The one law of this family and method, and of this benchmark's score (`mean` for that of several).
 
     Raises `InputError` listing what there is if none fits, or if several do because one of the two was not given.
     """
@@ -375,13 +383,22 @@ def select_law(laws: list[Law], family: str | None = None, method: str | None = 
     if method is not None:
         one_of(method, sorted({law.method for law in found}), what="method", where="laws")
     found = [law for law in found if method in (None, law.method)]
+    if score is not None:
+        benchmarks = sorted({law.benchmark for law in found if law.benchmark is not None})
+        if not benchmarks:
+            raise InputError("no law of scores", where="laws", hint="fit one with `regrow fit --score`")
+        one_of(score, benchmarks, what="benchmark", where="laws")
+        found = [law for law in found if law.benchmark == score]
     if len(found) > 1:
-        there = ", ".join(f"{law.family} {law.method} ({law.form})" for law in found)
+        there = ", ".join(
+            f"{law.family} {law.method} ({law.form if law.benchmark is None else law.benchmark})" for law in found
+        )
         missing = [
             name
             for name, given, values in (
                 ("family", family, {law.family for law in found}),
                 ("method", method, {law.method for law in found}),
+                ("benchmark with --score", score, {law.target for law in found}),
             )
             if given is None and len(values) > 1
         ]

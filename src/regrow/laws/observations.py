@@ -20,6 +20,7 @@ from regrow.laws.setting import BASIC, BASIC_NAMES, Column, Setting
 from regrow.reading import repeated
 from regrow.runs.objective import Objective
 from regrow.runs.record import CurvePoint, RunRecord
+from regrow.runs.store import require_losses
 from regrow.units import format_count
 
 if TYPE_CHECKING:
@@ -39,8 +40,9 @@ class Observations:
         run: index of each checkpoint's run into `runs`.
         x: what the runs are and how far each checkpoint is: the columns of a run record, and those that a form reads.
             `loss_before` is the control's loss at the same tokens where the baseline is `control`.
-        loss: held-out loss, nats/token.
+        loss: held-out loss, nats/token; the error 1 - score where `benchmark` is given.
         notes: what was left out or mended, in plain words.
+        benchmark: of which the losses are errors; empty for losses.
     """
 
     family: str
@@ -51,10 +53,11 @@ class Observations:
     x: Setting
     loss: np.ndarray
     notes: tuple[str, ...] = ()
+    benchmark: str = ""
 
     @property
     def where(self) -> str:
-        return f"{self.family} {self.method}"
+        return f"{self.family} {self.method}" + (f", {self.benchmark}" if self.benchmark else "")
 
     def __len__(self) -> int:
         return len(self.loss)
@@ -92,7 +95,8 @@ class Observations:
             f"{self.runs[r]} {n:.0f} {rate:.9g} {d:.0f} {loss:.9g} {before:.9g}" + "".join(f" {v:.9g}" for v in more)
             for r, n, rate, d, loss, before, *more in zip(*basic, *others, strict=True)
         )
-        return hashlib.sha256("\n".join((self.family, self.method, *rows)).encode()).hexdigest()[:16]
+        named = (self.family, self.method, *([self.benchmark] if self.benchmark else []))
+        return hashlib.sha256("\n".join((*named, *rows)).encode()).hexdigest()[:16]
 
 
 def as_records(runs: Sequence[RunRecord] | pd.DataFrame | Any, *, where: str = "runs") -> list[RunRecord]:
@@ -121,9 +125,10 @@ def of_loss(records: Sequence[RunRecord], loss: str, *, controls: bool = False) 
         loss: a key of `LOSSES`.
         controls: whether an unpruned control without such a loss is refused like any run, or left out.
 
-    Raises `InputError` for an unknown kind, and for a run with a curve that has none of it.
+    Raises `InputError` for an unknown kind, a run that has scores only, and a run with a curve that has none of it.
     """
     field = LOSSES[one_of(loss, list(LOSSES), what="loss")]
+    require_losses(records)
     hashes = {r.hash for r in records if r.spec}
     branches: dict[str, list[CurvePoint]] = {}
     own = []
@@ -201,7 +206,8 @@ def _checked(record: RunRecord) -> RunRecord:
     """The record with its curve sorted by tokens. Raises `InputError` for what no fit can use."""
     where = f"run {record.run}"
     for point in record.curve:
-        if not (np.isfinite(point.loss) and point.loss > 0 and np.isfinite(point.tokens)):
+        loss = point.known_loss
+        if not (np.isfinite(loss) and loss > 0 and np.isfinite(point.tokens)):
             raise InputError(
                 f"loss {point.loss} at {point.tokens} tokens", where=where, hint="drop the checkpoint or mend it"
             )
@@ -243,7 +249,7 @@ def _group(
         runs=tuple(r.run for r in records),
         run=np.concatenate([np.full(len(r.curve), i) for i, r in enumerate(records)]),
         x=Setting(**{name: np.concatenate([c.read(r) for r in records]) for name, c in read.items()}),
-        loss=np.array([p.loss for r in records for p in r.curve]),
+        loss=np.array([p.known_loss for r in records for p in r.curve]),
         notes=tuple(notes),
     )
     return _against_control(out, records, controls) if baseline == "control" else out

@@ -14,11 +14,15 @@ from regrow.laws import baselines
 from regrow.laws.choose import POOLED, check_pool
 from regrow.laws.fitting import PointFit, fit_group, fit_point, known, usable
 from regrow.laws.forms import FORMS, Form, find_form
-from regrow.laws.law import Law
+from regrow.laws.law import LOSS, Law
 from regrow.laws.objective import average_slope_difference
 from regrow.laws.observations import Observations, as_records, observe, of_loss
 from regrow.laws.pooled.fit import pools_of
+from regrow.laws.pooled.held_out import Held
 from regrow.laws.pooled.held_out import hold_out as hold_out_of
+from regrow.laws.pooled.pool import score_pools
+from regrow.laws.pooled.score_held_out import hold_out_scores
+from regrow.laws.pooled.scored import check_score_options, names_of
 from regrow.laws.splits import masks
 from regrow.runs.record import RunRecord
 
@@ -37,14 +41,16 @@ class HoldOutResult:
     Attributes:
         hold_out: `tokens` (last 20% of each run), `size` (largest), `rate` (each size's highest), `run` (each in turn).
         mape, max_ape: mean and worst absolute error of the held-out losses.
+        mae: mean absolute error: nats/token, or of a score, a fraction (0.012 is 1.2 points).
         gap_mape: mean absolute error of the gap above the baseline loss, None where no gap is positive.
         asd: average slope difference, nats per e-fold of tokens.
         coverage: share of held-out checkpoints inside the interval for a new run at `level`.
         width: mean width of those intervals, as a share of the loss.
         r2: of the held-out losses; None where they are all equal.
         outside: how far the held-out points stand outside what was fitted, as a factor per input.
-        baselines: mape of `last` (the last loss seen; across runs, the nearest run's gap), `power` (a power law of
-            the run alone, only for tokens) and `chinchilla`; None where one does not apply.
+        target: `loss`, or `score:NAME`: then losses are the errors 1 - score.
+        baselines: mape (of scores: mae) of `last` (the last loss seen; across runs, the nearest run's gap), `power` (a
+            power law of the run alone, only for tokens) and `chinchilla`; None where one does not apply.
         status: worst status among the laws fitted.
     """
 
@@ -65,6 +71,8 @@ class HoldOutResult:
     outside: Mapping[str, float]
     baselines: Mapping[str, float | None]
     status: str
+    mae: float
+    target: str = LOSS
     warnings: tuple[str, ...] = field(default=())
 
 
@@ -94,6 +102,7 @@ def validate(
     baseline: str = "initial",
     *,
     loss: str = "raw",
+    score: str | Sequence[str] | None = None,
     pool: str | None = None,
     level: float = 0.9,
     draws: int = 200,
@@ -106,6 +115,7 @@ def validate(
         forms: one name, several, or None for all.
         pool: which runs share a law of the form `regrowth`, as in `regrow.laws.fit`; `all` where a family is held out.
         loss: `raw`, `averaged` or `cooled`, as in `regrow.laws.fit`.
+        score: a benchmark, several, or `all`, as in `regrow.laws.fit`: each is validated, and the mean of several.
         level: probability of the intervals whose coverage is counted.
 
     Returns:
@@ -115,6 +125,11 @@ def validate(
         InputError: an unknown hold-out, form or loss, bad runs, or nothing that can be validated.
     """
     one_of(hold_out, HOLD_OUTS, what="hold-out")
+    if score is not None:
+        given = [forms] if isinstance(forms, str) else list(forms or ())
+        for form in given or ["auto"]:
+            check_score_options(form, baseline=baseline, loss=loss)
+        return _scored(as_records(runs), hold_out, score, pool, level, draws, seed)
     names = list(FORMS) if forms is None else [forms] if isinstance(forms, str) else list(forms)
     formulas = [find_form(name) for name in names if name != POOLED]
     for formula in formulas if forms is not None else ():
@@ -198,11 +213,43 @@ def _pooled(
         refused += why
         for number in sorted(found):
             folds = [(part.fitted, part.held) for part in found[number]]
-            parts = [_Part(law=p.law, predicted=p.predicted, low=p.low, high=p.high) for p in found[number]]
+            parts = [_part_of(part) for part in found[number]]
             rivals = {"last": None, "power": None} if hold_out in _SHARED else baselines.errors(folds, hold_out)
             results.append(_summary(POOLED, hold_out, folds, parts, {**rivals, "chinchilla": None}, level))
     skipped += [f"{POOLED}, hold-out {hold_out}: {text}" for text in refused]
     return results
+
+
+def _scored(
+    records: Sequence[RunRecord],
+    hold_out: str,
+    score: str | Sequence[str],
+    pool: str | None,
+    level: float,
+    draws: int,
+    seed: int,
+) -> HoldOutResults:
+    """The results of laws of benchmark scores."""
+    name = pool or ("all" if hold_out == "family" else "family")
+    skipped: list[str] = []
+    results = []
+    for one in score_pools(records, names_of(records, score), name, skipped=skipped):
+        split_one = partial(masks, hold_out=hold_out)
+        found, why = hold_out_scores(one, hold_out, name, split_one, level=level, draws=draws, seed=seed)
+        skipped += why
+        for parts in found:
+            folds = [(part.fitted, part.held) for part in parts]
+            rivals: dict[str, float | None] = {"last": None, "power": None}
+            if hold_out not in _SHARED:
+                rivals = baselines.errors(folds, hold_out, relative=False)
+            results.append(_summary(POOLED, hold_out, folds, [_part_of(part) for part in parts], rivals, level))
+    if not results:
+        raise InputError(f"nothing could be validated: {' | '.join(dict.fromkeys(skipped))}", where="validate")
+    return HoldOutResults(results, list(dict.fromkeys(skipped)))
+
+
+def _part_of(held: Held) -> _Part:
+    return _Part(law=held.law, predicted=held.predicted, low=held.low, high=held.high)
 
 
 def split(seen: Observations, hold_out: str) -> list[tuple[Observations, Observations]]:
@@ -276,6 +323,8 @@ def _summary(
         method=folds[0][0].method,
         form=form,
         hold_out=hold_out,
+        target=parts[0].law.target,
+        mae=float(np.mean(np.abs(predicted - loss))),
         mape=float(error.mean()),
         max_ape=float(error.max()),
         gap_mape=float(np.mean(np.abs(predicted - loss)[positive] / gap[positive])) if positive.any() else None,

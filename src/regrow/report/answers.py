@@ -123,7 +123,7 @@ def _base(runs: Sequence[RunRecord], question: Question, family: str) -> PlanSpe
         size = float(max(run.params_before for run in runs))
     before = question.loss_before
     if before is None:
-        same = [run.loss_before for run in runs if _is_of_size(run, size)]
+        same = [run.known_loss_before for run in runs if _is_of_size(run, size)]
         if not same:
             hint = "give it with --loss-before, read on the same held-out text"
             raise InputError(f"no run tells the loss of the unpruned {format_count(size)}", where="report", hint=hint)

@@ -120,7 +120,7 @@ def measured_panels(runs: Sequence[RunRecord], ident: str) -> tuple[list[Panel],
 
 def _before(runs: Sequence[RunRecord]) -> list[tuple[float, str]]:
     """The rule of the unpruned model's loss, where the runs agree on it."""
-    before = sorted({round(run.loss_before, 4) for run in runs})
+    before = sorted({round(run.known_loss_before, 4) for run in runs})
     return [(before[0], f"before pruning {before[0]:.3f}")] if len(before) == 1 else []
 
 
@@ -194,7 +194,7 @@ def drift_chart(controls: Sequence[RunRecord], ident: str) -> Markup:
         if not seen:
             continue
         x = np.array([float(p.tokens) for p in seen])
-        y = np.array([p.loss - run.loss_before for p in seen])
+        y = np.array([p.known_loss - run.known_loss_before for p in seen])
         tips = [f"{run.run}: {b:+.4f} nats at {format_count(a)} tokens" for a, b in zip(x, y, strict=True)]
         lines.append(Line(x=x, y=y, style=number, name=run.run))
         marks.append(Marks(x=x, y=y, style=number, tips=tips))

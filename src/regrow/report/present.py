@@ -359,9 +359,9 @@ def validation_row(row: Mapping[str, Any]) -> Row:
 
 def control_row(run: RunRecord) -> Row:
     """How far an unpruned control moved."""
-    seen = [p for p in run.curve if p.tokens > 0 and np.isfinite(p.loss)]
+    seen = [p for p in run.curve if p.tokens > 0 and np.isfinite(p.known_loss)]
     last = max(seen, key=lambda p: p.tokens) if seen else None
-    drifts = [p.loss - run.loss_before for p in seen]
+    drifts = [p.known_loss - run.known_loss_before for p in seen]
     return Row(
         cells=(
             run.run,
@@ -369,7 +369,7 @@ def control_row(run: RunRecord) -> Row:
             count(last.tokens if last else None),
             number(run.loss_before),
             number(last.loss if last else None),
-            number(last.loss - run.loss_before if last else None, "+.4f"),
+            number(last.known_loss - run.known_loss_before if last else None, "+.4f"),
             number(max(drifts, key=abs) if drifts else None, "+.4f"),
         )
     )

@@ -46,7 +46,7 @@ def trends_of(law: Law, fits: Sequence[RunFit], *, min_gain: float = Gain.min_ga
     """The law's trends over its fitted range, with D* at the sizes and rates of `fits`. None without any run."""
     if not fits:
         return None
-    before = {fit.run.params_before: fit.run.loss_before for fit in fits}
+    before = {fit.run.params_before: fit.run.known_loss_before for fit in fits}
     sizes = sorted(before)
     rates = _distinct([fit.run.pruning_rate for fit in fits])
     seen: dict[tuple[float, float], list[RunFit]] = {}

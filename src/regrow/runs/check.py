@@ -117,7 +117,7 @@ def _curve_problems(folder: Path, train: Any, done: bool, begin: int, ended: int
             yield f"{CURVE_FILE}, line {number}: {two.tokens} tokens after {one.tokens}"
         if (one.seconds or 0.0) > (two.seconds if two.seconds is not None else math.inf):
             yield f"{CURVE_FILE}, line {number}: {two.seconds} seconds after {one.seconds}"
-    bad = next((p for p in points if not (math.isfinite(p.loss) and p.loss > 0)), None)
+    bad = next((p for p in points if p.loss is not None and not (math.isfinite(p.loss) and p.loss > 0)), None)
     if bad is not None:
         yield f"{CURVE_FILE}: the loss at {bad.tokens} tokens is {bad.loss}"
     yield from _against_spec([p.tokens for p in points], train, done, begin, ended)

@@ -28,6 +28,9 @@ LARGEST_LOSS = 50.0
 #: Characters of the longest name, and the most parameters and tokens that a record may speak of.
 _LONGEST_NAME, _MOST = 1000, 1e18
 
+#: what to do with runs of which scores were read, and no losses
+SCORES_ONLY = "the run has benchmark scores only: `regrow fit --score NAME` fits those"
+
 Status = Literal["running", "done", "failed", "imported"]
 
 
@@ -66,13 +69,20 @@ def check_number(value: object, *, what: str, where: str, missing: bool = False)
     raise InputError(f"{what} is {str(value)[:40]!r}", where=where, hint="give a number")
 
 
+def _needed(loss: float | None, where: str) -> float:
+    """A loss that is known, else `InputError`."""
+    if loss is None:
+        raise InputError("no loss", where=where, hint=SCORES_ONLY)
+    return loss
+
+
 @dataclass(frozen=True, kw_only=True)
 class CurvePoint:
     """One evaluation. `tokens` may be 0: the loss right after pruning. What is not known is None, never 0.
 
     Attributes:
         tokens: trained on.
-        loss: held-out, nats/token, of the weights as they are.
+        loss: held-out, nats/token, of the weights as they are; None where only scores were read.
         train_loss: mean over the batches since the point before.
         lr: learning rate of the next step.
         seconds: spent training, evaluations left out.
@@ -82,7 +92,7 @@ class CurvePoint:
     """
 
     tokens: int
-    loss: float
+    loss: float | None = None
     train_loss: float | None = None
     lr: float | None = None
     seconds: float | None = None
@@ -93,11 +103,16 @@ class CurvePoint:
     def __post_init__(self) -> None:
         if isinstance(self.tokens, bool) or not isinstance(self.tokens, Integral) or int(self.tokens) > _MOST:
             raise InputError(f"tokens are {str(self.tokens)[:40]}", where="curve", hint="give a whole number")
+        object.__setattr__(self, "scores", read_scores(self.scores))
         for name in ("loss", "train_loss", "lr", "seconds", "loss_averaged", "loss_cooled"):
-            check_number(getattr(self, name), what=name, where="curve", missing=name != "loss")
+            check_number(getattr(self, name), what=name, where="curve", missing=name != "loss" or bool(self.scores))
         if self.tokens < 0:
             raise InputError(f"{self.tokens} tokens", where="curve", hint="tokens trained on cannot be negative")
-        object.__setattr__(self, "scores", read_scores(self.scores))
+
+    @property
+    def known_loss(self) -> float:
+        """The held-out loss, nats/token. Raises `InputError` where only scores were read."""
+        return _needed(self.loss, f"the reading at {self.tokens} tokens")
 
     def to_dict(self) -> dict[str, Any]:
         """What is known of it, as plain data."""
@@ -116,7 +131,7 @@ class RunRecord:
         params_before: parameters before pruning (N0).
         params_after: parameters after pruning (N1; non-zero ones for N:M sparsity).
         pruning_rate: rho, a fraction; 1 - N1/N0.
-        loss_before: held-out loss of the unpruned model, nats/token (L0).
+        loss_before: held-out loss of the unpruned model, nats/token (L0); None for a run that has scores only.
         loss_pruned: held-out loss right after pruning, nats/token, where it is known but no evaluation at 0 tokens.
         curve: evaluations in the order of their tokens.
         spec: what was asked, as plain data; `hash` identifies it.
@@ -135,7 +150,7 @@ class RunRecord:
     params_before: int
     params_after: int
     pruning_rate: float
-    loss_before: float
+    loss_before: float | None = None
     loss_pruned: float | None = None
     curve: tuple[CurvePoint, ...] = ()
     spec: Mapping[str, Any] = field(default_factory=dict)
@@ -155,7 +170,8 @@ class RunRecord:
             if isinstance(value, bool) or not isinstance(value, Real) or not abs(value) <= _MOST:  # type: ignore[operator]
                 raise InputError(f"{name} is {str(value)[:40]}", where=f"run {self.run}", hint="give a whole number")
         for name in ("pruning_rate", "loss_before", "loss_pruned"):
-            check_number(getattr(self, name), what=name, where=f"run {self.run}", missing=name == "loss_pruned")
+            missing = name == "loss_pruned" or (name == "loss_before" and self.has_scores)
+            check_number(getattr(self, name), what=name, where=f"run {self.run}", missing=missing)
         if not 0 < self.params_after <= self.params_before:
             raise InputError(
                 f"{self.params_after} parameters after pruning and {self.params_before} before",
@@ -164,7 +180,7 @@ class RunRecord:
             )
         if not 0 <= self.pruning_rate < 1:
             raise InputError(f"pruning rate {self.pruning_rate}", where=f"run {self.run}", hint="it lies in [0, 1)")
-        if not (math.isfinite(self.loss_before) and self.loss_before > 0):
+        if self.loss_before is not None and not (math.isfinite(self.loss_before) and self.loss_before > 0):
             raise InputError(f"loss_before is {self.loss_before}", where=f"run {self.run}", hint="give nats/token")
         if self.loss_pruned is not None and not (math.isfinite(self.loss_pruned) and self.loss_pruned > 0):
             raise InputError(f"loss_pruned is {self.loss_pruned}", where=f"run {self.run}", hint="give nats/token")
@@ -212,9 +228,25 @@ class RunRecord:
         ends = "no evaluation yet"
         if self.curve:
             first, last = self.curve[0], self.curve[-1]
-            ends = f"loss {first.loss:.3f} at {first.tokens:,}, {last.loss:.3f} at {last.tokens:,} tokens"
+            ends = f"{_shown(first)} at {first.tokens:,}, {_shown(last)} at {last.tokens:,} tokens"
         sizes = f"{format_count(self.params_before)} -> {format_count(self.params_after)}"
-        return f"{self.run}: {pruned}, {sizes}; {ends} ({self.loss_before:.3f} before); {self.status}"
+        before = "" if self.loss_before is None else f" ({self.loss_before:.3f} before)"
+        return f"{self.run}: {pruned}, {sizes}; {ends}{before}; {self.status}"
+
+    @property
+    def known_loss_before(self) -> float:
+        """The loss of the unpruned model, nats/token. Raises `InputError` for a run that has scores only."""
+        return _needed(self.loss_before, f"run {self.run}")
+
+    @property
+    def has_scores(self) -> bool:
+        """Whether a benchmark was read of it."""
+        return any(point.scores for point in self.curve)
+
+    @property
+    def has_losses(self) -> bool:
+        """Whether its losses are known: that of the unpruned model and at every checkpoint."""
+        return self.loss_before is not None and all(point.loss is not None for point in self.curve)
 
     @property
     def is_control(self) -> bool:
@@ -230,3 +262,8 @@ class RunRecord:
     @property
     def hash(self) -> str:
         return spec_hash(self.spec)
+
+
+def _shown(point: CurvePoint) -> str:
+    """A reading in a few words."""
+    return f"loss {point.loss:.3f}" if point.loss is not None else f"{len(point.scores)} scores"

@@ -2,7 +2,7 @@
 
 `score:NAME` is a checkpoint's score, a fraction; `score_before:NAME` that of the unpruned model. `score_stderr:NAME`
 and `score_questions:NAME` say how precise a score is, `score_chance:NAME` what guessing gives. An empty cell is not
-known.
+known. A published table often has a row for each score instead, with the columns `score_name` and `score`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,35 @@ _PREFIXES = (SCORE, BEFORE, STDERR, QUESTIONS, CHANCE)
 #: one number a benchmark and run
 _PER_RUN = (BEFORE, QUESTIONS, CHANCE)
 _FRACTIONS = {SCORE: "a score", BEFORE: "a score", STDERR: "a standard error", CHANCE: "the score of guessing"}
+
+
+#: columns of a table with a row for each score
+LONG_NAME, LONG_VALUE = "score_name", "score"
+
+
+def widened(table: pd.DataFrame, where: str) -> pd.DataFrame:
+    """A table with a row for each score as one with a row for each checkpoint; any other table as it is.
+
+    Raises `InputError` for a score without a name, and for two scores of one benchmark at one checkpoint.
+    """
+    if LONG_NAME not in table.columns or LONG_VALUE not in table.columns:
+        return table
+    missing = [column for column in ("run", "tokens") if column not in table.columns]
+    if missing:
+        raise InputError(f"the column {missing[0]} is missing", where=where, hint="a score belongs to a run's tokens")
+    named = table[table[LONG_VALUE].notna()]
+    if named[LONG_NAME].isna().any():
+        raise InputError("a score has no score_name", where=where, hint="name the benchmark in every row")
+    keys = ["run", "tokens"]
+    twice = named.duplicated([*keys, LONG_NAME])
+    if twice.any():
+        row = named[twice].iloc[0]
+        raise InputError(
+            f"two scores of {row[LONG_NAME]} at {row['tokens']:g} tokens", where=f"{where}, run {row['run']}"
+        )
+    others = table.drop(columns=[LONG_NAME, LONG_VALUE]).groupby(keys, sort=False, as_index=False).first()
+    wide = named.pivot(index=keys, columns=LONG_NAME, values=LONG_VALUE)
+    return others.merge(wide.add_prefix(SCORE).reset_index(), on=keys, how="left")
 
 
 def is_score_column(column: object) -> bool:

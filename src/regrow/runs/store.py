@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from regrow.disk import append_line, make_folder, write_json, write_text
 from regrow.errors import InputError, RegrowError, RunFailed
 from regrow.reading import MALFORMED, parse_json, read_text, repeated
 from regrow.runs.archive import SUFFIX, read_archive
-from regrow.runs.record import CurvePoint, RunRecord
+from regrow.runs.record import SCORES_ONLY, CurvePoint, RunRecord
 
 RUN_FILE = "run.json"
 CURVE_FILE = "curve.jsonl"
@@ -185,11 +185,14 @@ def _read_curve(folder: Path) -> Iterator[CurvePoint]:
             warnings.warn(f"{path}: a torn last line was dropped", RunWarning, stacklevel=2)
 
 
-def read_runs(*paths: str | Path) -> list[RunRecord]:
+def read_runs(*paths: str | Path, need_loss: bool = True) -> list[RunRecord]:
     """Read every run of study folders, run folders, archives (`.jsonl`) and tables (CSV or Parquet), in a stable order.
 
     A broken run inside a study folder is reported as a `RunWarning` and left out; a path that holds no run at all, or
     two runs with one name, raise `InputError`.
+
+    Args:
+        need_loss: whether a run that has benchmark scores and no losses raises `InputError`.
     """
     runs: list[RunRecord] = []
     for path in map(Path, paths):
@@ -198,7 +201,16 @@ def read_runs(*paths: str | Path) -> list[RunRecord]:
     twice = repeated(names)
     if twice is not None:
         raise InputError(f"two runs are called {twice!r}", where=str(paths[-1]), hint="give each run its own name")
+    if need_loss:
+        require_losses(runs)
     return runs
+
+
+def require_losses(runs: Iterable[RunRecord]) -> None:
+    """Raise `InputError` for a run without losses, as those of which benchmark scores alone were published."""
+    bare = next((run.run for run in runs if not run.has_losses), None)
+    if bare is not None:
+        raise InputError("no losses are known", where=f"run {bare}", hint=SCORES_ONLY)
 
 
 def study_cells(root: Path) -> dict[str, str]:
@@ -216,13 +228,14 @@ def study_cells(root: Path) -> dict[str, str]:
         ) from None
 
 
-def read_finished(*paths: str | Path) -> list[RunRecord]:
+def read_finished(*paths: str | Path, need_loss: bool = True) -> list[RunRecord]:
     """Read runs as `read_runs` does, less what a law should not be fitted to: runs that are still going, and runs of a
     study's folder that the study asked for once and no longer does.
 
-    A `RunWarning` says how many are left out. Raises `InputError` if no run has finished yet.
+    A `RunWarning` says how many are left out. Raises `InputError` if no run has finished yet. `need_loss` is
+    that of `read_runs`.
     """
-    runs = read_runs(*paths)
+    runs = read_runs(*paths, need_loss=need_loss)
     going = {run.run for run in runs if run.status == "running"}
     if len(going) == len(runs):
         raise InputError(

@@ -3,7 +3,7 @@
 The columns are the contract: `run, family, method, params_before, params_after, tokens, loss, loss_before`, and the
 optional `loss_pruned, pruning_rate, seed, objective, schedule`, and a checkpoint's other losses, `loss_averaged` and
 `loss_cooled`, where some run has them, and benchmark scores (`regrow.runs.score_columns`); any other column is kept in
-a run's details and not used.
+a run's details and not used. A run with scores may lack losses: the cells, or the whole columns, are then empty.
 """
 
 from __future__ import annotations
@@ -20,12 +20,14 @@ from regrow.errors import InputError, reason_of
 from regrow.reading import MALFORMED, check_file, repeated
 from regrow.runs.record import LARGEST_LOSS, CurvePoint, RunRecord, check_name
 from regrow.runs.score_columns import (
+    SCORE,
     check_score_columns,
     is_score_column,
     score_cells,
     score_columns,
     scores_before,
     scores_of_row,
+    widened,
 )
 
 if TYPE_CHECKING:
@@ -42,7 +44,9 @@ _EMPTY = ("", "NA", "N/A", "n/a", "nan", "NaN", "null", "None")
 _FORMULA = re.compile(r"[=+\-@\t\r]")
 #: Bytes of the largest table.
 _LARGEST_TABLE = 4 << 30
-_NUMBERS = ("params_before", "params_after", "tokens", "loss", "loss_before")
+_NUMBERS = ("params_before", "params_after", "tokens")
+#: What a run with scores may lack.
+_LOSSES = ("loss", "loss_before")
 _PER_RUN = ("family", "method", "params_before", "params_after", "loss_before")
 
 
@@ -82,6 +86,8 @@ def to_table(runs: Iterable[RunRecord]) -> pd.DataFrame:
 def from_table(table: pd.DataFrame, *, where: str = "table") -> list[RunRecord]:
     """Check a table and read its runs, each sorted by tokens.
 
+    A table with a row per score (`score_name`, `score`) is read as well (`regrow.runs.score_columns.widened`).
+
     Raises `InputError` naming the column, run and row for: no rows, a missing column, a value that is not a finite
     number, a loss that cannot be nats/token, a score that is no fraction, two checkpoints of one run at the same
     tokens, or a run whose family, method, sizes or loss before pruning change on the way.
@@ -89,7 +95,9 @@ def from_table(table: pd.DataFrame, *, where: str = "table") -> list[RunRecord]:
     repeated = table.columns[table.columns.duplicated()]
     if len(repeated):
         raise InputError(f"the column {repeated[0]} stands twice", where=where, hint="keep one of them")
-    missing = [column for column in REQUIRED if column not in table.columns]
+    table = widened(table, where)
+    scored = any(str(column).startswith(SCORE) for column in table.columns)
+    missing = [column for column in REQUIRED if column not in table.columns and not (scored and column in _LOSSES)]
     if missing:
         raise InputError(
             f"the column{'s' if len(missing) > 1 else ''} {', '.join(missing)} "
@@ -99,7 +107,7 @@ def from_table(table: pd.DataFrame, *, where: str = "table") -> list[RunRecord]:
         )
     if table.empty:
         raise InputError("the table has no rows", where=where, hint="give one row per checkpoint")
-    table = table.copy()
+    table = table.assign(**{column: np.nan for column in _LOSSES if column not in table.columns})
     for column in (*_NUMBERS, *(c for c in ("pruning_rate",) if c in table.columns)):
         table[column] = _numbers(table, column, where)
     for column in ("run", "family", "method"):
@@ -110,8 +118,8 @@ def from_table(table: pd.DataFrame, *, where: str = "table") -> list[RunRecord]:
         for row, value in zip(*_first_rows(table[column]), strict=True):
             check_name(value, what=column, where=f"{where}, row {row}")
     others = [c for c in (*OTHER_LOSSES, "loss_pruned") if c in table.columns]
-    for column in others:
-        table[column] = _numbers(table, column, where, missing=True)
+    for column in (*_LOSSES, *others):
+        table[column] = _numbers(table, column, where, missing=column in others or scored)
     for column in ("loss", "loss_before", *others):
         bad = (table[column].to_numpy() <= 0) | (table[column].to_numpy() > LARGEST_LOSS)
         if bad.any():
@@ -122,8 +130,29 @@ def from_table(table: pd.DataFrame, *, where: str = "table") -> list[RunRecord]:
                 hint="losses are in nats per token: take the logarithm of a perplexity, multiply bits by 0.6931",
             )
     table = check_score_columns(table, where)
+    if scored:
+        _check_read(table, where)
     _check_constant(table, where)
     return [_run(str(name), rows, where) for name, rows in table.groupby("run", sort=False)]
+
+
+def _check_read(table: pd.DataFrame, where: str) -> None:
+    """Raise `InputError` for a checkpoint of which neither a loss nor a score was read, and for a run that has losses
+    and no loss before pruning."""
+    scores = [column for column in table.columns if str(column).startswith(SCORE)]
+    bad = (table["loss"].isna() & ~table[scores].notna().any(axis=1)).to_numpy()
+    if bad.any():
+        raise InputError(
+            f"loss is nan in row {_row(bad)}, which has no score either",
+            where=where,
+            hint="every checkpoint needs a loss or a score: drop the row or mend it",
+        )
+    known = table[["loss", "loss_before"]].notna().groupby(table["run"], sort=False).any()
+    bare = known.index[known["loss"] & ~known["loss_before"]]
+    if len(bare):
+        raise InputError(
+            "losses are given and loss_before is empty", where=f"{where}, run {bare[0]}", hint="give it in nats/token"
+        )
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:
@@ -239,20 +268,19 @@ def _run(name: str, rows: pd.DataFrame, where: str) -> RunRecord:
         params_before=round(first["params_before"]),
         params_after=round(first["params_after"]),
         pruning_rate=rate,
-        loss_before=float(first["loss_before"]),
+        loss_before=_one(rows, "loss_before"),
         loss_pruned=_one(rows, "loss_pruned"),
         curve=tuple(
             CurvePoint(
                 tokens=round(t),
-                loss=float(loss),
+                loss=loss,
                 loss_averaged=averaged,
                 loss_cooled=cooled,
                 scores=scores_of_row(row, f"{named}, {t:.0f} tokens"),
             )
             for t, loss, averaged, cooled, row in zip(
                 tokens,
-                rows["loss"],
-                *(_known(rows, column) for column in OTHER_LOSSES),
+                *(_known(rows, column) for column in ("loss", *OTHER_LOSSES)),
                 rows[scored].to_dict("records") if scored else [{}] * len(rows),
                 strict=True,
             )

@@ -55,7 +55,7 @@ def check_same(earlier: RunRecord, record: RunRecord, details: Mapping[str, Any]
             where=where,
             hint="restore the model, or choose another --out; nothing was written",
         )
-    if abs(earlier.loss_before - record.loss_before) > _SAME_LOSS * earlier.loss_before:
+    if abs(earlier.known_loss_before - record.known_loss_before) > _SAME_LOSS * earlier.known_loss_before:
         raise InputError(
             f"the unpruned model's loss is {record.loss_before:.4f}, the run was begun with {earlier.loss_before:.4f}",
             where=where,

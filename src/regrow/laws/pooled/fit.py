@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -21,26 +21,34 @@ from regrow.laws.regrowth.drift import Drift, spread_of
 from regrow.laws.regrowth.effects import LEVELS
 from regrow.laws.regrowth.estimate import Hierarchy, fit_hierarchy
 from regrow.laws.regrowth.runs import RunCurve
+from regrow.laws.regrowth.score_noise import ScoreNoise, fit_scores
 from regrow.laws.setting import BASIC_NAMES, LOSS_PRUNED, WARMUP_TOKENS
 from regrow.runs.record import RunRecord
 
 #: spread that the end of the curves is expected to have, a share of the loss: where gaps are counted above a control,
 #: and where the parent may be left below
 END, END_WITHOUT_CONTROL = 0.003, 0.03
+#: the same of the errors of benchmarks, a share of the parent's error; without it, of what stands in its place
+SCORE_END, SCORE_END_WITHOUT_PARENT = 0.05, 0.2
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PoolFit:
-    """A fitted pool: the curves, and the gaps that they start from."""
+    """A fitted pool: the curves, the gaps that they start from, and the noise of each benchmark where it has scores."""
 
     hierarchy: Hierarchy
     gap_law: GapLaw
     drifts: dict[str, Drift]
+    noise: Mapping[str, ScoreNoise] = field(default_factory=dict)
 
 
 def fit_pool(runs: Sequence[RunCurve], drifts: dict[str, Drift]) -> PoolFit:
     """Fit the runs of a pool together. Raises `InputError` where none has a reading after training."""
     runs = fitted_runs(runs)
+    if runs[0].benchmark:
+        end = SCORE_END if all(run.parent_known for run in runs) else SCORE_END_WITHOUT_PARENT
+        hierarchy, of_scores = fit_scores(runs, end=end)
+        return PoolFit(hierarchy=hierarchy, gap_law=fit_gap_law(runs), drifts={}, noise=of_scores)
     end = END if all(run.controlled for run in runs) else END_WITHOUT_CONTROL
     return PoolFit(hierarchy=fit_hierarchy(runs, end=end), gap_law=fit_gap_law(runs), drifts=drifts)
 
@@ -72,7 +80,7 @@ def law_for(
 
     def rows(size: int | None) -> np.ndarray:
         known = labels if size is None else {**labels, "model": (seen.family, size)}
-        return draw_parameters(fitted.hierarchy, fitted.gap_law, drift.of(size), known, draws=draws, seed=seed)
+        return draw_parameters(fitted.hierarchy, fitted.gap_law, drift.of(size), [known], draws=draws, seed=seed)[0]
 
     new = rows(None)
     models = fitted.hierarchy.model.arrays.labels["model"]

@@ -46,7 +46,7 @@ def hold_out(
     found: dict[int, list[Held]] = {}
     skipped: list[str] = []
     try:
-        folds = list(_folds(pool, kind, split, skipped))
+        folds = list(folds_of(pool, kind, split, skipped))
     except InputError as refused:
         return {}, [str(refused)]
     for masks in folds:
@@ -70,7 +70,7 @@ def hold_out(
     return found, skipped
 
 
-def _folds(pool: Pool, kind: str, split: Split, skipped: list[str]) -> Iterator[list[np.ndarray | None]]:
+def folds_of(pool: Pool, kind: str, split: Split, skipped: list[str]) -> Iterator[list[np.ndarray | None]]:
     """Masks of what to hold out of each group, None for nothing, one list for each fold."""
     groups = pool.groups
     if kind == "method":
@@ -121,7 +121,9 @@ def fit_kept(pool: Pool, keep: Sequence[np.ndarray]) -> PoolFit:
             left = kept[(group.run == number) & (group.x.tokens > 0)]
             if left.any():
                 # a run keeps the loss that it started from, or the first reading that stands for it
-                runs.append(replace(run, tokens=run.tokens[left], loss=run.loss[left], baseline=run.baseline[left]))
+                stderr = None if run.stderr is None else run.stderr[left]
+                kept_run = {"tokens": run.tokens[left], "loss": run.loss[left], "baseline": run.baseline[left]}
+                runs.append(replace(run, **kept_run, stderr=stderr))
                 sizes.setdefault(run.family, set()).add(round(run.params_before))
     drifts = {family: _only(pool.drifts[family], kept_sizes) for family, kept_sizes in sizes.items()}
     return fit_pool(runs, drifts)
@@ -172,10 +174,19 @@ def law_of_run(fitted: PoolFit, law: Law, run: RunCurve, *, draws: int, seed: in
     drawn = heavy_normal(mean, covariance, draws, rng)
     psi = hierarchy.model.natural(np.concatenate([mean[None, :], drawn]))
     psi[1:, 0] += hierarchy.spreads.noise[2] * rng.standard_normal(draws)
+    return law_around(law, psi, run)
+
+
+def law_around(law: Law, psi: np.ndarray, run: RunCurve) -> Law:
+    """The law of one run with these curves, psi [1 + draws, 4], natural, row 0 the point estimate."""
     base = law.sizes.get(round(run.params_before))
     every = np.concatenate([law.theta[None, :], law.draws]) if base is None else base
     covariate = covariates(np.array([run.gap_pruned]), np.array([run.params_before]))
     rows = parameters_around(every[0], psi, covariate)
     rows[:, NAMES.index("drift")] = every[: len(rows), NAMES.index("drift")]
+    if not run.measured:
+        # the level counts from the gap that was guessed for the run, so that is where its law starts, too
+        rows[:, NAMES.index("gap")] = np.log(run.gap_pruned)
+        rows[:, [NAMES.index("gap_rate"), NAMES.index("gap_size")]] = 0.0
     params = dict(zip(law.params, rows[0].tolist(), strict=True))
     return replace(law, params=params, draws=rows[1:], sizes={})

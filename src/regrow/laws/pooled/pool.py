@@ -10,9 +10,11 @@ import numpy as np
 
 from regrow.errors import InputError, one_of
 from regrow.laws.controls import Curve, Recipe, control_curves, recipe_of
-from regrow.laws.observations import Observations
+from regrow.laws.observations import Observations, observe
+from regrow.laws.pooled.scored import of_score, score_notes, stderrs
 from regrow.laws.regrowth.drift import Drift, fit_drift, smooth
 from regrow.laws.regrowth.runs import RunCurve
+from regrow.laws.setting import LOSS_PRUNED, WARMUP_TOKENS
 from regrow.runs.record import RunRecord
 from regrow.units import format_count
 
@@ -123,7 +125,7 @@ def _run(
     x = group.x.keep(mine)
     recipe = record.spec.get("prune")
     scorer = recipe.get("scorer") if isinstance(recipe, dict) else record.details.get("scorer")
-    before = record.loss_before
+    before = record.known_loss_before
     baseline, control = np.full(len(mine), before), controls.get(record.params_before)
     controlled = control is not None and bool(np.any(control[0] > 0)) and len(mine) > 0
     if controlled and control is not None:
@@ -146,7 +148,34 @@ def _run(
         loss=group.loss[mine],
         baseline=baseline,
         controlled=controlled,
+        benchmark=group.benchmark,
+        stderr=stderrs(record, group.benchmark, x.tokens) if group.benchmark else None,
+        parent_known=not group.benchmark or group.benchmark in record.scores_before,
     )
+
+
+def score_pools(records: Sequence[RunRecord], names: Sequence[str], pool: str, *, skipped: list[str]) -> list[Pool]:
+    """The pools of these benchmarks of the runs: those of one pool of runs share a fit.
+
+    What has no reading is added to `skipped`. Raises `InputError` for scores that contradict themselves, and where no
+    benchmark can be fitted.
+    """
+    gathered: dict[object, list[Pool]] = {}
+    for name in names:
+        own = of_score(records, name)
+        groups = observe(own, columns=(LOSS_PRUNED, WARMUP_TOKENS), skipped=skipped)
+        for one in make_pools([replace(group, benchmark=name) for group in groups], own, pool):
+            first = one.groups[0]
+            key = {"method": (first.family, first.method), "family": first.family, "all": ""}[pool]
+            gathered.setdefault(key, []).append(one)
+    return [
+        Pool(
+            groups=tuple(group for part in parts for group in part.groups),
+            runs=tuple(runs for part in parts for runs in part.runs),
+            drifts=parts[0].drifts,
+        )
+        for parts in gathered.values()
+    ]
 
 
 def fitted_runs(runs: Sequence[RunCurve]) -> list[RunCurve]:
@@ -164,6 +193,8 @@ def fitted_runs(runs: Sequence[RunCurve]) -> list[RunCurve]:
 def notes_of(pool: Pool, group: int) -> list[str]:
     """What is to be said of a group's runs, in plain words."""
     runs, notes = pool.runs[group], []
+    if pool.groups[group].benchmark:
+        return score_notes(runs)
     unread = [run.run for run in runs if not run.measured]
     if unread:
         notes.append(

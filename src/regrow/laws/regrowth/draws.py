@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ from regrow.laws.regrowth.before import GapLaw
 from regrow.laws.regrowth.drift import Drift
 from regrow.laws.regrowth.effects import CROSSED, NESTED, TAILS, TERMS
 from regrow.laws.regrowth.estimate import Hierarchy
+from regrow.laws.regrowth.gaussian import roots
 
 #: intercepts of psi among the terms, in the order of psi
 INTERCEPTS = ("level", "pace", "exponent", "end")
@@ -29,52 +31,69 @@ class Coefficients:
 
 
 def coefficients(
-    fitted: Hierarchy, known: dict[str, int], *, draws: int, rng: np.random.Generator, of_run: bool = True
-) -> Coefficients:
-    """Coefficients for a run that shares these labels with runs that were fitted.
+    fitted: Hierarchy, known: Sequence[dict[str, int]], *, draws: int, rng: np.random.Generator, of_run: bool = True
+) -> list[Coefficients]:
+    """Coefficients for runs that share these labels with runs that were fitted, drawn together.
 
     An effect that is known is drawn from its posterior, one that is not from its spread. The intercepts take the sum of
     them all. Draws have the tails of a t distribution (`TAILS`): the spreads are estimated from few families, sizes
     and methods, and a normal with these spreads covers too little.
 
     Args:
-        known: index of the label at each crossed level that the run shares; levels that it doesn't are left out.
+        known: of each run, the index of the label at each crossed level that it shares; levels that it doesn't are
+            left out. The runs are of one model and one method, known or not, and have cells of their own.
         of_run: whether the effects of a new cell and a new run are added; without them the draws are of the mean.
     """
     model, posterior = fitted.model, fitted.posterior
     k, terms = model.numbers, len(model.term_mean)
-    pick = np.zeros((terms + k, model.size))
+    pick = np.zeros((terms + k * len(known), model.size))
     pick[:terms, :terms] = np.eye(terms)
-    for level, label in known.items():
-        start = model.slots[level].start + label * k
-        pick[terms:, start : start + k] += np.eye(k)
+    for number, labels in enumerate(known):
+        for level, label in labels.items():
+            start = model.slots[level].start + label * k
+            pick[terms + number * k : terms + (number + 1) * k, start : start + k] += np.eye(k)
     mean = pick @ posterior.mean
     covariance = pick @ posterior.covariance @ pick.T
-    fresh = [fitted.spreads.of(level) ** 2 for level in CROSSED if level not in known]
-    fresh += [fitted.spreads.of(level) ** 2 for level in NESTED if of_run]
-    if fresh:
-        covariance[terms:, terms:] += np.diag(np.sum(fresh, axis=0))
+    covariance[terms:, terms:] += _of_new_effects(fitted, known, of_run)
     drawn = heavy_normal(mean, covariance, draws, rng)
     whole = np.concatenate([mean[None, :], drawn])
-    rows = np.zeros((1 + draws, len(TERMS)))
-    rows[:, :terms] = whole[:, :terms]
     names = [term.name for term in TERMS]
     intercepts = [names.index(name) for name in INTERCEPTS]
-    rows[:, intercepts[:k]] += whole[:, terms:]
-    rows[:, intercepts] = model.natural(rows[:, intercepts[:k]])
-    return Coefficients(rows=rows)
+    out = []
+    for number in range(len(known)):
+        rows = np.zeros((1 + draws, len(TERMS)))
+        rows[:, :terms] = whole[:, :terms]
+        rows[:, intercepts[:k]] += whole[:, terms + number * k : terms + (number + 1) * k]
+        rows[:, intercepts] = model.natural(rows[:, intercepts[:k]])
+        out.append(Coefficients(rows=rows))
+    return out
+
+
+def _of_new_effects(fitted: Hierarchy, known: Sequence[dict[str, int]], of_run: bool) -> np.ndarray:
+    """Covariance [K runs, K runs] of the effects that no fitted run has: of a new model or method the runs share one,
+    of a new family (a new benchmark), cell and run each has its own."""
+    count, k = len(known), fitted.model.numbers
+    out = np.zeros((count, k, count, k))
+    for level in CROSSED:
+        spread = np.diag(fitted.spreads.of(level) ** 2)
+        new = [number for number, labels in enumerate(known) if level not in labels]
+        for one in new:
+            for other in new if level != "family" else [one]:
+                out[one, :, other, :] += spread
+    for level in NESTED if of_run else ():
+        for one in range(count):
+            out[one, :, one, :] += np.diag(fitted.spreads.of(level) ** 2)
+    return out.reshape(count * k, count * k)
 
 
 def heavy_normal(mean: np.ndarray, covariance: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray:
     """Draws [draws, K] around a mean with this covariance and the tails of a t distribution (`TAILS`)."""
-    heavy = np.sqrt(TAILS / rng.chisquare(TAILS, (draws, 1)))
-    return mean + heavy * (rng.standard_normal((draws, len(mean))) @ _root(covariance).T)
+    return mean + heavy_factors(draws, rng)[:, None] * (rng.standard_normal((draws, len(mean))) @ roots(covariance).T)
 
 
-def _root(covariance: np.ndarray) -> np.ndarray:
-    """A square root of a covariance that may be singular."""
-    values, vectors = np.linalg.eigh(0.5 * (covariance + covariance.T))
-    return vectors * np.sqrt(np.maximum(values, 0.0))
+def heavy_factors(draws: int, rng: np.random.Generator) -> np.ndarray:
+    """Factors [draws] that make normal draws those of a t distribution (`TAILS`)."""
+    return np.asarray(np.sqrt(TAILS / rng.chisquare(TAILS, draws)))
 
 
 #: the largest logarithm of a pace or an exponent that is drawn
@@ -90,43 +109,47 @@ def draw_parameters(
     fitted: Hierarchy,
     gap_law: GapLaw,
     drift: Drift,
-    labels: dict[str, tuple[object, ...]],
+    labels: Sequence[dict[str, tuple[object, ...]]],
     *,
     draws: int,
     seed: int,
-) -> np.ndarray:
-    """Parameters of the form `regrowth` in natural units for a new run, [1 + draws, p]; row 0 is the point estimate.
+) -> list[np.ndarray]:
+    """Parameters of the form `regrowth` in natural units for new runs, each [1 + draws, p]; row 0 is the estimate.
 
     Args:
-        labels: what the run is at each crossed level; one that no fitted run has is drawn from the level's spread.
+        labels: what each run is at each crossed level; one that no fitted run has is drawn from the level's spread.
+            Several runs are benchmarks of one pruned model, drawn together (`coefficients`).
     """
     rng = np.random.default_rng(seed)
     arrays = fitted.model.arrays
-    known = {
-        level: arrays.labels[level].index(label) for level, label in labels.items() if label in arrays.labels[level]
-    }
-    drawn = coefficients(fitted, known, draws=draws, rng=rng)
-    level = drawn.column("level")
-    # the part of a reading's swing that goes with the gap: the rest is the law's `point_spread`
-    level[1:] += fitted.spreads.noise[2] * rng.standard_normal(draws)
-    amount = np.full(1 + draws, drift.share)
-    amount[1:] += drift.spread * rng.standard_normal(draws)
-    before = gap_law.draw([(name, label) for name, label in labels.items() if name in CROSSED], draws, rng)
-    columns = {
-        "level": level,
-        "level_gap": drawn.column("level_gap"),
-        "pace": _finite_exp(drawn.column("pace")),
-        "exponent": _finite_exp(drawn.column("exponent")),
-        "exponent_gap": drawn.column("exponent_gap"),
-        "exponent_size": drawn.column("exponent_size"),
-        "end": drawn.column("end"),
-        "drift": amount,
-        "drift_tokens": np.full(1 + draws, drift.tokens),
-        "gap": before[:, 0],
-        "gap_rate": before[:, 1],
-        "gap_size": before[:, 2],
-    }
-    return np.stack([columns[name] for name in NAMES], axis=1)
+    known = [
+        {level: arrays.labels[level].index(label) for level, label in mine.items() if label in arrays.labels[level]}
+        for mine in labels
+    ]
+    out = []
+    for mine, drawn in zip(labels, coefficients(fitted, known, draws=draws, rng=rng), strict=True):
+        level = drawn.column("level")
+        # the part of a reading's swing that goes with the gap: the rest is the law's `point_spread`
+        level[1:] += fitted.spreads.noise[2] * rng.standard_normal(draws)
+        amount = np.full(1 + draws, drift.share)
+        amount[1:] += drift.spread * rng.standard_normal(draws)
+        before = gap_law.draw([(name, label) for name, label in mine.items() if name in CROSSED], draws, rng)
+        columns = {
+            "level": level,
+            "level_gap": drawn.column("level_gap"),
+            "pace": _finite_exp(drawn.column("pace")),
+            "exponent": _finite_exp(drawn.column("exponent")),
+            "exponent_gap": drawn.column("exponent_gap"),
+            "exponent_size": drawn.column("exponent_size"),
+            "end": drawn.column("end"),
+            "drift": amount,
+            "drift_tokens": np.full(1 + draws, drift.tokens),
+            "gap": before[:, 0],
+            "gap_rate": before[:, 1],
+            "gap_size": before[:, 2],
+        }
+        out.append(np.stack([columns[name] for name in NAMES], axis=1))
+    return out
 
 
 def _finite_exp(values: np.ndarray) -> np.ndarray:

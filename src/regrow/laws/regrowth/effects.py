@@ -8,9 +8,12 @@ first also start lower: the level counts from `LEVEL_BY_PACE` times the log pace
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+
+from regrow.laws.regrowth import noise
 
 #: levels of effects, from the widest to the narrowest; a cell lies within a model, a run within a cell
 LEVELS = ("family", "model", "method", "cell", "run")
@@ -57,6 +60,49 @@ TERMS = (
     Term("exponent_gap", 2, "log_gap", 0.0, 0.3),
     Term("exponent_size", 2, "log_size", 0.02, 0.04),
     Term("end", 3, "one", 0.0, 0.01),
+)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Expected:
+    """What is expected of runs before they are seen.
+
+    Attributes:
+        effects: standard deviations (level, log pace, log exponent, end) of each level: medians of log-normal priors.
+        width, end_width: standard deviations of the logarithm of those spreads, and of the end's.
+        noise: the three standard deviations of the noise (`regrow.laws.regrowth.noise`), medians as well.
+        terms: the fixed terms.
+    """
+
+    effects: Mapping[str, tuple[float, float, float, float]]
+    width: float
+    end_width: float
+    noise: tuple[float, float, float]
+    terms: tuple[Term, ...]
+
+
+#: of losses, nats/token
+LOSSES = Expected(effects=EXPECTED, width=PRIOR_WIDTH, end_width=END_WIDTH, noise=noise.EXPECTED, terms=TERMS)
+#: of the errors of benchmarks, 1 - score: the level `family` is a family's benchmark, `model` a pruned model, whose
+#: pace all of its benchmarks share. Scores come back at once for the most part and then slowly, so that where a curve
+#: starts says little of it: the level is free. So few and so noisy readings tell no covariates
+_SCORE_TERMS = {"level": (0.0, 1.0), "pace": (0.0, 2.0), "exponent": (float(np.log(0.15)), 0.7), "end": (0.0, 0.01)}
+_NO_TERM = 1e-4
+SCORES = Expected(
+    effects={
+        "family": (0.3, 0.4, 0.15, 1.0),
+        "model": (0.3, 0.4, 0.15, 0.7),
+        "method": (0.03, 0.3, 0.1, 0.3),
+        "cell": (0.3, 0.4, 0.15, 0.5),
+        "run": (0.003, 0.02, 0.01, 0.05),
+    },
+    width=1.0,
+    end_width=0.25,
+    noise=(0.002, 0.002, 0.002),
+    terms=tuple(
+        Term(term.name, term.number, term.covariate, *_SCORE_TERMS.get(term.name, (term.mean, _NO_TERM)))
+        for term in TERMS
+    ),
 )
 #: sizes are counted in millions of parameters: where intercepts are read
 SIZE = 1e6

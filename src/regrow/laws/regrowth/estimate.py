@@ -8,8 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from regrow.laws.regrowth import noise
-from regrow.laws.regrowth.effects import END_WIDTH, EXPECTED, LEVELS, PRIOR_WIDTH, TERMS, Term
+from regrow.laws.regrowth.effects import LEVELS, LOSSES, Expected, Term
 from regrow.laws.regrowth.mixed import MixedModel, Posterior, Spreads
 from regrow.laws.regrowth.runs import RunCurve, side_by_side
 
@@ -59,27 +58,34 @@ class Hierarchy:
         return {arrays.runs[first].label("cell"): i for i, first in enumerate(arrays.first)}
 
 
-def fit_hierarchy(runs: Sequence[RunCurve], *, end: float = 0.0, terms: Sequence[Term] = TERMS) -> Hierarchy:
+def fit_hierarchy(
+    runs: Sequence[RunCurve],
+    *,
+    end: float = 0.0,
+    terms: Sequence[Term] | None = None,
+    before: Expected = LOSSES,
+) -> Hierarchy:
     """Fit all runs together.
 
     Args:
         runs: at least one, each with at least one reading.
         end: standard deviation that the common end is expected to have, a share of the loss before pruning; 0 for none.
-        terms: the fixed terms.
+        terms: the fixed terms; None for those of `before`.
+        before: what is expected of the spreads.
     """
     from scipy.optimize import minimize
 
-    model = MixedModel(side_by_side(runs), end, terms)
+    model = MixedModel(side_by_side(runs), end, before.terms if terms is None else terms)
     expected = Spreads(
-        effects=np.array([EXPECTED[level] for level in LEVELS])[:, : model.numbers],
-        noise=np.array(noise.EXPECTED),
+        effects=np.array([before.effects[level] for level in LEVELS])[:, : model.numbers],
+        noise=np.array(before.noise),
     )
     if end:
-        expected.effects[:, 3] *= end / EXPECTED["family"][3]
+        expected.effects[:, 3] *= end / before.effects["family"][3]
     centre = expected.to_log()
-    effects = np.full((len(LEVELS), 4), PRIOR_WIDTH)
-    effects[:, 3] = END_WIDTH
-    width = np.concatenate([effects[:, : model.numbers].ravel(), np.full(3, PRIOR_WIDTH)])
+    effects = np.full((len(LEVELS), 4), before.width)
+    effects[:, 3] = before.end_width
+    width = np.concatenate([effects[:, : model.numbers].ravel(), np.full(3, before.width)])
 
     bounds = list(zip(centre - _FAR * width, centre + _FAR * width, strict=True))
 

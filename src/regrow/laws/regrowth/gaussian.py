@@ -67,3 +67,9 @@ def integrate_out(below: Information, deviation: np.ndarray) -> Effect:
         constant=below.constant + constant,
     )
     return Effect(below=below, above=above, gain=gain)
+
+
+def roots(covariance: np.ndarray) -> np.ndarray:
+    """A square root [..., K, K] of covariances [..., K, K] that may be singular."""
+    values, vectors = np.linalg.eigh(0.5 * (covariance + np.swapaxes(covariance, -1, -2)))
+    return vectors * np.sqrt(np.maximum(values, 0.0))[..., None, :]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from regrow.laws.regrowth.effects import CROSSED, LEVEL_BY_PACE, LEVELS, TERMS, UNMEASURED, Term, design
-from regrow.laws.regrowth.gaussian import Effect, integrate_out
+from regrow.laws.regrowth.gaussian import Effect, integrate_out, roots
 from regrow.laws.regrowth.readings import Readings
 from regrow.laws.regrowth.runs import RunArrays
 
@@ -47,6 +47,7 @@ class Posterior:
         mean, covariance: of the fixed terms and crossed effects, [q] and [q, q].
         psi, psi_covariance: of every run, [R, K] and [R, K, K].
         cell, cell_covariance: of the mean of every cell, [C, K] and [C, K, K].
+        effects: of cells, of runs, and of losses right after pruning that were not read, given what lies above each.
         log_evidence: log density of the readings, the effects integrated out.
         gradient: of it by the logarithms of the spreads, in the order of `Spreads.to_log`.
     """
@@ -57,6 +58,7 @@ class Posterior:
     psi_covariance: np.ndarray
     cell: np.ndarray
     cell_covariance: np.ndarray
+    effects: tuple[Effect, Effect, Effect]
     log_evidence: float
     gradient: np.ndarray
 
@@ -123,6 +125,30 @@ class MixedModel:
         self.psi = psi
         self.readings.linearise(self.natural(psi), psi)
 
+    def draw_runs(
+        self, posterior: Posterior, which: Sequence[int], heavy: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
+        """psi of these runs, drawn together, [1 + draws, runs, K]; row 0 is the posterior mean.
+
+        What the runs share is drawn once, then every cell, run and start given what lies above it.
+
+        Args:
+            heavy: factors [draws] on how far a draw lies from the mean.
+        """
+        rows, draws = np.asarray(which), len(heavy)
+        root = np.linalg.cholesky(posterior.covariance + 1e-14 * np.eye(self.size))
+        shared = rng.standard_normal((draws, self.size)) @ root.T
+        mine = self.arrays.cell[rows]
+        # a sample of the effect's mean moves by the same matrices as the mean itself
+        moved = np.einsum("ckq,dq->dck", self.weights[mine], shared)
+        for effect, index in zip(posterior.effects, (mine, rows, rows), strict=True):
+            gain = effect.gain[index]
+            keep = np.eye(self.numbers) - gain @ effect.below.matrix[index]
+            own = rng.standard_normal((draws, len(rows), self.numbers))
+            moved = np.einsum("rij,drj->dri", keep, moved) + np.einsum("rij,drj->dri", roots(gain), own)
+        mean = posterior.psi[rows]
+        return np.concatenate([mean[None], mean + heavy[:, None, None] * moved])
+
     def posterior(self, spreads: Spreads) -> Posterior:
         """What the readings say at these spreads."""
         arrays, k = self.arrays, self.numbers
@@ -161,6 +187,7 @@ class MixedModel:
             psi_covariance=of_reading[3],
             cell=of_cell[2],
             cell_covariance=of_cell[3],
+            effects=(cell, run, unknown),
             log_evidence=log_evidence,
             gradient=gradient,
         )

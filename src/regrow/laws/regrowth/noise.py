@@ -40,12 +40,15 @@ def parts(bins: Bins, tokens: np.ndarray, loss: np.ndarray, gap: np.ndarray) -> 
     return own, np.stack([shared_noise(bins, at, scale, LENGTH) for scale in (loss, gap)])
 
 
-def covariance(bins: Bins, spreads: np.ndarray, own: np.ndarray, swings: np.ndarray) -> np.ndarray:
+def covariance(
+    bins: Bins, spreads: np.ndarray, own: np.ndarray, swings: np.ndarray, *, known: np.ndarray | float = 0.0
+) -> np.ndarray:
     """The covariance [R, m, m] of the bins' means at these three standard deviations, from its `parts`.
 
-    A place without a bin has the variance 1: whatever is read there counts for nothing, as it is 0.
+    `known` are variances [R, m] that come on top, as of benchmark scores. A place without a bin has the variance 1:
+    whatever is read there counts for nothing, as it is 0.
     """
     out = spreads[1] ** 2 * swings[0] + spreads[2] ** 2 * swings[1]
     diagonal = np.arange(out.shape[1])
-    out[:, diagonal, diagonal] += spreads[0] ** 2 * own + ~bins.seen
+    out[:, diagonal, diagonal] += spreads[0] ** 2 * own + known + ~bins.seen
     return out

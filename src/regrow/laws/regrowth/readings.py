@@ -55,6 +55,7 @@ class Block:
         self.bins = gather(self.run, noise.log_of(self.tokens))
         # the noise goes with what was read: with the fitted gap a poor start would excuse itself
         self.own, self.swings = noise.parts(self.bins, self.tokens, self.loss, np.abs(self.gap))
+        self.known = self.bins.padded(self.bins.sums(arrays.stderr[low:high] ** 2) / self.bins.count**2)
 
     def guess(self) -> np.ndarray:
         """psi [R, 4] from which a fit starts."""
@@ -74,7 +75,7 @@ class Block:
 
     def information(self, spreads: np.ndarray) -> tuple[Information, NoiseSums]:
         """Of every run's psi, at the noise's three standard deviations."""
-        covariance = noise.covariance(self.bins, spreads, self.own, self.swings)
+        covariance = noise.covariance(self.bins, spreads, self.own, self.swings, known=self.known)
         inverse = np.linalg.inv(covariance)
         x = np.concatenate([self.target[..., None], self.jacobian], axis=2)
         weighted = inverse @ x

@@ -24,6 +24,9 @@ class RunCurve:
         tokens, loss: its readings above zero tokens, [n].
         baseline: [n] the loss above which its gap is counted: its control's at the same tokens, or `loss_before`.
         controlled: whether that is a control's.
+        benchmark: of which benchmark the losses are errors, 1 - score; empty for losses in nats/token.
+        stderr: [n] what is known of the noise of each reading, a standard deviation; None where nothing is.
+        parent_known: whether `loss_before` was measured, and does not stand for a score that is not known.
     """
 
     run: str
@@ -38,6 +41,9 @@ class RunCurve:
     loss: np.ndarray
     baseline: np.ndarray
     controlled: bool
+    benchmark: str = ""
+    stderr: np.ndarray | None = None
+    parent_known: bool = True
 
     @property
     def gap_pruned(self) -> float:
@@ -51,15 +57,22 @@ class RunCurve:
         return self.loss_pruned is not None
 
     def label(self, level: str) -> tuple[object, ...]:
-        """What it shares with the other runs of a level."""
+        """What it shares with the other runs of a level.
+
+        The benchmarks of one pruned model share its pace, so there the level `model` is the pruned model, and the level
+        `family` is a family's benchmark.
+        """
+        score = (self.benchmark,) if self.benchmark else ()
         if level == "family":
-            return (self.family,)
+            return (self.family, *score)
         if level == "model":
-            return (self.family, round(self.params_before))
+            pruned = (self.method, round(self.pruning_rate, 6)) if self.benchmark else ()
+            return (self.family, round(self.params_before), *pruned)
         if level == "method":
             return (self.method,)
         # two runs of one cell start from the very same weights, so they share the loss right after pruning
-        return (*self.label("model"), self.method, round(self.pruning_rate, 6), round(self.gap_pruned, 9))
+        start = (round(self.pruning_rate, 6), round(self.gap_pruned, 9))
+        return (self.family, round(self.params_before), self.method, *start, *score)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -69,7 +82,9 @@ class RunArrays:
     Attributes:
         run: [N] index of each reading's run, in rising order.
         tokens: effective tokens [N], rising within a run.
-        gap, loss: [N] in nats.
+        gap: [N] in nats.
+        loss: [N] in nats, with which the noise goes; 1 for a score, whose noise does not go with it.
+        stderr: [N] the known standard deviation of each reading, 0 where nothing is known.
         gap_pruned, loss_before: [R] in nats.
         cell: [R] index of each run's cell.
         first: [C] a run of each cell.
@@ -82,6 +97,7 @@ class RunArrays:
     tokens: np.ndarray
     gap: np.ndarray
     loss: np.ndarray
+    stderr: np.ndarray
     gap_pruned: np.ndarray
     loss_before: np.ndarray
     cell: np.ndarray
@@ -95,6 +111,9 @@ def side_by_side(runs: Sequence[RunCurve]) -> RunArrays:
     run = np.repeat(np.arange(len(runs)), [len(run.tokens) for run in runs])
     tokens = np.concatenate([effective_tokens(run.tokens, run.warmup) for run in runs])
     loss = np.concatenate([run.loss for run in runs])
+    # the noise of a loss goes with the loss, that of a score does not
+    scale = np.concatenate([np.ones_like(run.loss) if run.benchmark else run.loss for run in runs])
+    stderr = np.concatenate([np.zeros_like(run.loss) if run.stderr is None else run.stderr for run in runs])
     baseline = np.concatenate([run.baseline for run in runs])
     order = np.lexsort((tokens, run))
     cells: dict[tuple[object, ...], int] = {}
@@ -110,7 +129,8 @@ def side_by_side(runs: Sequence[RunCurve]) -> RunArrays:
         run=run,
         tokens=tokens[order],
         gap=(loss - baseline)[order],
-        loss=loss[order],
+        loss=scale[order],
+        stderr=stderr[order],
         gap_pruned=np.array([run.gap_pruned for run in runs]),
         loss_before=np.array([run.loss_before for run in runs]),
         cell=cell,
