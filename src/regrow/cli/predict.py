@@ -45,8 +45,6 @@ def predict(
     A model by its name: `regrow predict law.json --method depth --model tiny-llama-3m --rate 0.25 --tokens 300k
     --loss-before 2.9`. The rate is then rounded to whole blocks or channels, as in `regrow plan`.
     """
-    from dataclasses import asdict
-
     from regrow.cli.asking import find_shape, law_source, pruning_rate
     from regrow.errors import InputError
     from regrow.laws.files import load_laws
@@ -74,7 +72,7 @@ def predict(
         level=level,
     )
     if as_json:
-        print_json(asdict(prediction))
+        print_json(prediction.to_dict())
         return
     typer.echo(
         f"{prediction.loss:.4f} nats/token ({prediction.low:.4f} to {prediction.high:.4f} "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from regrow.units import format_factor
 
@@ -32,6 +33,11 @@ class Prediction:
     extrapolates: dict[str, float]
     target: str = LOSS
     score: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON; `target` and `score` for a law of scores only."""
+        of_scores = () if self.score is not None else ("target", "score")
+        return {name: value for name, value in vars(self).items() if name not in of_scores}
 
     def __str__(self) -> str:
         far = {name: format_factor(factor) for name, factor in self.extrapolates.items()}
