@@ -29,6 +29,40 @@ def test_unasked_it_plans_the_largest_size_at_its_middle_rate(study) -> None:
     assert found.notes == ()
 
 
+def test_no_cell_is_headlined_that_the_runs_do_not_support(study, make_run) -> None:
+    """A run of a size that no law answers for must not become the report's answer."""
+    far = replace(make_run(study.laws[0], 3_000_000, 0.25), params_before=300_000_000, params_after=225_000_000)
+    found = answer(study.laws, [*study.runs, far])
+    assert {p.params_before for p in found.plans} == {1.2e6}
+    assert all(p.verdict != "cannot say" for p in found.plans)
+    alone = answer(study.laws, [far])
+    assert [p.verdict for p in alone.plans] == ["cannot say", "cannot say"]
+
+
+def test_the_recommended_plan_stands_first(study, make_law) -> None:
+    worse = {**study.laws[0].params, "D_C": 1.3 * study.laws[0].params["D_C"]}
+    laws = [make_law(params=worse, draws=study.laws[0].draws), *study.laws[1:]]
+    question = Question(params_before=3e6, pruning_rates=(0.3, 0.2), loss_before=2.9)
+    first, *rest = answer(laws, study.runs, question).plans
+    assert (first.method, first.pruning_rate) == ("width", 0.3)
+    assert first.loss < next(p.loss for p in rest if p.pruning_rate == 0.3)
+    asked = Question(params_before=3e6, pruning_rates=(0.3, 0.2), loss_before=2.9, method="depth")
+    assert [(p.method, p.pruning_rate) for p in answer(laws, study.runs, asked).plans] == [
+        ("depth", 0.3),
+        ("depth", 0.2),
+    ]
+
+
+def test_a_comparison_that_was_asked_for_needs_two(study) -> None:
+    one = {"params_before": 3e6, "pruning_rates": (0.25,), "loss_before": 2.9}
+    assert answer(study.laws[:1], study.runs, Question(**one)).comparisons == ()
+    with pytest.raises(InputError, match="--served-tokens compares two candidates or more, and there is one"):
+        answer(study.laws[:1], study.runs, Question(**one, compared={"served_tokens": 1e12}))
+    (compared,) = answer(study.laws, study.runs, Question(**one, compared={"served_tokens": 1e12})).comparisons
+    assert compared.spec.served_tokens == 1e12
+    assert answer(study.laws, study.runs, Question(**one, compare=False)).comparisons == ()
+
+
 def test_asked_rates_and_costs_are_planned(study) -> None:
     question = Question(
         params_before=5e6, pruning_rates=(0.2, 0.3), loss_before=2.2, gpu="a100", price_usd_per_hour=2.0

@@ -35,7 +35,10 @@ def rendered(text: str) -> str:
 
 
 def test_markdown_says_the_plan_its_warnings_and_the_held_out_errors(markdown: str, study, comparison) -> None:
-    assert escape(study.plans[0].sentence()) in markdown
+    for answer in study.plans:
+        assert escape(answer.judgement()) in markdown
+        for name, text in answer.facts():
+            assert f"| {name} | {escape(text)} |" in markdown
     for warning in study.plans[0].warnings:
         assert f"- :warning: {escape(warning)}" in markdown
     assert escape(comparison.sentence()) in markdown

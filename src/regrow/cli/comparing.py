@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from regrow.cli.options import number, parse_rates, print_json, warn
+from regrow.cli.options import number, print_json, warn
 from regrow.cli.tables import print_table, say
 
 if TYPE_CHECKING:
@@ -29,24 +29,11 @@ def print_comparison(
     method: str | None,
     as_json: bool,
 ) -> None:
-    """Compare the laws of this family and method; `asked` holds what the options of `--compare` were given, by name."""
+    """Compare the laws of this family and method; `asked` holds fields of a `CompareSpec` by name."""
     from regrow.errors import one_of
     from regrow.planning.frontier import CompareSpec, compare
-    from regrow.units import parse_count
 
-    counts = {
-        name: None if asked[name] is None else parse_count(asked[name], what=f"--{name.replace('_', '-')}")
-        for name in ("params_after", "served_tokens")
-    }
-    speedup = asked["sparse_speedup"]
-    wanted = CompareSpec(
-        base=base,
-        rates=None if asked["rates"] is None else parse_rates(asked["rates"]),
-        params_after=counts["params_after"],
-        served_tokens=counts["served_tokens"],
-        sparse_speedup=1.0 if speedup is None else speedup,
-        serving_mfu=asked["serving_mfu"],
-    )
+    wanted = CompareSpec(base=base, **asked)
     if family is not None:
         one_of(family, sorted({one.family for one in laws}), what="family", where="laws")
     if method is not None:
@@ -103,6 +90,7 @@ def _print_rows(comparison: Comparison) -> None:
         means += f", when serving {spec.serving_mfu or first.mfu:.3g}"
         means += f"; N:M sparsity is served at {spec.sparse_speedup:g} times the speed of dense matrices"
     say(means)
+    say(comparison.stopping())
     say(comparison.sentence())
     for row in comparison.candidates:
         if row.plan.tokens_reason is not None:

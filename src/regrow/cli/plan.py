@@ -2,9 +2,7 @@
 
 # without `from __future__ import annotations`: typer would compile every option's annotation anew at each start
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from regrow.cli.memory_options import Batch, CacheDtype, Dtype, MaxMemory, TrainingContext
 from regrow.cli.options import (
@@ -22,24 +20,30 @@ from regrow.cli.options import (
     NamedLaw,
     Price,
     print_json,
-    warn,
 )
 from regrow.cli.plan_options import (
     BudgetHours,
     BudgetUsd,
+    Compare,
+    CompareRates,
     CriterionName,
     Layers,
     MaxSlope,
     MfuFrom,
     MinGain,
+    ParamsAfter,
     ParamsBefore,
     Rates,
+    ServedTokens,
+    ServingMfu,
     Shape,
     Share,
+    SparseSpeedup,
     Target,
     Teacher,
+    Verbose,
 )
-from regrow.cli.tables import print_block, say
+from regrow.cli.tables import say
 
 if TYPE_CHECKING:
     from regrow.laws.law import Law
@@ -82,30 +86,13 @@ def plan(
     dtype: Dtype = None,
     cache_dtype: CacheDtype = None,
     level: Level = 0.9,
-    compare: Annotated[
-        bool,
-        typer.Option("--compare", help="Rank all methods of the law file at --rates, for the same size or budget."),
-    ] = False,
-    rates: Annotated[
-        str | None, typer.Option(help="compare: pruning rates. [default: 0.15,0.25,0.35]", show_default=False)
-    ] = None,
-    params_after: Annotated[
-        str | None, typer.Option(help="compare: the most parameters to deploy, e.g. 6B.", show_default=False)
-    ] = None,
-    served_tokens: Annotated[
-        str | None,
-        typer.Option(help="compare: tokens that the model will serve, e.g. 1T; adds their cost.", show_default=False),
-    ] = None,
-    sparse_speedup: Annotated[
-        float | None,
-        typer.Option(
-            help="compare: how many times faster N:M kernels serve than dense ones. [default: 1]", show_default=False
-        ),
-    ] = None,
-    serving_mfu: Annotated[
-        float | None, typer.Option(help="compare: MFU of serving, a fraction. [default: --mfu]", show_default=False)
-    ] = None,
-    verbose: Annotated[bool, typer.Option("--verbose", help="Print every warning in full.")] = False,
+    compare: Compare = False,
+    rates: CompareRates = None,
+    params_after: ParamsAfter = None,
+    served_tokens: ServedTokens = None,
+    sparse_speedup: SparseSpeedup = None,
+    serving_mfu: ServingMfu = None,
+    verbose: Verbose = False,
     as_json: AsJson = False,
 ) -> None:
     """How many tokens to post-train on, with an interval, and what they cost.
@@ -118,13 +105,12 @@ def plan(
 
     Which method: `regrow plan law.json --compare --model Llama-3.1-8B --loss-before 2.0 --params-after 6B`
     """
-    from regrow.cli.asking import find_shape, law_source
-    from regrow.cli.memory_options import contexts, memory_target
-    from regrow.cli.plan_options import criterion_of, model_name, sizes_kept, teacher_of, utilisation
+    from regrow.cli.asking import law_source
+    from regrow.cli.plan_options import compare_fields, plan_fields
+    from regrow.cli.plan_output import print_plans
     from regrow.errors import InputError
     from regrow.laws.files import load_laws
     from regrow.planning.plan_spec import PlanSpec
-    from regrow.units import parse_count
 
     only = {
         "rates": rates,
@@ -139,45 +125,48 @@ def plan(
     if compare and (rate or layers or shape or max_memory):
         given = "--rate" if rate else "--layers" if layers else "--shape" if shape else "--max-memory"
         raise InputError(f"{given} with --compare", hint="give the rates to compare with --rates 0.15,0.25,0.35")
-    stop = {
-        "min_gain": min_gain,
-        "max_slope": max_slope,
-        "share": share,
-        "target": target,
-        "budget_hours": budget_hours,
-        "budget_usd": budget_usd,
-    }
-    served, trained = contexts(context, training_context, max_memory)
     spec = PlanSpec(
-        architecture=None if model is None else find_shape(model),
-        model=None if model is None else model_name(model),
-        params_before=None if params_before is None else parse_count(params_before, what="--params-before"),
-        sizes=sizes_kept(layers, shape),
-        memory=memory_target(
-            max_memory, context=served, batch=batch, dtype=dtype, cache_dtype=cache_dtype, model=model
-        ),
         loss_before=loss_before,
-        loss_pruned=loss_pruned,
-        criterion=criterion_of(criterion, stop, loss_pruned),
-        gpu=gpu,
-        **utilisation(mfu, mfu_from, gpu),
-        teacher=teacher_of(teacher),
-        price_usd_per_hour=price,
-        context=trained,
-        level=level,
+        **plan_fields(
+            model=model,
+            params_before=params_before,
+            layers=layers,
+            shape=shape,
+            loss_pruned=loss_pruned,
+            criterion=criterion,
+            stop={
+                "min_gain": min_gain,
+                "max_slope": max_slope,
+                "share": share,
+                "target": target,
+                "budget_hours": budget_hours,
+                "budget_usd": budget_usd,
+            },
+            costs={"gpu": gpu, "price": price, "mfu": mfu, "mfu_from": mfu_from, "teacher": teacher},
+            memory={
+                "max_memory": max_memory,
+                "context": context,
+                "training_context": training_context,
+                "batch": batch,
+                "dtype": dtype,
+                "cache_dtype": cache_dtype,
+            },
+            level=level,
+        ),
     )
     laws = load_laws(law_source(law, named))
     if compare:
         from regrow.cli.comparing import print_comparison
 
-        print_comparison(laws, spec, only, family=family, method=method, as_json=as_json)
+        asked = compare_fields(**only)  # type: ignore[arg-type]
+        print_comparison(laws, spec, asked, family=family, method=method, as_json=as_json)
     else:
         answers = _plans(laws, spec, rate or [], named=named, family=family, method=method)
         if as_json:
             several = {"plans": [answer.to_dict() for answer in answers]}
             print_json(several if len(answers) > 1 else answers[0].to_dict())
         else:
-            _say(answers, verbose=verbose)
+            print_plans(answers, verbose=verbose)
 
 
 def _plans(
@@ -204,22 +193,3 @@ def _plans(
             wanted = [_USUAL_RATE]
     law = select_law([*laws], family=family, method=method)
     return [run(law, replace(spec, pruning_rate=rate)) for rate in wanted]
-
-
-def _say(answers: "Sequence[Plan]", *, verbose: bool) -> None:
-    """Each plan as its verdict and a short block; the two notes that matter most in one line on stderr, or each on
-    its own with `verbose`."""
-    from regrow.planning.notes import merged
-
-    for number, answer in enumerate(answers):
-        if number:
-            typer.echo("")
-        say(answer.judgement())
-        print_block(answer.facts())
-    several = len(answers) > 1
-    for answer in answers:
-        of = f"at {answer.pruning_rate:.3g}: " if several else ""
-        if verbose:
-            warn(f"{of}{warning}" for warning in answer.warnings)
-        elif answer.warnings:
-            warn([f"{of}{merged(answer.warnings)}; docs/plan.md explains them"])

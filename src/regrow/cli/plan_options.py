@@ -87,6 +87,98 @@ Teacher = Annotated[
         show_default=False,
     ),
 ]
+Compare = Annotated[
+    bool,
+    typer.Option("--compare", help="Rank all methods of the law file at --rates, for the same size or budget."),
+]
+CompareRates = Annotated[
+    str | None,
+    typer.Option("--rates", help="compare: pruning rates. [default: 0.15,0.25,0.35]", show_default=False),
+]
+ParamsAfter = Annotated[
+    str | None, typer.Option(help="compare: the most parameters to deploy, e.g. 6B.", show_default=False)
+]
+ServedTokens = Annotated[
+    str | None,
+    typer.Option(help="compare: tokens that the model will serve, e.g. 1T; adds their cost.", show_default=False),
+]
+SparseSpeedup = Annotated[
+    float | None,
+    typer.Option(
+        help="compare: how many times faster N:M kernels serve than dense ones. [default: 1]", show_default=False
+    ),
+]
+ServingMfu = Annotated[
+    float | None, typer.Option(help="compare: MFU of serving, a fraction. [default: --mfu]", show_default=False)
+]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Print every warning in full.")]
+
+
+def plan_fields(
+    *,
+    model: str | None,
+    params_before: str | None,
+    layers: int | None,
+    shape: str | None,
+    loss_pruned: float | None,
+    criterion: str | None,
+    stop: Mapping[str, float | None],
+    costs: Mapping[str, Any],
+    memory: Mapping[str, Any],
+    level: float,
+) -> dict[str, Any]:
+    """The fields of a `PlanSpec` that the options make: all but the rate and the loss before pruning.
+
+    Args:
+        stop: `--min-gain`, `--max-slope`... by the names of their fields.
+        costs: `gpu`, `price`, `mfu`, `mfu_from` and `teacher`.
+        memory: `max_memory`, `context`, `training_context`, `batch`, `dtype` and `cache_dtype`.
+
+    Raises `InputError` for options that contradict each other.
+    """
+    from regrow.cli.asking import find_shape
+    from regrow.cli.memory_options import contexts, memory_target
+    from regrow.units import parse_count
+
+    served, trained = contexts(memory["context"], memory["training_context"], memory["max_memory"])
+    of_memory = {name: memory[name] for name in ("batch", "dtype", "cache_dtype")}
+    return {
+        "architecture": None if model is None else find_shape(model),
+        "model": None if model is None else model_name(model),
+        "params_before": None if params_before is None else parse_count(params_before, what="--params-before"),
+        "sizes": sizes_kept(layers, shape),
+        "memory": memory_target(memory["max_memory"], context=served, model=model, **of_memory),
+        "loss_pruned": loss_pruned,
+        "criterion": criterion_of(criterion, stop, loss_pruned),
+        "gpu": costs["gpu"],
+        **utilisation(costs["mfu"], costs["mfu_from"], costs["gpu"]),
+        "teacher": teacher_of(costs["teacher"]),
+        "price_usd_per_hour": costs["price"],
+        "context": trained,
+        "level": level,
+    }
+
+
+def compare_fields(
+    *,
+    rates: str | None,
+    params_after: str | None,
+    served_tokens: str | None,
+    sparse_speedup: float | None,
+    serving_mfu: float | None,
+) -> dict[str, Any]:
+    """The fields of a `CompareSpec` that were given; the others are left out, so that its defaults hold."""
+    from regrow.cli.options import parse_rates
+    from regrow.units import parse_count
+
+    fields = {
+        "rates": None if rates is None else parse_rates(rates),
+        "params_after": None if params_after is None else parse_count(params_after, what="--params-after"),
+        "served_tokens": None if served_tokens is None else parse_count(served_tokens, what="--served-tokens"),
+        "sparse_speedup": sparse_speedup,
+        "serving_mfu": serving_mfu,
+    }
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def model_name(model: str) -> str:

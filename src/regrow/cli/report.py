@@ -1,7 +1,6 @@
 """`regrow report`: one file that people forward: a page, Markdown for a pull request, a picture for a slide."""
 
-from __future__ import annotations
-
+# without `from __future__ import annotations`: typer would compile every option's annotation anew at each start
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -9,10 +8,46 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from regrow.cli.options import AsJson, Baseline, Gpu, Mfu, Out, Price, print_json
+from regrow.cli.memory_options import Batch, CacheDtype, Dtype, MaxMemory, TrainingContext
+from regrow.cli.options import (
+    AsJson,
+    Baseline,
+    Context,
+    Family,
+    Gpu,
+    Level,
+    LossPruned,
+    Method,
+    Mfu,
+    NamedLaw,
+    Out,
+    Price,
+    print_json,
+)
+from regrow.cli.plan_options import (
+    BudgetHours,
+    BudgetUsd,
+    CompareRates,
+    CriterionName,
+    Layers,
+    MaxSlope,
+    MfuFrom,
+    MinGain,
+    ParamsAfter,
+    Rates,
+    ServedTokens,
+    ServingMfu,
+    Shape,
+    Share,
+    SparseSpeedup,
+    Target,
+    Teacher,
+    Verbose,
+)
 
 if TYPE_CHECKING:
     from regrow.laws import Law
+    from regrow.report.answers import Answers
     from regrow.runs import RunRecord
 
 #: Without --validate or --no-validate, hold-outs are done up to this many laws and checkpoints: some seconds.
@@ -21,35 +56,74 @@ _HOLD_OUTS = ("size", "rate", "tokens")
 
 
 def report(
-    paths: Annotated[
-        list[str], typer.Argument(metavar="PATH...", help="Runs (folders, tables) and law files (.json).")
-    ],
     out: Out,
+    paths: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="PATH...", help="Runs (folders, tables) and law files (.json).", show_default=False),
+    ] = None,
+    named: NamedLaw = None,
     file_format: Annotated[
         str | None,
         typer.Option("--format", help="`html`, `md` or `png`. [by the ending of --out]", show_default=False),
     ] = None,
-    form: Annotated[str, typer.Option(help="The form to fit, where no law file is given.")] = "p2",
+    form: Annotated[
+        str, typer.Option(help="The form to fit, where no law file is given; `auto` as in `regrow fit`.")
+    ] = "auto",
     baseline: Baseline = "initial",
     title: Annotated[str, typer.Option(help="Title of the report.")] = "Post-training after pruning",
-    model: Annotated[str | None, typer.Option(help="Plan for this model: a catalogue name or a config.json.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Plan for this model: a catalogue or ladder name, a folder or a config.json."),
+    ] = None,
     params_before: Annotated[
         str | None,
-        typer.Option(help="Plan for this many parameters. [the largest size among the runs]", show_default=False),
+        typer.Option(
+            help="Plan for this many parameters. [the largest size among the runs that they support an answer for]",
+            show_default=False,
+        ),
     ] = None,
-    rate: Annotated[
-        list[float] | None, typer.Option(help="Pruning rate to plan for; may be given several times.")
-    ] = None,
+    rate: Rates = None,
+    layers: Layers = None,
+    shape: Shape = None,
     loss_before: Annotated[
         float | None,
         typer.Option(help="Loss of that model before pruning, nats/token. [from its runs]", show_default=False),
     ] = None,
+    family: Family = None,
+    method: Method = None,
+    criterion: CriterionName = None,
+    min_gain: MinGain = None,
+    max_slope: MaxSlope = None,
+    share: Share = None,
+    loss_pruned: LossPruned = None,
+    target: Target = None,
+    budget_hours: BudgetHours = None,
+    budget_usd: BudgetUsd = None,
     gpu: Gpu = "h100",
-    mfu: Mfu = None,
     price: Price = None,
-    served_tokens: Annotated[
-        str | None, typer.Option(help="Tokens that the model will serve, e.g. 1T; adds their cost.")
+    mfu: Mfu = None,
+    mfu_from: MfuFrom = None,
+    teacher: Teacher = None,
+    max_memory: MaxMemory = None,
+    context: Context = "4096",
+    training_context: TrainingContext = None,
+    batch: Batch = None,
+    dtype: Dtype = None,
+    cache_dtype: CacheDtype = None,
+    level: Level = 0.9,
+    compare: Annotated[
+        bool | None,
+        typer.Option(
+            "--compare/--no-compare",
+            help="Whether to set methods and rates side by side. [yes, if there are two or more]",
+            show_default=False,
+        ),
     ] = None,
+    rates: CompareRates = None,
+    params_after: ParamsAfter = None,
+    served_tokens: ServedTokens = None,
+    sparse_speedup: SparseSpeedup = None,
+    serving_mfu: ServingMfu = None,
     validate: Annotated[
         bool | None,
         typer.Option(
@@ -58,45 +132,69 @@ def report(
             show_default=False,
         ),
     ] = None,
+    verbose: Verbose = False,
     as_json: AsJson = False,
 ) -> None:
-    """Measured and predicted curves, errors, exponents, plans, and in HTML a planner, in one file without network.
+    """The answer first, as `regrow plan` gives it; then curves, errors, exponents and a planner, in one file.
 
-    Runs of sizes that a given law was not fitted to are shown as held out.
+    It takes the options of `regrow plan`. Runs of sizes that a given law was not fitted to are shown as held out.
 
     Example: `regrow report demo demo/law.json --out report.html`
 
     For a larger model: `regrow report runs.csv --out report.md --model Llama-3.1-8B --rate 0.25 --loss-before 2.0`
+
+    No runs yet: `regrow report --law reference --model Llama-3.1-8B --rate 0.25 --loss-before 2.0 --out report.html`
     """
-    from regrow.cli.asking import find_shape
-    from regrow.errors import InputError
-    from regrow.laws import fit, load_laws
-    from regrow.planning.cost import DEFAULT_MFU
+    from regrow.cli.plan_options import compare_fields, plan_fields
     from regrow.report import format_of, write_report
     from regrow.report.answers import Question, answer
-    from regrow.runs import read_runs
-    from regrow.units import parse_count
 
     kind = format_of(out, file_format)
     question = Question(
-        architecture=None if model is None else find_shape(model),
-        params_before=None if params_before is None else parse_count(params_before, what="--params-before"),
         pruning_rates=tuple(rate or ()),
         loss_before=loss_before,
-        gpu=gpu,
-        mfu=DEFAULT_MFU if mfu is None else mfu,
-        price_usd_per_hour=price,
-        served_tokens=None if served_tokens is None else parse_count(served_tokens, what="--served-tokens"),
+        family=family,
+        method=method,
+        compare=compare,
+        compared=compare_fields(
+            rates=rates,
+            params_after=params_after,
+            served_tokens=served_tokens,
+            sparse_speedup=sparse_speedup,
+            serving_mfu=serving_mfu,
+        ),
+        **plan_fields(
+            model=model,
+            params_before=params_before,
+            layers=layers,
+            shape=shape,
+            loss_pruned=loss_pruned,
+            criterion=criterion,
+            stop={
+                "min_gain": min_gain,
+                "max_slope": max_slope,
+                "share": share,
+                "target": target,
+                "budget_hours": budget_hours,
+                "budget_usd": budget_usd,
+            },
+            costs={"gpu": gpu, "price": price, "mfu": mfu, "mfu_from": mfu_from, "teacher": teacher},
+            memory={
+                "max_memory": max_memory,
+                "context": context,
+                "training_context": training_context,
+                "batch": batch,
+                "dtype": dtype,
+                "cache_dtype": cache_dtype,
+            },
+            level=level,
+        ),
     )
-    law_files = [path for path in paths if Path(path).suffix == ".json" and Path(path).is_file()]
-    run_paths = [path for path in paths if path not in law_files]
-    if not run_paths:
-        raise InputError("no runs given", where="report", hint="give a study folder, a run folder or a table too")
-    runs = read_runs(*run_paths)
-    laws = [law for path in law_files for law in load_laws(path)] or fit(runs, form=form, baseline=baseline)
-    unseen = [run for run in runs if law_files and _outside(run, laws)]
+    runs, laws, given = _read(paths or [], named, form=form, baseline=baseline, method=method, family=family)
+    unseen = [run for run in runs if given and _outside(run, laws)]
     answers = answer(laws, runs, question)
     rows, skipped = _held_out(runs, laws) if _wanted(validate, runs, laws) else ([], [])
+    known = {} if question.architecture is None or question.model is None else {question.model: question.architecture}
     write_report(
         [run for run in runs if run not in unseen],
         laws,
@@ -108,41 +206,86 @@ def report(
         validation_rows=rows,
         notes=[*answers.notes, *(skipped if validate else ())],
         comparisons=answers.comparisons,
+        comparison_asked=question.compares,
+        models=known,
     )
-    told = {
-        "out": str(out),
-        "format": kind,
-        "runs": len(runs),
-        "held_out": len(unseen),
-        "laws": len(laws),
+    counts = {"runs": len(runs), "held_out": len(unseen), "laws": len(laws), "validated": len(rows)}
+    if as_json:
+        print_json({"out": str(out), "format": kind, **counts, **_answers_as_dict(answers)})
+    else:
+        _print_answers(answers, counts, out, verbose=verbose)
+
+
+def _read(
+    paths: Sequence[str], named: str | None, *, form: str, baseline: str, method: str | None, family: str | None
+) -> "tuple[list[RunRecord], list[Law], bool]":
+    """The runs, the laws, and whether the laws were given: else they are fitted here.
+
+    Raises `InputError` where there are neither runs nor laws.
+    """
+    from regrow.errors import InputError
+    from regrow.laws import fit, load_laws
+    from regrow.laws.files import ANY, REFERENCE_NAME
+    from regrow.laws.law import select_law
+    from regrow.runs import read_runs
+
+    law_files = [path for path in paths if Path(path).suffix == ".json" and Path(path).is_file()]
+    run_paths = [path for path in paths if path not in law_files]
+    runs = read_runs(*run_paths) if run_paths else []
+    laws = [law for path in law_files for law in load_laws(path)]
+    if named is not None:
+        if law_files:
+            raise InputError("a law file and --law", where="report", hint="give one of them")
+        laws = load_laws(named)
+        if named == REFERENCE_NAME:
+            laws = [select_law(laws, family=family, method=method or ANY)]
+    if laws:
+        return runs, laws, True
+    if not runs:
+        hint = "give a study folder, a run folder or a table, a law file, or --law reference"
+        raise InputError("no runs and no law given", where="report", hint=hint)
+    return runs, list(fit(runs, form=form, baseline=baseline)), False
+
+
+def _answers_as_dict(answers: "Answers") -> dict[str, Any]:
+    """Plans, the recommended one first, comparisons and notes, as plain data."""
+    return {
         "plans": [plan.to_dict() for plan in answers.plans],
-        "validated": len(rows),
+        "comparisons": [comparison.to_dict() for comparison in answers.comparisons],
         "notes": list(answers.notes),
     }
-    if as_json:
-        print_json(told)
-        return
-    counts = [(len(runs), "run"), (len(laws), "law"), (len(answers.plans), "plan")]
-    said = [f"{number} {name}{'' if number == 1 else 's'}" for number, name in counts]
-    typer.echo(f"{', '.join(said[:2])} and {said[2]}, written to {out}")
-    for note in answers.notes:
-        typer.echo(f"warning: {note}", err=True)
 
 
-def _outside(run: RunRecord, laws: Sequence[Law]) -> bool:
+def _print_answers(answers: "Answers", counts: dict[str, int], out: Path, *, verbose: bool) -> None:
+    """The plans as `regrow plan` prints them, and what the file holds."""
+    from regrow.cli.options import warn
+    from regrow.cli.plan_output import print_plans
+    from regrow.cli.tables import say
+
+    print_plans(answers.plans, verbose=verbose)
+    if answers.plans:
+        typer.echo("")
+    shown = {"run": counts["runs"], "law": counts["laws"], "plan": len(answers.plans)}
+    parts = [f"{number} {name}{'' if number == 1 else 's'}" for name, number in shown.items()]
+    say(f"{', '.join(parts[:2])} and {parts[2]}, written to {out}")
+    warn(answers.notes)
+
+
+def _outside(run: "RunRecord", laws: "Sequence[Law]") -> bool:
     """Whether no law of the run's family was fitted to its size."""
     ranges = [law.ranges["params_before"] for law in laws if law.family == run.family]
     return bool(ranges) and all(not low <= run.params_before <= high for low, high in ranges)
 
 
-def _wanted(validate: bool | None, runs: Sequence[RunRecord], laws: Sequence[Law]) -> bool:
+def _wanted(validate: bool | None, runs: "Sequence[RunRecord]", laws: "Sequence[Law]") -> bool:
+    """Whether to hold out: if asked for, else if it takes seconds."""
     if validate is not None:
         return validate
     return len(laws) <= _QUICK_LAWS and sum(len(run.curve) for run in runs) <= _QUICK_POINTS
 
 
-def _held_out(runs: Sequence[RunRecord], laws: Sequence[Law]) -> tuple[list[dict[str, Any]], list[str]]:
-    """What the laws' forms say of runs held out, and which hold-outs these runs are too few for."""
+def _held_out(runs: "Sequence[RunRecord]", laws: "Sequence[Law]") -> tuple[list[dict[str, Any]], list[str]]:
+    """What the laws' forms predict of runs held out, and which hold-outs these runs are too few for."""
     from regrow.errors import InputError
     from regrow.laws import validate
 

@@ -35,7 +35,8 @@ class Plan:
     none. `model` is the name that the model was given by, `removed` what pruning takes from its shape, and `beside`
     the shapes beside it where the rate asked for lies between two. `memory` is what it takes where it is served, bytes
     (`weights`, `cache`, `total`), beside the target that was asked for; None where none was. `gap` is `loss` -
-    `loss_before`.
+    `loss_before`. `context` is the length of a training sequence in tokens, `teacher_flops` the part of a teacher's
+    forward pass in the FLOPs of a token.
     `extrapolates` maps an input outside the fitted data to the factor, above 1, by which it is.
     """
 
@@ -79,6 +80,8 @@ class Plan:
     beside: str | None = None
     memory: Mapping[str, Any] | None = None
     others: Mapping[str, float] = field(default_factory=dict)
+    context: int = 4096
+    teacher_flops: float = 0.0
 
     @property
     def gap(self) -> float | None:
@@ -194,7 +197,7 @@ class Plan:
     def _end(self) -> str:
         if self.loss is None or self.gap is None:
             return ""
-        return f"gap {self.gap:+.3f} nats, perplexity {_perplexity(self.loss_before)} -> {_perplexity(self.loss)}"
+        return f"gap {self.gap:+.3f} nats, perplexity {say_perplexity(self.loss_before)} -> {say_perplexity(self.loss)}"
 
     def _no_number(self) -> str:
         """Why there is no number of tokens."""
@@ -216,6 +219,7 @@ class Plan:
         return time if self.cost_usd is None else f"{time}, {say_usd(self.cost_usd)}"
 
 
-def _perplexity(loss: float) -> str:
+def say_perplexity(loss: float) -> str:
+    """The perplexity of a loss in nats/token, three digits."""
     value = math.exp(min(loss, 700.0))
     return format(value, ".3g") if value < _MOST_PERPLEXITY else f"over {_MOST_PERPLEXITY:.0e}"

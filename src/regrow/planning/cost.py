@@ -106,10 +106,14 @@ def say_usd(cost: float) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingFlops:
-    """FLOPs of one post-training token, forward and backward, and in words how they were counted."""
+    """FLOPs of one post-training token, forward and backward, and in words how they were counted.
+
+    `teacher` is the part of a teacher's forward pass.
+    """
 
     per_token: float
     how: str
+    teacher: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +157,7 @@ class PrunedModel:
         size = teacher_size(teacher)
         taught = 2.0 * size if isinstance(teacher, (int, float)) else teacher.forward_flops_per_token(context)
         how += f"; plus the forward pass of a teacher of {format_count(size)} parameters"
-        return TrainingFlops(per_token=counted + taught, how=how)
+        return TrainingFlops(per_token=counted + taught, how=how, teacher=taught)
 
     def inference_flops(self, context: int = 4096, *, sparse_speedup: float = 1.0) -> float:
         """FLOPs of a served token: one forward pass at this context length.

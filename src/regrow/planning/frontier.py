@@ -26,6 +26,7 @@ from regrow.planning.cost import (
     say_gpu_time,
     say_usd,
 )
+from regrow.planning.criteria import Budget
 from regrow.planning.plan import plan
 from regrow.planning.plan_spec import PlanSpec
 from regrow.units import check_rate, format_count
@@ -191,6 +192,13 @@ class Comparison:
         import pandas as pd
 
         return pd.DataFrame([row.to_dict() for row in self.candidates])
+
+    def stopping(self) -> str:
+        """On how many tokens the rows are trained, in one sentence."""
+        criterion = self.spec.base.criterion
+        if isinstance(criterion, Budget):
+            return "Each row spends the whole budget."
+        return f"Each row is trained to a D* of its own, by the criterion {criterion.name}, so the costs differ."
 
     def sentence(self) -> str:
         """The choice in one line, with its rule."""

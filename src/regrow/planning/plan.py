@@ -137,6 +137,8 @@ def _costs(spec: PlanSpec, tokens: float | None, per_token: TrainingFlops, gpu: 
     return {
         "flops": flops,
         "flops_how": per_token.how,
+        "context": spec.context,
+        "teacher_flops": per_token.teacher,
         "gpu_hours": hours,
         "cost_usd": cost_usd(hours, price_usd_per_hour=spec.price_usd_per_hour),
         "gpu": gpu.name,

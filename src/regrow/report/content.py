@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -13,6 +13,7 @@ from regrow.laws.law import Law
 from regrow.planning.answer import Plan
 from regrow.planning.frontier import Comparison
 from regrow.report import present
+from regrow.report.card import Card, plan_card, plans_table
 from regrow.report.collapse import collapse_chart
 from regrow.report.curves import LEVEL, fits_of
 from regrow.report.figures import (
@@ -27,6 +28,12 @@ from regrow.report.figures import (
 )
 from regrow.report.trends import trends_of
 from regrow.runs.record import RunRecord
+
+#: What stands beside methods and rates where nobody asked for a choice.
+_TO_CHOOSE = (
+    "Less pruning ends at a lower loss, so the rows trade loss against the parameters that are left. Say how many may "
+    "be left (--params-after) to get a choice."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,10 +56,14 @@ class LawSection:
 
 @dataclass(frozen=True, kw_only=True)
 class ComparisonSection:
-    """Methods and rates side by side, what could not be planned, and the choice in a sentence."""
+    """Methods and rates side by side, on how many tokens each is trained, and what could not be planned.
+
+    `sentence` is the choice, where a comparison was asked for; else how to make one.
+    """
 
     heading: str
     sentence: str
+    stopping: str
     chart: Markup
     legend: tuple[Key, ...]
     table: present.Table
@@ -83,7 +94,8 @@ class Content:
     title: str
     summary: str
     level: str
-    cards: tuple[present.Card, ...]
+    cards: tuple[Card, ...]
+    plans: present.Table | None
     comparisons: tuple[ComparisonSection, ...]
     notes: tuple[str, ...]
     laws: tuple[LawSection, ...]
@@ -104,6 +116,7 @@ def gather(
     validation_rows: Sequence[Mapping[str, Any]] = (),
     notes: Sequence[str] = (),
     comparisons: Sequence[Comparison] = (),
+    comparison_asked: bool = True,
 ) -> Content:
     """Gather a report's content; the arguments are those of `regrow.report.build_report` and `Parts`."""
     everything = [*runs, *held_out]
@@ -118,8 +131,11 @@ def gather(
         title=title,
         summary=_summary(everything, laws, plans),
         level=f"{LEVEL:.0%}",
-        cards=tuple(present.plan_card(plan) for plan in plans),
-        comparisons=tuple(_comparison_section(one, f"frontier-{i}") for i, one in enumerate(comparisons)),
+        cards=tuple(plan_card(plan, laws, validation_rows) for plan in plans),
+        plans=plans_table(plans) if len(plans) > 1 else None,
+        comparisons=tuple(
+            _comparison_section(one, f"frontier-{i}", asked=comparison_asked) for i, one in enumerate(comparisons)
+        ),
         notes=tuple(dict.fromkeys(remarks)),
         laws=tuple(sections),
         collapse=_collapse_section(laws, everything),
@@ -154,7 +170,11 @@ def _law_section(
     return section, present.held_out_row(law, fits), left_out
 
 
-def _comparison_section(comparison: Comparison, ident: str) -> ComparisonSection:
+def _comparison_section(comparison: Comparison, ident: str, *, asked: bool) -> ComparisonSection:
+    if not asked:
+        # less pruning always ends at a lower loss: without a limit the choice would contradict the plan above
+        rows = tuple(replace(row, chosen=False) for row in comparison.candidates)
+        comparison = replace(comparison, candidates=rows)
     chart, keys = frontier_chart(comparison, ident)
     refused = tuple(
         f"{one.method}{'' if one.pruning_rate is None else f' at {one.pruning_rate:.3g}'}: {one.why}"
@@ -162,7 +182,8 @@ def _comparison_section(comparison: Comparison, ident: str) -> ComparisonSection
     )
     return ComparisonSection(
         heading=f"{comparison.family} of {present.count(comparison.spec.base.size)}",
-        sentence=comparison.sentence(),
+        sentence=comparison.sentence() if asked else _TO_CHOOSE,
+        stopping=comparison.stopping(),
         chart=chart,
         legend=tuple(keys),
         table=present.comparison_table(comparison),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from regrow.report.card import Card
 from regrow.report.content import Content, LawSection
 from regrow.report.present import Table
 
@@ -44,16 +45,32 @@ def _answer(content: Content) -> Iterable[str]:
     yield "## The answer"
     if not content.cards:
         yield "No plan was asked for."
-    for card in content.cards:
-        yield f"**{escape(card.tokens)} tokens**: {escape(card.sentence)}"
-        yield f"Verdict: {escape(card.verdict)}"
-        yield _list(f":warning: {escape(warning)}" for warning in card.warnings)
+    for number, card in enumerate(content.cards):
+        if number == 0:
+            yield from _card(card)
+        else:
+            inside = "\n\n".join(part for part in _card(card) if part)
+            summary = f"<summary>{escape(card.heading)}: {escape(card.headline)}</summary>"
+            yield f"<details>{summary}\n\n{inside}\n\n</details>"
+    if content.plans is not None:
+        yield _table(content.plans)
     yield _list(f":warning: {escape(note)}" for note in content.notes)
     for one in content.comparisons:
         yield f"### Methods and rates: {escape(one.heading)}"
-        yield escape(one.sentence)
+        yield f"{escape(one.sentence)} {escape(one.stopping)}"
         yield _table(one.table)
         yield _list(f"not planned: {escape(reason)}" for reason in one.refused)
+
+
+def _card(card: Card) -> Iterable[str]:
+    """A plan: the headline and the verdict, then the lines of `regrow plan`, then how sure it is."""
+    interval = f" ({escape(card.interval)})" if card.interval and not card.next_run else ""
+    yield f"**{escape(card.headline)}**{interval}: {escape(card.heading)}"
+    yield f"Verdict: {escape(card.judgement)}"
+    rows = [f"| {escape(name)} | {escape(text)} |" for name, text in card.facts.items()]
+    yield "\n".join(["| plan | |", "| :-- | :-- |", *rows])
+    yield f"How sure: {escape(card.sure)}"
+    yield _list(f":warning: {escape(warning)}" for warning in card.warnings)
 
 
 def _law(law: LawSection) -> Iterable[str]:

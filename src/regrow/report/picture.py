@@ -13,9 +13,9 @@ from collections.abc import Iterable, Sequence
 from markupsafe import escape
 
 from regrow.errors import InputError
+from regrow.report.card import Card
 from regrow.report.content import Content, LawSection
 from regrow.report.page import read
-from regrow.report.present import Card
 
 WIDTH, HEIGHT = 1600, 900
 _SCALE = 1.5
@@ -70,15 +70,10 @@ def flat_style() -> str:
 def _law_shown(content: Content) -> LawSection | None:
     """The law of the first answer, or the first with runs."""
     shown = [law for law in content.laws if law.panels]
-    first = content.cards[0].heading if content.cards else ""
-    named = [law for law in shown if _belongs(first, law)]
+    first = content.cards[0].law if content.cards else ""
+    named = [law for law in shown if law.heading == first]
     found = named or shown
     return found[0] if found else None
-
-
-def _belongs(card: str, law: LawSection) -> bool:
-    family, _, method = law.heading.rpartition(", ")
-    return card.startswith(f"{family}, ") and f", {method} at rate" in card
 
 
 def _answers(cards: Sequence[Card]) -> Iterable[str]:
@@ -89,24 +84,25 @@ def _answers(cards: Sequence[Card]) -> Iterable[str]:
     y = 150.0
     for card in cards[:_MOST_CARDS]:
         yield _text(_MARGIN, y, _shorten(card.heading, 52), size=19, bold=True)
-        yield _text(_MARGIN, y + 52, f"{card.tokens} tokens", size=40, bold=True)
+        yield _text(_MARGIN, y + 52, _shorten(card.headline, 24), size=40, bold=True)
         y += 82
-        for line in (card.interval, *textwrap.wrap(card.reason, 60)):
+        verdict = f"{card.verdict}: {card.because}"
+        for line in (*textwrap.wrap(verdict, 60), *textwrap.wrap(card.interval or card.instead, 60)):
             yield _text(_MARGIN, y, line, size=17, soft=True)
             y += 25
+        facts = _facts(card)
         if len(cards) > 1:
-            facts = dict(card.facts)
-            short = [f"loss {facts['Loss there']}", *(value for _, value in card.facts[-2:])]
+            short = [f"loss {facts['Loss at the end']}", facts["GPU time"], facts["Cost"]]
             yield _text(_MARGIN, y, _shorten(", ".join(short), 62), size=17)
             y += 66
             continue
         y += 12
-        for name, value in card.facts:
+        for name, value in facts.items():
             yield _text(_MARGIN, y, name, size=17, soft=True)
             yield _text(_LEFT - 20, y, value, size=17, anchor="end")
             y += 26
         y += 14
-        for warning in card.warnings:
+        for warning in (card.next_run, *card.warnings):
             lines = textwrap.wrap(warning, 62)
             if y + 22 * len(lines) > HEIGHT - 60:
                 break
@@ -116,6 +112,23 @@ def _answers(cards: Sequence[Card]) -> Iterable[str]:
             y += 6
     if len(cards) > _MOST_CARDS:
         yield _text(_MARGIN, y - 24, f"and {len(cards) - _MOST_CARDS} more answers", size=15, soft=True)
+
+
+def _facts(card: Card) -> dict[str, str]:
+    """Names and values, short enough to stand in two columns."""
+    before, start, end = card.losses.rows
+    facts = {
+        "Parameters": card.facts["parameters"],
+        "Loss before pruning": before.cells[1],
+        start.cells[0].capitalize(): start.cells[1],
+        "Loss at the end": end.cells[1],
+        "Its interval": card.loss_interval.split(",", 1)[0],
+        "Gap, nats": end.cells[3],
+        "Perplexity": end.cells[2],
+        "GPU time": card.time,
+        "Cost": card.cost,
+    }
+    return {name: value for name, value in facts.items() if value}
 
 
 def _charts(law: LawSection) -> Iterable[str]:

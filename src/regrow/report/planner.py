@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -58,7 +58,9 @@ def forms_script() -> str:
     return f"const FORMS = {{\n{forms}\n}};\n"
 
 
-def payload(laws: Sequence[Law], plans: Sequence[Plan]) -> dict[str, Any] | None:
+def payload(
+    laws: Sequence[Law], plans: Sequence[Plan], models: Mapping[str, Architecture] | None = None
+) -> dict[str, Any] | None:
     """Laws, GPUs, models and the setting to begin with, as plain data; None if the page can evaluate none of the laws.
 
     It begins with the first plan of a law that it can evaluate, or in the middle of that law's data. A law that failed
@@ -72,7 +74,9 @@ def payload(laws: Sequence[Law], plans: Sequence[Plan]) -> dict[str, Any] | None
     return {
         "laws": [_law(law, most) if can_evaluate(law) else _refused(law) for law in laws],
         "gpus": [{"name": g.name, "label": g.label, "peak": g.peak_flops} for g in GPUS.values()],
-        "models": [_model(name, architecture, methods) for name, architecture in catalog().items()],
+        "models": [
+            _model(name, architecture, methods) for name, architecture in {**catalog(), **(models or {})}.items()
+        ],
         "context": CONTEXT,
         "width_step": _WIDTH_RATES[2],
         "level": LEVEL,

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from regrow.laws.law import Law
-from regrow.planning.answer import NO_INTERVAL, Plan
-from regrow.planning.cost import say_gpu_time, say_usd
+from regrow.planning.answer import Plan
+from regrow.planning.cost import say_usd
 from regrow.planning.frontier import Candidate, Comparison
 from regrow.planning.trends import Trend
 from regrow.report.curves import RunFit
@@ -43,20 +43,6 @@ class Table:
     wide_end: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class Card:
-    """A plan in words: the number first, then why, then what it costs."""
-
-    heading: str
-    tokens: str
-    interval: str
-    reason: str
-    facts: tuple[tuple[str, str], ...]
-    warnings: tuple[str, ...]
-    verdict: str
-    sentence: str
-
-
 def number(value: Any, spec: str = ".4f") -> str:
     """A number by format, a missing or undefined one as words, anything else as it is."""
     if value is None:
@@ -76,58 +62,10 @@ def per_cent(value: Any) -> str:
     return number(value, ".2%")
 
 
-def plan_card(plan: Plan) -> Card:
-    """A plan as a card."""
-    facts = [("Loss there", number(plan.loss, ".3f"))]
-    if plan.loss_low is not None and plan.loss_high is not None:
-        facts.append((f"{plan.level:.0%} of runs", f"{plan.loss_low:.3f} to {plan.loss_high:.3f}"))
-    gain, hours = plan.next_doubling_gain, plan.gpu_hours
-    facts += [
-        ("Floor, with endless tokens", number(plan.floor, ".3f")),
-        ("Next doubling buys", MISSING if gain is None else f"{number(gain)} nats"),
-        ("Compute", MISSING if plan.flops is None else f"{plan.flops:.2e} FLOPs"),
-        (f"{plan.gpu.upper()}, MFU {plan.mfu:g}", MISSING if hours is None else say_gpu_time(hours)),
-        ("Cost", "no price given" if plan.cost_usd is None else say_usd(plan.cost_usd)),
-    ]
-    if plan.tokens_reason is not None:
-        reason = f"{plan.tokens_reason[:1].upper()}{plan.tokens_reason[1:]}."
-    elif plan.tokens is None:
-        reason = f"No number of tokens is enough that {plan.because}."
-    else:
-        reason = f"From there {plan.because}."
-    size = f"{count(plan.params_before)} parameters"
-    return Card(
-        heading=f"{plan.family}, {size}, {plan.method} at rate {plan.pruning_rate:.3g}",
-        tokens=count(plan.tokens) if plan.tokens is not None else bound(plan),
-        interval=_interval(plan),
-        reason=reason,
-        facts=tuple(facts),
-        warnings=_own_warnings(plan),
-        verdict=plan.judgement(),
-        sentence=plan.sentence(),
-    )
-
-
 def bound(plan: Plan) -> str:
     """What stands in the place of a number of tokens that the law can't give: "less than 6.14k", or no number."""
     words = (plan.tokens_reason or "").split(" tokens", 1)[0]
     return words if words.startswith(("less than", "more than")) else "no number of"
-
-
-def _own_warnings(plan: Plan) -> tuple[str, ...]:
-    """The plan's warnings; those of its law stand with the law, once, and are only counted here."""
-    own = [warning for warning in plan.warnings if not warning.startswith("the law: ")]
-    of_law = len(plan.warnings) - len(own)
-    if of_law:
-        own.append(f"the law carries {of_law} warning{'' if of_law == 1 else 's'} of its own: see the law")
-    return tuple(own)
-
-
-def _interval(plan: Plan) -> str:
-    if plan.criterion == "budget":
-        return "fixed by the budget"
-    words = plan.interval()
-    return f"{words} of the law's draws" if words != NO_INTERVAL else words
 
 
 def about_law(law: Law) -> str:

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
+from regrow.arch import Architecture
 from regrow.disk import write_bytes
 from regrow.errors import InputError, one_of
 from regrow.laws.law import Law
 from regrow.planning.answer import Plan
 from regrow.planning.frontier import Comparison
-from regrow.report.content import gather
+from regrow.report.content import Content, gather
 from regrow.report.markdown import render_markdown
 from regrow.report.page import render_page
 from regrow.report.picture import render_picture
@@ -42,6 +43,8 @@ class Parts(TypedDict, total=False):
         validation_rows: results of `regrow validate`, with the keys of its `--json`.
         notes: whatever else the reader must know, in plain words.
         comparisons: methods and rates side by side (`regrow.planning.compare`), after the plans.
+        comparison_asked: whether the comparisons' choice is given; else they stand beside the plans without one.
+        models: shapes that the planner offers besides the catalogue's, by name.
     """
 
     title: str
@@ -49,6 +52,8 @@ class Parts(TypedDict, total=False):
     validation_rows: Sequence[Mapping[str, Any]]
     notes: Sequence[str]
     comparisons: Sequence[Comparison]
+    comparison_asked: bool
+    models: Mapping[str, Architecture]
 
 
 def build_report(
@@ -64,14 +69,15 @@ def build_report(
 
     Any of the sequences may be empty. All text that comes from outside is escaped.
     """
-    return render_page(gather(runs, laws, plans, **parts), laws, plans)
+    content, models = _gather(runs, laws, plans, parts)
+    return render_page(content, laws, plans, models)
 
 
 def build_markdown(
     runs: Sequence[RunRecord], laws: Sequence[Law], plans: Sequence[Plan] = (), **parts: Unpack[Parts]
 ) -> str:
     """The report as GitHub-flavoured Markdown, for a pull request; arguments as for `build_report`."""
-    return render_markdown(gather(runs, laws, plans, **parts))
+    return render_markdown(_gather(runs, laws, plans, parts)[0])
 
 
 def build_picture(
@@ -81,7 +87,16 @@ def build_picture(
 
     Raises `InputError` where the extra `png` or a font is missing.
     """
-    return render_picture(gather(runs, laws, plans, **parts))
+    return render_picture(_gather(runs, laws, plans, parts)[0])
+
+
+def _gather(
+    runs: Sequence[RunRecord], laws: Sequence[Law], plans: Sequence[Plan], parts: Parts
+) -> tuple[Content, Mapping[str, Architecture]]:
+    """The content of a report, and the shapes that only its planner reads."""
+    models = parts.get("models", {})
+    rest: dict[str, Any] = {name: value for name, value in parts.items() if name != "models"}
+    return gather(runs, laws, plans, **rest), models
 
 
 def write_report(
