@@ -51,6 +51,12 @@ class Architecture:
             raise InputError(
                 f"{self.heads} query heads do not divide over {self.kv_heads} KV heads", where="architecture"
             )
+        if self.family.square_output and self.heads * self.head_dim != self.hidden:
+            raise InputError(
+                f"hidden is {self.hidden}, and {self.heads} heads of {self.head_dim} make {self.heads * self.head_dim}",
+                where="architecture",
+                hint=f"in a {self.model_type} both must be the same",
+            )
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], *, where: str = "config.json") -> Architecture:
@@ -78,11 +84,11 @@ class Architecture:
                 o_bias=family.has("o_bias", config),
                 mlp_bias=family.has("mlp_bias", config),
                 qk_norm=family.qk_norm is not None,
-                fixed_axes=family.fixed_axes,
+                fixed_axes=family.fixed_in(config),
             )
         except KeyError as missing:
             raise InputError(f"the key {missing} is missing", where=where, hint="is this a model's config?") from None
-        except (TypeError, ValueError, ZeroDivisionError) as error:
+        except (AttributeError, TypeError, ValueError, ZeroDivisionError) as error:
             raise InputError(f"not a model's shape ({error})", where=where, hint="is this a model's config?") from None
 
     @classmethod

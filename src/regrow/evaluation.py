@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from regrow.data import Blocks
 from regrow.errors import InputError
+from regrow.models.outputs import logits_of_output, output_left_alone
 
 #: Logits that are held at a time, at most, on a CPU (2 MiB in float32, which its cache holds) and on an accelerator.
 #: Of a large vocabulary at least `LEAST_ROWS` tokens: the output layer's weights are read anew for each slice.
@@ -125,6 +126,7 @@ def _losses_for_logits(model: PreTrainedModel, ids: torch.Tensor) -> Iterator[No
     does so here too.
     """
     head: nn.Module = model.get_output_embeddings()
+    finish = logits_of_output(model.config)
     logits_of, own = head.forward, head.__dict__.get("forward")
 
     def losses(hidden: torch.Tensor) -> torch.Tensor:
@@ -132,12 +134,14 @@ def _losses_for_logits(model: PreTrainedModel, ids: torch.Tensor) -> Iterator[No
         most = CPU_LOGITS if rows.device.type == "cpu" else DEVICE_LOGITS
         size = max(LEAST_ROWS, most // model.config.vocab_size)
         pairs = zip(rows.split(size), targets.split(size), strict=True)
-        found = [F.cross_entropy(logits_of(part).float(), of, reduction="none") for part, of in pairs]
+        found = [F.cross_entropy(finish(logits_of(part).float()), of, reduction="none") for part, of in pairs]
         return torch.cat(found).view(len(ids), -1)
 
     head.forward = losses  # type: ignore[method-assign]
     try:
-        yield
+        # what the model does to its logits afterwards must not touch the losses
+        with output_left_alone(model.config):
+            yield
     finally:
         if own is None:
             del head.forward

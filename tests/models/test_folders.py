@@ -266,6 +266,11 @@ def everyone_refuses(folder, says):
         (["v_head.summary.weight"], "head of another task"),
         (["model.layers.2.self_attn.q_proj.bias"], "no such bias.*attention_bias"),
         (["model.layers.0.mlp.experts.3.w1.weight"], "mixture of experts"),
+        (["model.mtp_block.0.mlp.up_proj.weight"], "several tokens ahead"),
+        (["mtp.layers.0.mlp.up_proj.weight"], "several tokens ahead"),
+        # DeepSeek's and GLM's way: as a block beyond the last
+        (["model.layers.4.eh_proj.weight", "model.layers.4.mlp.up_proj.weight"], "several tokens ahead"),
+        (["model.layers.0.self_attn.sinks"], "is an attention sink"),
         (["eagle.fc.weight", "eagle.fc.bias"], "no place for 2 tensors, first 'eagle.fc.bias'"),
     ],
 )

@@ -94,6 +94,8 @@ class Family:
         norm_offset: added to the weights of every RMS norm.
         fixed_axes: widths that transformers' class can't build narrower.
         fixed_because: why, for the error.
+        fixed_by_rope: they are fixed only where the config's rotary embeddings have one of these fields; empty: always.
+        square_output: whether o_proj is hidden by hidden, so that the heads together must be as wide.
         refused: fields of a config that make it a model of another kind: the field, the value at which it is none, and
             what the field says.
     """
@@ -118,6 +120,8 @@ class Family:
     norm_offset: float = 0.0
     fixed_axes: tuple[str, ...] = ()
     fixed_because: str = ""
+    fixed_by_rope: tuple[str, ...] = ()
+    square_output: bool = False
     refused: tuple[tuple[str, Any, str], ...] = ()
 
     def has(self, part: Literal["qkv_bias", "o_bias", "mlp_bias"], config: Mapping[str, Any]) -> bool:
@@ -135,6 +139,13 @@ class Family:
                     where=where,
                     hint=f"only {self.model_type} models without it are supported",
                 )
+
+    def fixed_in(self, config: Mapping[str, Any]) -> tuple[str, ...]:
+        """The widths of a model of this config that transformers' class can't build narrower."""
+        ropes = [config.get(name) or {} for name in ("rope_scaling", "rope_parameters")]
+        if self.fixed_by_rope and not any(rope.get(name) for rope in ropes for name in self.fixed_by_rope):
+            return ()
+        return self.fixed_axes
 
     def flag_of(self, parameter: str) -> str | None:
         """The config's field that gives a linear layer of a block its bias, by the parameter's name in the block."""

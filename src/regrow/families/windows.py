@@ -32,7 +32,7 @@ class Windows:
     def read(self, config: Mapping[str, Any]) -> tuple[int | None, ...]:
         """The window of each block of a config, in tokens; None: full attention."""
         layers, window = int(config["num_hidden_layers"]), config.get("sliding_window", self.default)
-        if window is None or (self.switch is not None and not config.get(self.switch, False)):
+        if self == NO_WINDOWS or window is None or (self.switch is not None and not config.get(self.switch, False)):
             return (None,) * layers
         kinds = None if self.uniform else config.get("layer_types")
         if kinds is not None:

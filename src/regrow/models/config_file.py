@@ -17,6 +17,7 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PretrainedConfig,
 
 from regrow.arch import Architecture
 from regrow.errors import InputError
+from regrow.families import family_of
 from regrow.models.library import one_line_errors, quiet
 
 CONFIG = "config.json"
@@ -65,13 +66,20 @@ def check_fields(content: Mapping[str, Any], where: str) -> None:
 
     `where` is the file.
     """
-    layers, kinds = content.get("num_hidden_layers"), content.get("layer_types")
-    if isinstance(kinds, list) and len(kinds) != layers:
-        raise InputError(
-            f"layer_types has {len(kinds)} entries, num_hidden_layers is {layers}",
-            where=where,
-            hint="give one entry for each block, or leave layer_types out",
-        )
+    layers = content.get("num_hidden_layers")
+    for name in family_of(str(content.get("model_type"))).block_lists:
+        kinds = content.get(name)
+        # transformers reads no further than the last block, but wants layer_types to end there
+        if (
+            isinstance(kinds, list)
+            and isinstance(layers, int)
+            and (len(kinds) < layers or (name == "layer_types" and len(kinds) > layers))
+        ):
+            raise InputError(
+                f"{name} has {len(kinds)} entries, num_hidden_layers is {layers}",
+                where=where,
+                hint=f"give one entry for each block, or leave {name} out",
+            )
     for name in ("dtype", "torch_dtype"):
         value = content.get(name)
         if value is not None and not isinstance(getattr(torch, str(value), None), torch.dtype):
@@ -150,6 +158,11 @@ def with_old_rope(content: Mapping[str, Any]) -> dict[str, Any]:
     """
     rope = content.get("rope_parameters")
     added: dict[str, Any] = {}
+    if isinstance(rope, Mapping) and isinstance(rope.get("full_attention"), Mapping):
+        # by kind of layer: the old names are those of full attention, but for the base that Gemma-3's windows have
+        windowed, rope = rope.get("sliding_attention"), rope["full_attention"]
+        if content.get("model_type") == "gemma3_text" and content.get("rope_local_base_freq") is None:
+            added["rope_local_base_freq"] = (windowed or rope).get("rope_theta")
     if isinstance(rope, Mapping) and "rope_theta" in rope and content.get("rope_scaling") is None:
         if content.get("rope_theta") is None:
             added["rope_theta"] = rope["rope_theta"]

@@ -19,10 +19,9 @@ from transformers import PretrainedConfig
 from regrow.arch import Architecture
 from regrow.errors import InputError
 from regrow.models.config_file import CONFIG, model_config, read_content, skeleton_of
+from regrow.models.layout import EMBEDDING, OUTPUT
 from regrow.models.shards import ShardReader, row_chunks
 from regrow.models.surplus import refuse_surplus, refuse_unknown
-
-EMBEDDING, OUTPUT = "model.embed_tokens.weight", "lm_head.weight"
 
 #: Fields of config.json that say how weights are stored.
 _STORAGE_FIELDS = ("quantization_config", "compression_config")

@@ -11,6 +11,9 @@ from regrow.errors import InputError
 from regrow.families import FAMILIES, Family, block_axes, linear_inputs, model_axes
 from regrow.families.axes import Dimension
 
+#: Parameters outside the blocks.
+EMBEDDING, FINAL_NORM, OUTPUT = "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"
+
 #: The linear layers of a block, of any family.
 BLOCK_LINEARS = frozenset(name for family in FAMILIES.values() for name in linear_inputs(family))
 

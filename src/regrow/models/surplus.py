@@ -22,7 +22,19 @@ class _Kind(NamedTuple):
     hint: str
 
 
+_HEADS = _Kind(
+    re.compile(r"(^|[._])(mtp|nextn)\w*\.|\.(eh_proj|enorm|hnorm)\."),
+    "belongs to a head that predicts several tokens ahead (multi-token prediction), which transformers does not run",
+    "leave its tensors out of the files: regrow drops nothing by itself",
+)
+
 _KINDS = (
+    _HEADS,
+    _Kind(
+        re.compile(r"(\.|_)(sinks?|sink_bias)$"),
+        "is an attention sink, which models of this type do not have in transformers",
+        "regrow prunes models without attention sinks",
+    ),
     _Kind(
         re.compile(r"(^|[._])mask$|\.weight_orig$"),
         "is a mask of another tool (or the weights under it), which that tool applies when the model runs",
@@ -86,6 +98,8 @@ def refuse_surplus(surplus: Collection[str], content: Mapping[str, Any], *, wher
         where: the folder.
     """
     blocks = content["num_hidden_layers"]
+    # some store such a head as a block beyond the last
+    _refuse_kind(_HEADS, surplus, where)
     beyond = sorted({place[0] for name in surplus if (place := split_block_name(name)) and place[0] >= blocks})
     if beyond:
         raise InputError(
@@ -94,9 +108,7 @@ def refuse_surplus(surplus: Collection[str], content: Mapping[str, Any], *, wher
             hint=f"write {beyond[-1] + 1} there, or prune by depth with `regrow prune --method depth`",
         )
     for kind in _KINDS:
-        for name in sorted(surplus):
-            if kind.name.search(name):
-                raise InputError(f"the tensor {name!r} {kind.what}", where=where, hint=kind.hint)
+        _refuse_kind(kind, surplus, where)
     family = family_of(str(content.get("model_type")))
     for name in sorted(surplus):
         place = split_block_name(name)
@@ -107,6 +119,12 @@ def refuse_surplus(surplus: Collection[str], content: Mapping[str, Any], *, wher
                 where=where,
                 hint=f"set {flag} in config.json to true if the model was trained with biases",
             )
+
+
+def _refuse_kind(kind: _Kind, surplus: Collection[str], where: str) -> None:
+    for name in sorted(surplus):
+        if kind.name.search(name):
+            raise InputError(f"the tensor {name!r} {kind.what}", where=where, hint=kind.hint)
 
 
 def refuse_unknown(surplus: Collection[str], *, where: str) -> None:

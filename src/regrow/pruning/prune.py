@@ -18,7 +18,7 @@ from regrow.arch import Architecture
 from regrow.data import Blocks, read_blocks
 from regrow.errors import InputError, RegrowError
 from regrow.models.beside import PRUNE_RECORD, beside
-from regrow.models.layout import block_weights, is_tied
+from regrow.models.layout import EMBEDDING, block_weights, is_tied
 from regrow.models.load import architecture_of, load_tokenizer, local_checkpoint, quiet
 from regrow.models.masks import check_pattern
 from regrow.models.save import check_output, staged_folder
@@ -33,7 +33,7 @@ from regrow.pruning.scores import AnyScores, Scores
 from regrow.pruning.scoring import check_saveable, check_scores, decide, measure
 from regrow.pruning.search import search
 from regrow.pruning.spec import PruneSpec
-from regrow.pruning.stream import EMBEDDING, BlockStream, FolderSource, open_stream
+from regrow.pruning.stream import BlockStream, FolderSource, open_stream
 
 Progress = Callable[[str], None]
 

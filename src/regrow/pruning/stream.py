@@ -22,17 +22,16 @@ from transformers import PretrainedConfig, PreTrainedModel
 from regrow.arch import Architecture
 from regrow.errors import InputError, RunFailed, reason_of
 from regrow.models.config_file import skeleton_of
-from regrow.models.folder import EMBEDDING, OUTPUT, open_checkpoint
-from regrow.models.layout import split_block_name
+from regrow.models.folder import open_checkpoint
+from regrow.models.layout import EMBEDDING, FINAL_NORM, OUTPUT, split_block_name
 from regrow.models.load import architecture_of, local_checkpoint
+from regrow.models.outputs import logits_of_output
 
 #: Tokens per forward pass: bounds the activations inside a block, whatever the model's context.
 BATCH_TOKENS = 4096
 
 #: Entries of the vocabulary whose logits are computed at a time.
 VOCABULARY_CHUNK = 16384
-
-FINAL_NORM = "model.norm.weight"
 
 
 class Source(Protocol):
@@ -136,7 +135,13 @@ class BlockStream:
         """
         check_tokens(tokens, self.arch)
         table = self.source.read([EMBEDDING])[EMBEDDING]
-        return table[tokens.long().to(table.device)].to(self.device, self.dtype)
+        states = table[tokens.long().to(table.device)].to(self.device, self.dtype)
+        family = self.arch.family
+        scale = family.multiplier("embedding", self.config)
+        if family.multipliers.root_hidden:
+            # Gemma holds this number in the type of the weights
+            return states * torch.tensor(scale, device=self.device, dtype=self.dtype)
+        return states if scale == 1 else states * scale
 
     @torch.no_grad()
     def run(self, block: nn.Module, hidden: torch.Tensor, *, out: torch.Tensor | None = None) -> torch.Tensor:
@@ -165,14 +170,14 @@ class BlockStream:
         """
         name = EMBEDDING if self.arch.tied else OUTPUT
         matrix = self.source.read([name])[name]
-        norm = self._final_norm()
+        norm, finish = self._final_norm(), logits_of_output(self.config)
         targets = tokens.long()[:, 1:].to(self.device)
         logsum = torch.full(targets.shape, -math.inf, device=self.device)
         picked = torch.zeros(targets.shape, device=self.device)
         for start in range(0, matrix.shape[0], VOCABULARY_CHUNK):
             entries = matrix[start : start + VOCABULARY_CHUNK].to(self.device, self.dtype)
             for rows in batches(hidden, BATCH_TOKENS // 4):
-                logits = (norm(hidden[rows, :-1]) @ entries.T).float()
+                logits = finish((norm(hidden[rows, :-1]) @ entries.T).float())
                 logsum[rows] = torch.logaddexp(logsum[rows], logits.logsumexp(-1))
                 place = targets[rows] - start
                 inside = (place >= 0) & (place < len(entries))

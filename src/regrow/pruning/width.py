@@ -3,7 +3,9 @@
 After Minitron (Muralidharan et al. 2024, arXiv 2407.14679): importance is the norm of an activation on calibration
 text, and what stays keeps its order. Neurons and KV groups are picked per block; channels once for the whole model,
 because all blocks share the residual stream. A norm layer then averages over the channels that stay. Nothing is
-rescaled: post-training adapts the weights.
+rescaled: post-training adapts the weights. The one exception is a family that multiplies its embeddings by the square
+root of the hidden width (Gemma), which pruning channels changes: its embeddings are multiplied by the ratio of the old
+root to the new one, and the final norm is divided by it where the output layer is the embedding.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import torch
 
 from regrow.arch import Architecture
 from regrow.families import Axis
-from regrow.models.layout import axes_of, split_block_name
+from regrow.models.layout import EMBEDDING, FINAL_NORM, axes_of, split_block_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +45,20 @@ def expand_heads(heads: Sequence[int], width: int) -> torch.Tensor:
 
 def slice_state(state: Mapping[str, torch.Tensor], kept: Kept, before: Architecture) -> dict[str, torch.Tensor]:
     """The state dict with every parameter cut down to what stays, along each of its axes."""
-    return {name: _slice(tensor, name, kept, before) for name, tensor in state.items()}
+    return {name: _rescaled(_slice(tensor, name, kept, before), name, kept, before) for name, tensor in state.items()}
+
+
+def _rescaled(tensor: torch.Tensor, name: str, kept: Kept, before: Architecture) -> torch.Tensor:
+    """The tensor rescaled for the square root of the hidden width, where its family multiplies embeddings by that."""
+    if kept.hidden is None or not before.family.multipliers.root_hidden:
+        return tensor
+    ratio = (before.hidden / len(kept.hidden)) ** 0.5
+    if name == EMBEDDING:
+        return (tensor.float() * ratio).to(tensor.dtype)
+    if name == FINAL_NORM and before.tied:
+        offset = before.family.norm_offset
+        return ((tensor.float() + offset) / ratio - offset).to(tensor.dtype)
+    return tensor
 
 
 def _slice(tensor: torch.Tensor, name: str, kept: Kept, before: Architecture) -> torch.Tensor:
