@@ -73,8 +73,22 @@ def one_of(value: str, choices: Iterable[str], *, what: str, where: str | None =
     options = list(choices)
     if value in options:
         return value
+    near = nearest(value, options)
+    hint = f"did you mean {near!r}? " if near else ""
+    raise InputError(f"unknown {what} {value!r}", where=where, hint=f"{hint}choose from: {', '.join(options)}")
+
+
+def nearest(value: str, choices: Iterable[str], *, cutoff: float = 0.5) -> str | None:
+    """The choice that `value` most likely means: its initials (`lr`), its beginning, or a spelling of it; else None.
+
+    `cutoff` is the least similarity of a spelling, from 0 to 1. Capital letters count as small ones.
+    """
     import difflib  # only a mistake pays for it
 
-    near = difflib.get_close_matches(value, options, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    raise InputError(f"unknown {what} {value!r}", where=where, hint=f"{hint}choose from: {', '.join(options)}")
+    low, options = value.lower(), {choice.lower(): choice for choice in choices}
+    initials = ("".join(word[:1] for word in re.split("[_-]", choice)) for choice in options)
+    of_initials = [choice for choice, letters in zip(options, initials, strict=True) if letters == low]
+    begun = [choice for choice in options if choice.startswith(low)] if len(low) > 1 else []
+    close = difflib.get_close_matches(low, options, n=1, cutoff=cutoff)
+    found = next(iter([*of_initials, *begun, *close]), None)
+    return None if found is None else options[found]

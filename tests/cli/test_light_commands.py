@@ -186,7 +186,7 @@ def test_bad_tables_are_one_line(regrow, table, tmp_path):
         (("plan", "LAW", *ASK, "--criterion", "target", "--target", "1.0"), "floor"),
         (("plan", "TABLE", *ASK), "law"),
         (("plan", "nowhere.json", *ASK), "no such law file"),
-        (("report", "LAW", "--out", "r.html"), "no runs given"),
+        (("report", "--out", "r.html"), "no runs and no law given"),
         (("report", "TABLE", "--out", "/proc/nowhere/r.html"), "can't write here"),
         (("runs", "list", "nowhere"), "no such file"),
         (("study", "nowhere.yaml"), "no such study file"),
@@ -252,3 +252,30 @@ def test_csv_logs_with_their_own_column_names(regrow, tmp_path):
         *("--out", tmp_path / "run", "--json"),
     )
     assert [(run["run"], run["points"]) for run in done.json["runs"]] == [("run", 2)]
+
+
+def test_predict_takes_a_list_of_tokens(regrow, law_file):
+    every = regrow("predict", law_file, *ASK, "--tokens", "100k,3M", "--json").json["predictions"]
+    alone = [regrow("predict", law_file, *ASK, "--tokens", n, "--json").json for n in ("100k", "3M")]
+    assert every == [{"tokens": n, **one} for n, one in zip((100_000, 3_000_000), alone, strict=True)]
+    shown = regrow("predict", law_file, *ASK, "--tokens", "100k,200k,3M")
+    rows = [line.split() for line in shown.out.splitlines()]
+    assert [row[0] for row in rows[:4]] == ["tokens", "100k", "200k", "3M"]
+    assert [row[1] for row in (rows[1], rows[3])] == [f"{one['loss']:.4f}" for one in alone]
+    assert shown.err.splitlines() == [
+        "warning: extrapolates: the number of tokens is 10 times above the largest fitted, 300k"
+    ]
+    one_line_error(regrow("predict", law_file, *ASK, "--tokens", "100k,many"), "--tokens", "'many'")
+
+
+def test_what_is_no_news_is_not_said(regrow, law_file):
+    """301,000 tokens are 1.003 times the largest fitted: true in the JSON, and no warning."""
+    asked = ("predict", law_file, *ASK, "--tokens", "301k")
+    assert regrow(*asked, "--json").json["extrapolates"]["tokens"] > 1
+    assert regrow(*asked).err == ""
+
+
+def test_a_folder_in_a_laws_place_and_a_law_in_the_runs_place_are_named(regrow, law_file, tmp_path):
+    one_line_error(regrow("plan", tmp_path, *ASK), "a folder, not a law file", f"regrow fit {tmp_path} --out law.json")
+    for command in ("fit", "validate"):
+        one_line_error(regrow(command, law_file), "a JSON file (a law?), not a table of runs")

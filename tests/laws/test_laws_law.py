@@ -174,3 +174,17 @@ def test_quantiles_are_those_of_numpy(n: int) -> None:
         assert mine == pytest.approx(np.quantile(values, share, axis=0), abs=1e-12)
     endless = np.where(np.arange(n)[:, None] > 0, np.inf, values[:1])
     assert not np.isnan(_quantiles(endless, 0.95)[0]).any()
+
+
+def test_predict_takes_arrays_and_gives_them_back(law: Law) -> None:
+    tokens = np.geomspace(1e8, 1e11, 4)
+    rates = np.array([0.2, 0.3])[:, None]
+    every = law.predict(**(INSIDE | {"tokens": tokens, "pruning_rate": rates}))
+    assert every.loss.shape == every.low.shape == every.high.shape == (2, 4)
+    one = law.predict(**(INSIDE | {"tokens": tokens[2], "pruning_rate": 0.3}))
+    assert isinstance(one.loss, float)
+    assert (one.loss, one.low, one.high) == pytest.approx((every.loss[1, 2], every.low[1, 2], every.high[1, 2]))
+    assert every.extrapolates["tokens"] == law.predict(**(INSIDE | {"tokens": 1e11})).extrapolates["tokens"]
+    assert len(str(every).splitlines()) == 8 + len(every.extrapolates)
+    with pytest.raises(InputError, match="give numbers or arrays"):
+        law.predict(**(INSIDE | {"tokens": np.ones(3), "pruning_rate": np.array([0.2, 0.3])}))

@@ -8,9 +8,10 @@ import pytest
 from regrow.arch import Architecture
 from regrow.errors import InputError
 from regrow.runs import CurvePoint, RunRecord, RunWriter
-from regrow.study import StudyBudget, run_study
+from regrow.study import StudyBudget, StudySpec, run_study
 from regrow.study.cell_plan import run_folder
 from regrow.study.plan import plan_study
+from regrow.training.spec import TrainSpec
 
 from .conftest import small_study
 
@@ -162,3 +163,29 @@ def test_a_budget_may_choose_by_its_rule_and_keeps_its_choice(tiny_model, text, 
 def test_budgets_that_cannot_be(content, says):
     with pytest.raises(InputError, match=says):
         StudyBudget.from_dict(content)
+
+
+def test_rates_that_end_in_one_shape_are_named(tmp_path):
+    """Of the six blocks of the smallest Llama, 0.17 and 0.2 of the parameters are both two blocks; 0.33 is another."""
+    spec = StudySpec(
+        family="llama",
+        models=("tiny-llama-0.2m", "tiny-llama-0.6m"),
+        methods=("depth", "2:4"),
+        rates=(0.17, 0.2, 0.33),
+        seeds=(0, 1),
+        train=TrainSpec(tokens=10_240),
+    )
+    plan = plan_study(spec, tmp_path)
+    ends = {
+        (row.cell.model, row.cell.prune.rate): row.params_after
+        for row in plan.cells
+        if row.cell.prune is not None and row.cell.prune.rate is not None
+    }
+    named = [m for m in spec.models if ends[m, 0.17] == ends[m, 0.2]]
+    assert "tiny-llama-0.2m" in named
+    assert len(plan.warnings()) == len(named)
+    assert plan.warnings()[0] == (
+        "tiny-llama-0.2m, depth: the rates 0.17 and 0.2 end in the same shape, which reaches 0.163: "
+        "2 cells train it again; keep one of these rates"
+    )
+    assert plan_study(replace(spec, rates=(0.17, 0.33)), tmp_path).warnings() == []

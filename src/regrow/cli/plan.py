@@ -103,7 +103,7 @@ def plan(
 
     For a card: `regrow plan law.json --model Llama-3.1-8B --max-memory 12GB --context 32k --batch 2 --loss-before 2.0`
 
-    Which method: `regrow plan law.json --compare --model Llama-3.1-8B --loss-before 2.0 --params-after 6B`
+    Which rate and method: `regrow plan law.json --compare --model Llama-3.1-8B --loss-before 2.0 --rates 0.15,0.25`
     """
     from regrow.cli.asking import law_source
     from regrow.cli.plan_options import compare_fields, plan_fields

@@ -129,6 +129,7 @@ def plan_to_dict(plan: StudyPlan) -> dict[str, Any]:
         "disk": plan.disk,
         "disk_free": plan.disk_free,
         "budget": plan.budget,
+        "warnings": plan.warnings(),
         "plan": [
             {
                 "name": row.cell.name,

@@ -154,11 +154,9 @@ def plan_lines(plan: StudyPlan) -> list[str]:
     if plan.disk is not None:
         free = "" if plan.disk_free is None else f", {format_si(plan.disk_free, 'B')} free"
         lines.append(f"about {format_si(plan.disk, 'B')} on disk when all are done{free}")
-        if plan.disk_free is not None and (plan.disk_left or 0) > plan.disk_free:
-            lines.append("warning: the disk will be full before all cells are done")
     if plan.budget:
         lines.append(plan.budget)
-    return lines
+    return [*lines, *(f"warning: {warning}" for warning in plan.warnings())]
 
 
 def duration(seconds: float) -> str:

@@ -7,8 +7,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+from regrow.errors import InputError, nearest
+
 #: Folder of everything the ladder ships: `corpus/`, `tokenizer/` and one folder per model.
 ASSETS = Path(__file__).parent / "assets"
+
+#: How the names of all models begin.
+_BEGINNING = "tiny"
+#: From this similarity on, a name is a wrong spelling of another.
+_SPELLING = 0.8
 
 
 def file_sha256(path: Path) -> str:
@@ -18,11 +25,21 @@ def file_sha256(path: Path) -> str:
 
 
 def find_model(name: str) -> str:
-    """The folder of a ladder model by its name; any other name comes back as it is."""
+    """The folder of a ladder model by its name; any other name comes back as it is.
+
+    Raises `InputError` for what is no path here and nearly a ladder model's name.
+    """
     folder = ASSETS / "models" / name
     # a path is no name, and an absolute one would take the place of the whole
-    known = Path(name).name == name and (folder / "config.json").is_file()
-    return str(folder) if known else name
+    if Path(name).name != name:
+        return name
+    if (folder / "config.json").is_file():
+        return str(folder)
+    if name.startswith(_BEGINNING) and not Path(name).exists():
+        meant = nearest(name, model_names(), cutoff=_SPELLING)
+        if meant is not None:
+            raise InputError(f"unknown ladder model {name!r}", hint=f"did you mean {meant!r}? `regrow ladder list`")
+    return name
 
 
 def model_names() -> list[str]:

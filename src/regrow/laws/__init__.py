@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from regrow.laws.files import load_laws, save_laws
 from regrow.laws.forms import FORMS, add_form, find_form
-from regrow.laws.law import Law, Prediction, select_law
+from regrow.laws.law import Law, select_law
+from regrow.laws.prediction import Prediction
 from regrow.laws.setting import Column, Setting
 
 if TYPE_CHECKING:

@@ -129,6 +129,9 @@ def load_laws(path: str | Path) -> list[Law]:
         raise InputError("no such law file", where=where, hint="write one with `regrow fit --out`") from None
     except MALFORMED:
         raise InputError("not a law file", where=where, hint="write one with `regrow fit --out`") from None
+    except IsADirectoryError:
+        hint = f"fit a law to the runs in it first: regrow fit {where} --out law.json"
+        raise InputError("a folder, not a law file", where=where, hint=hint) from None
     except OSError as failed:
         raise InputError(f"cannot be read ({failed.strerror})", where=where) from None
     if not isinstance(data, dict) or "laws" not in data or not isinstance(data["laws"], list):

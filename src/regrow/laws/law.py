@@ -12,12 +12,13 @@ import numpy as np
 
 from regrow.errors import InputError, one_of
 from regrow.laws.forms import FORMS, Form, find_form
-from regrow.laws.prediction import LOSS, SCORE, Prediction, as_score
+from regrow.laws.prediction import LOSS, SCORE, Prediction, predicted
 from regrow.laws.setting import Column, Reference, Setting
 from regrow.units import check_level
 
 if TYPE_CHECKING:
     import pandas as pd
+    from numpy.typing import ArrayLike
 
 Status = Literal["ok", "bound", "flat", "failed"]
 #: an input this far past the fitted range, as a ratio, still counts as inside: counts are rounded
@@ -187,16 +188,18 @@ class Law:
     def predict(
         self,
         *,
-        params_before: float | None = None,
-        pruning_rate: float | None = None,
-        tokens: float | None = None,
-        loss_before: float | None = None,
-        loss_pruned: float | None = None,
+        params_before: ArrayLike | None = None,
+        pruning_rate: ArrayLike | None = None,
+        tokens: ArrayLike | None = None,
+        loss_before: ArrayLike | None = None,
+        loss_pruned: ArrayLike | None = None,
         level: float = 0.9,
         of: str = "run",
-        **others: float | None,
+        **others: ArrayLike | None,
     ) -> Prediction:
-        """The loss of one cell with its interval. What the law's form does not read may be left out.
+        """The loss with its interval. What the law's form does not read may be left out.
+
+        Each input is a number or an array; arrays are broadcast, and the losses are then arrays of that shape.
 
         Args:
             params_before: parameters before pruning.
@@ -216,19 +219,9 @@ class Law:
             params_before=params_before, pruning_rate=pruning_rate, tokens=tokens, loss_before=loss_before,
             loss_pruned=loss_pruned, **others,
         )  # fmt: skip
-        low, high = map(float, self.interval(x, level=level, of=of))
-        loss, score = float(self.loss(x)), None
-        if self.benchmark is not None:
-            score, low, high = (as_score(error) for error in (loss, high, low))
-        return Prediction(
-            loss=loss,
-            low=low,
-            high=high,
-            level=level,
-            extrapolates=self.extrapolates(x),
-            target=self.target,
-            score=score,
-        )
+        low, high = self.interval(x, level=level, of=of)
+        far = self.extrapolates(x)
+        return predicted(self.loss(x), low, high, level=level, extrapolates=far, target=self.target)
 
     def interval(self, x: Setting, *, level: float = 0.9, of: str = "run") -> tuple[np.ndarray, np.ndarray]:
         """Lower and upper ends of the prediction interval, of the shape of the setting.

@@ -24,6 +24,9 @@ from regrow.models.shards import ShardWriter
 #: Endings of a folder that is being written, and of the one that it takes the place of.
 _TEMPORARY, _OLD = ".tmp", ".old"
 
+#: What to do about a folder that holds something.
+OVERWRITE = "give a new folder, or replace this one with --overwrite (in Python: overwrite=True)"
+
 
 def save_checkpoint(
     model: PreTrainedModel,
@@ -89,7 +92,7 @@ def check_output(out: str | Path, *, overwrite: bool = False) -> None:
     except OSError as error:
         raise _unwritable(target, error) from None
     if taken and not overwrite:
-        raise InputError("the folder is not empty", where=str(out), hint="give a new folder or ask to overwrite")
+        raise InputError("the folder is not empty", where=str(out), hint=OVERWRITE)
     if in_the_way:
         raise InputError("a file is in the way", where=str(out), hint="give a folder")
     if os.path.ismount(target):

@@ -180,6 +180,9 @@ def read_table(path: Path) -> pd.DataFrame:
     """
     import pandas as pd
 
+    if path.suffix == ".json" and path.is_file():
+        hint = "give runs: a study folder, a run folder, an archive (.jsonl), a CSV or Parquet table"
+        raise InputError("a JSON file (a law?), not a table of runs", where=str(path), hint=hint)
     check_file(path, limit=_LARGEST_TABLE)
     try:
         if path.suffix == ".parquet":

@@ -6,9 +6,10 @@ import heapq
 import json
 import shutil
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from regrow.arch import Architecture
 from regrow.errors import RegrowError
@@ -75,10 +76,45 @@ class StudyPlan:
         known = [cell.disk for cell in self.chosen if cell.disk is not None]
         return sum(known) if len(known) == len(self.chosen) else None
 
+    def warnings(self) -> list[str]:
+        """What to look at before the study runs: rates that end in one shape, and a disk that will be full."""
+        notes = [_same_shape(rates, reached, cells) for rates, reached, cells in self._alike()]
+        if self.disk_free is not None and (self.disk_left or 0) > self.disk_free:
+            notes.append("the disk will be full before all cells are done")
+        return notes
+
+    def _alike(self) -> Iterator[tuple[tuple[float, ...], float, list[CellPlan]]]:
+        """Rates of one model and method that leave the same shape, the rate it reaches, and the cells to run of the
+        rates after the first."""
+        groups: dict[Any, dict[float, list[CellPlan]]] = {}
+        for row in self.chosen:
+            prune = row.cell.prune
+            if prune is None or prune.rate is None or row.params_after is None:
+                continue
+            key = (row.cell.model, prune.method, prune.scorer, row.params_after)
+            groups.setdefault(key, {}).setdefault(prune.rate, []).append(row)
+        for group in groups.values():
+            first, *others = group.values()
+            again = [row for rows in others for row in rows if not row.finished]
+            if again and first[0].rate is not None:
+                yield tuple(group), first[0].rate, again
+
     @property
     def disk_left(self) -> int | None:
         known = [cell.disk for cell in self.to_run if cell.disk is not None]
         return sum(known) if len(known) == len(self.to_run) else None
+
+
+def _same_shape(rates: Sequence[float], reached: float, again: Sequence[CellPlan]) -> str:
+    """A warning about cells that train a shape once more."""
+    cell = again[0].cell
+    method = "" if cell.prune is None else cell.prune.method
+    many = "1 cell trains" if len(again) == 1 else f"{len(again)} cells train"
+    named = " and ".join(f"{rate:g}" for rate in rates)
+    return (
+        f"{cell.model}, {method}: the rates {named} end in the same shape, which reaches {reached:.3g}: "
+        f"{many} it again; keep one of these rates"
+    )
 
 
 def plan_study(

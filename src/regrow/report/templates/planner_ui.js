@@ -146,7 +146,7 @@
     const beyond = [];
     if (s.model && r.pruning_rate !== s.pruning_rate) beyond.push(`Nearest shape of ${s.model}: rate ${Number(r.pruning_rate.toPrecision(4))}.`);
     if (far.length) beyond.push(`Beyond the fitted data: ${far.join(", ")}.`);
-    if (r.never > 0) beyond.push(`In ${Math.round(100 * r.never)}% of the law's draws the criterion is never met.`);
+    if (r.never >= 0.01) beyond.push(`In ${Math.round(100 * r.never)}% of the law's draws the criterion is never met.`);
     if (r.tokens === FEWEST) beyond.push("The criterion is met from the first token on: by it, no post-training is needed.");
     form.querySelector(".beyond").textContent = beyond.join(" ");
     drawChart(form.querySelector("svg.live"), data, s, r);
