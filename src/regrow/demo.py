@@ -5,7 +5,7 @@ Nothing here is special to the demo but the sizes: it calls what any user calls,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -143,25 +143,7 @@ def run_demo(
     forms = [FORM, PAPER]
     held_out = {(r.form, r.method): r for r in validate(runs, hold_out="size", forms=forms)}
     controlled = {(r.form, r.method): r for r in validate(runs, hold_out="size", forms=forms, baseline="control")}
-    methods = []
-    for law in laws:
-        method, paper = law.method, papers[law.method]
-        of_method = [run for run in unseen if run.method == method]
-        methods.append(
-            MethodResult(
-                law=law,
-                held_out=held_out[FORM, method],
-                against_control=controlled.get((FORM, method)),
-                plan=_plan(law, of_method),
-                paper=PaperResult(
-                    law=paper,
-                    held_out=held_out[PAPER, method],
-                    against_control=controlled.get((PAPER, method)),
-                    plan=_plan(paper, of_method),
-                    trends={trend.name: trend.holds for trend in check_trends(paper)},
-                ),
-            )
-        )
+    methods = [_method_result(law, papers[law.method], unseen, held_out, controlled) for law in laws]
     result = DemoResult(study=done, methods=tuple(methods), control_drift=control_drift(runs), out=out)
     write_json(out / RESULT_FILE, result_to_dict(result))
     write_report(
@@ -175,6 +157,31 @@ def run_demo(
         title="regrow demo: what small models say of a larger one",
     )
     return result
+
+
+def _method_result(
+    law: Law,
+    paper: Law,
+    unseen: Sequence[RunRecord],
+    held_out: Mapping[tuple[str, str], HoldOutResult],
+    controlled: Mapping[tuple[str, str], HoldOutResult],
+) -> MethodResult:
+    """What was found for the method of both laws; hold-out results are by form and method."""
+    method = law.method
+    of_method = [run for run in unseen if run.method == method]
+    return MethodResult(
+        law=law,
+        held_out=held_out[FORM, method],
+        against_control=controlled.get((FORM, method)),
+        plan=_plan(law, of_method),
+        paper=PaperResult(
+            law=paper,
+            held_out=held_out[PAPER, method],
+            against_control=controlled.get((PAPER, method)),
+            plan=_plan(paper, of_method),
+            trends={trend.name: trend.holds for trend in check_trends(paper)},
+        ),
+    )
 
 
 def _plan(law: Law, unseen: Sequence[RunRecord]) -> Plan:

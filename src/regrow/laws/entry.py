@@ -67,29 +67,36 @@ def fit(
     if score is not None:
         check_score_options(form, baseline=baseline, loss=loss, hold=hold)
         return _fit_scores(records, score, pool or "family", draws=draws, seed=seed)
+    taken = None
     if form == "auto":
         taken = choose_form(records, pool=pool, baseline=baseline, loss=loss, seed=seed, hold=hold)
-        laws = fit(
-            records,
-            taken.form,
-            pool=pool if taken.form == POOLED else None,
-            baseline=baseline,
-            loss=loss,
-            draws=draws,
-            seed=seed,
-            hold=hold,
-        )
-        return Laws(_with_error(laws, taken), laws.skipped, laws.other_baseline, taken.why)
+        form, pool = taken.form, pool if taken.form == POOLED else None
     find_form(form)
     check_pool(form, pool)
-    if form != POOLED:
+    if form == POOLED:
+        laws = _fit_pooled(records, pool, baseline=baseline, loss=loss, draws=draws, seed=seed, hold=hold)
+    else:
         laws = fitting.fit(records, form, baseline=baseline, loss=loss, draws=draws, seed=seed, hold=hold)
-        return Laws(_unread(laws, records), laws.skipped, laws.other_baseline)
+        laws = Laws(_unread(laws, records), laws.skipped, laws.other_baseline)
+    return laws if taken is None else Laws(_with_error(laws, taken), laws.skipped, laws.other_baseline, taken.why)
+
+
+def _fit_pooled(
+    records: Sequence[RunRecord],
+    pool: str | None,
+    *,
+    baseline: str,
+    loss: str,
+    draws: int,
+    seed: int,
+    hold: Mapping[str, float] | None,
+) -> Laws:
+    """The laws of the form whose groups share their parameters."""
     if hold:
         raise InputError(
             f"{', '.join(hold)} held in the form {POOLED}",
             where="fit",
-            hint="its numbers differ between runs: leave it",
+            hint="its parameters differ between runs: leave it out",
         )
     used = of_loss(records, loss, controls=baseline == "control")
     skipped: list[str] = []

@@ -141,13 +141,31 @@ def validate(
     if hold_out in _SHARED:
         skipped += [f"{f.name}, hold-out {hold_out}: it has a law of each family and method" for f in formulas]
         formulas = []
+    results += _alone(records, formulas, hold_out, baseline, level, draws, seed, skipped)
+    if not results:
+        raise InputError(f"nothing could be validated: {' | '.join(dict.fromkeys(skipped))}", where="validate")
+    return HoldOutResults(results, skipped)
+
+
+def _alone(
+    records: Sequence[RunRecord],
+    formulas: Sequence[Form],
+    hold_out: str,
+    baseline: str,
+    level: float,
+    draws: int,
+    seed: int,
+    skipped: list[str],
+) -> list[HoldOutResult]:
+    """The results of the forms that have a law of each family and method."""
     columns = [column for formula in formulas for column in formula.columns]
     measured = observe(records, baseline=baseline, columns=columns, skipped=skipped)
     initial = measured
     if baseline != "initial":
         groups = [(group.family, group.method) for group in measured]
         initial = [g for g in observe(records, columns=columns, skipped=[]) if (g.family, g.method) in groups]
-    lenders = {name: _Lenders(_groups(find_form(name), initial, measured), seed) for name in names if name != POOLED}
+    lenders = {form.name: _Lenders(_groups(form, initial, measured), seed) for form in formulas}
+    results = []
     for number, plain in enumerate(initial):
         chinchilla: float | None = None
         chinchilla_done = False
@@ -163,9 +181,7 @@ def validate(
                 results.append(_summary(formula.name, hold_out, folds, parts, rivals, level))
             except RegrowError as refused:
                 skipped.append(f"{formula.name}, hold-out {hold_out}: {refused}")
-    if not results:
-        raise InputError(f"nothing could be validated: {' | '.join(dict.fromkeys(skipped))}", where="validate")
-    return HoldOutResults(results, skipped)
+    return results
 
 
 def _groups(form: Form, initial: list[Observations], measured: list[Observations]) -> list[Observations]:

@@ -135,23 +135,7 @@ def forecast(
         source="run" if law is None else "law",
     )
     try:
-        if law is None or setting is None:
-            from regrow.laws.own_curve import ALONE, fit_curve
-
-            law = fit_curve(at, read)
-            curves: Curves = Curves(law, ALONE)
-            notes = list(law.warnings)
-        else:
-            if law.status == "failed":
-                raise InputError(f"the law of {law.family}, {law.method} failed to fit", hint="fit it again")
-            if law.form == POOLED:
-                from regrow.laws.pooled.under_way import law_under_way, with_first_reading
-
-                setting = with_first_reading(setting, at, read)
-                law, more = law_under_way(law, setting, at, read)
-                curves, notes = Curves(law, setting), [*law.warnings, *more]
-            else:
-                curves, notes = _conditioned(law, setting, at, read, level)
+        law, setting, curves, notes = _curves(law, setting, at, read, level)
     except InputError as refused:
         if empty.source == "law":
             raise
@@ -159,6 +143,31 @@ def forecast(
     support = supported_tokens(law).reaching(empty.tokens)
     why = "" if setting is None else too_far(law, law.extrapolates(setting))
     return _read(empty, curves, law, criterion, notes, support, why)
+
+
+def _curves(
+    law: Law | None, setting: Setting | None, at: np.ndarray, read: np.ndarray, level: float
+) -> tuple[Law, Setting | None, Curves, list[str]]:
+    """The law that the forecast is read from, its setting, its curves given the readings, and what to say of them.
+
+    Without a law or a setting it is a law of the run's own readings. Raises `InputError` where these are too few or do
+    not fall, or the law failed.
+    """
+    if law is None or setting is None:
+        from regrow.laws.own_curve import ALONE, fit_curve
+
+        own = fit_curve(at, read)
+        return own, setting, Curves(own, ALONE), list(own.warnings)
+    if law.status == "failed":
+        raise InputError(f"the law of {law.family}, {law.method} failed to fit", hint="fit it again")
+    if law.form == POOLED:
+        from regrow.laws.pooled.under_way import law_under_way, with_first_reading
+
+        setting = with_first_reading(setting, at, read)
+        law, more = law_under_way(law, setting, at, read)
+        return law, setting, Curves(law, setting), [*law.warnings, *more]
+    curves, notes = _conditioned(law, setting, at, read, level)
+    return law, setting, curves, notes
 
 
 def _read(

@@ -75,7 +75,6 @@ def plan(law: Law, spec: PlanSpec) -> Plan:
     if word == CANNOT_SAY:
         of = {"params_before": model.params_before, "pruning_rate": model.pruning_rate}
         missing = next_run(law, **of, tokens=None if answer.too_far else raw.tokens, gpu=gpu, mfu=spec.mfu)
-    start = expected_start(law, setting)
     at: dict[str, Any] = _at(law, curves, None if answer.reason else tokens, spec.level)
     floor = float(curves.point().floor()[0, 0])
     return Plan(
@@ -92,17 +91,8 @@ def plan(law: Law, spec: PlanSpec) -> Plan:
         floor=floor if np.isfinite(floor) else None,
         **_costs(spec, tokens, per_token, gpu),
         level=spec.level,
-        params_before=model.params_before,
-        params_after=model.params_after,
-        pruning_rate=model.pruning_rate,
-        loss_before=spec.loss_before,
-        loss_pruned=spec.loss_pruned,
-        loss_start=setting.point().get("loss_pruned", start),
-        loss_start_guessed="loss_pruned" not in setting and start is not None,
-        model=spec.model,
-        removed=what_goes(model),
-        beside=shapes_beside(model, spec.pruning_rate),
-        memory=_memory(spec, model),
+        **_removed(spec, model),
+        **_losses(law, setting, spec),
         others=spec.others,
         family=law.family,
         method=law.method,
@@ -111,6 +101,30 @@ def plan(law: Law, spec: PlanSpec) -> Plan:
         extrapolates=extrapolates,
         warnings=ranked(warnings),
     )
+
+
+def _removed(spec: PlanSpec, model: PrunedModel) -> dict[str, Any]:
+    """Which model is pruned, what goes and what is left: fields of the plan."""
+    return {
+        "model": spec.model,
+        "params_before": model.params_before,
+        "params_after": model.params_after,
+        "pruning_rate": model.pruning_rate,
+        "removed": what_goes(model),
+        "beside": shapes_beside(model, spec.pruning_rate),
+        "memory": _memory(spec, model),
+    }
+
+
+def _losses(law: Law, setting: Setting, spec: PlanSpec) -> dict[str, Any]:
+    """The losses before and right after pruning, given or expected by the law: fields of the plan."""
+    start = expected_start(law, setting)
+    return {
+        "loss_before": spec.loss_before,
+        "loss_pruned": spec.loss_pruned,
+        "loss_start": setting.point().get("loss_pruned", start),
+        "loss_start_guessed": "loss_pruned" not in setting and start is not None,
+    }
 
 
 def _memory(spec: PlanSpec, model: PrunedModel) -> dict[str, Any] | None:

@@ -20,7 +20,7 @@ from regrow.runs.store import RUN_FILE, is_done
 from regrow.training.callbacks import OnProgress
 from regrow.training.checkpoints import KEPT, checkpoints, damage, read_state, step_of
 from regrow.training.identity import writing_run
-from regrow.training.inputs import TextSpec, load_inputs
+from regrow.training.inputs import RunInputs, TextSpec, load_inputs
 from regrow.training.run import CHECKPOINTS, MODEL, START, RunOptions, train_model
 from regrow.training.signals import StopRequest
 from regrow.training.spec import TrainSpec
@@ -66,25 +66,46 @@ def cool_down(
     recipe = TrainSpec.from_dict(parent.spec["train"], where=str(folder))
     begun = _begun_at(target, folder, parent, at) if resume else None
     checkpoint = begun or _choose(folder, parent, recipe, at, shard)
-    step = step_of(checkpoint)
-    spec = recipe.cooled_down(step, tokens, save_every_tokens=save_every_tokens)
-    branched = {"run": parent.hash, "tokens": step * recipe.batch_tokens}
+    spec = recipe.cooled_down(step_of(checkpoint), tokens, save_every_tokens=save_every_tokens)
+    left_at = step_of(checkpoint) * recipe.batch_tokens
+    record = _record(parent, target.name, spec, left={"run": parent.hash, "tokens": left_at}, folder=folder)
+    if resume and is_done(target, spec_hash=record.hash):
+        return read_run(target)
+    inputs = _inputs(folder, parent, recipe, spec, find, cache=cache, shard=shard)
+    options = RunOptions(resume=resume, shard=shard, keep=keep, stop=stop, on_progress=on_progress)
+    with writing_run(target):
+        return train_model(inputs, spec=spec, record=record, out=target, options=options, branch=checkpoint)
+
+
+def _record(parent: RunRecord, name: str, spec: TrainSpec, *, left: dict[str, Any], folder: Path) -> RunRecord:
+    """The record of a cool-down that leaves `parent`, a run in `folder`, at `left`."""
     asked = {k: v for k, v in parent.spec.items() if k not in ("forecast", "stop_when")}
-    record = replace(
+    return replace(
         parent,
-        run=target.name,
-        spec={**asked, "train": spec.to_dict(), "cooldown_from": branched},
+        run=name,
+        spec={**asked, "train": spec.to_dict(), "cooldown_from": left},
         schedule=spec.schedule,
         status="running",
         curve=(),
         details={
             "model": parent.details.get("model"),
             "cooldown_from": f"{parent.run} ({folder})",
-            **{name: parent.details[name] for name in ("method_from", "trained_before") if name in parent.details},
+            **{key: parent.details[key] for key in ("method_from", "trained_before") if key in parent.details},
         },
     )
-    if resume and is_done(target, spec_hash=record.hash):
-        return read_run(target)
+
+
+def _inputs(
+    folder: Path,
+    parent: RunRecord,
+    recipe: TrainSpec,
+    spec: TrainSpec,
+    find: Callable[[str, str], str] | None,
+    *,
+    cache: bool,
+    shard: bool,
+) -> RunInputs:
+    """The run's model, its texts and its teacher. Raises `InputError` for a text that changed since the run."""
 
     def located(kind: str) -> Any:
         name = parent.spec.get(kind)
@@ -102,11 +123,7 @@ def cool_down(
         if blocks.fingerprint != parent.details.get(f"{kind}_fingerprint"):
             raise InputError(f"the {what} text is not what the run saw", where=str(folder), hint="restore the data")
     teacher = located("teacher")
-    if teacher:
-        inputs = replace(inputs, teacher=load_teacher(teacher, inputs.tokenizer))
-    options = RunOptions(resume=resume, shard=shard, keep=keep, stop=stop, on_progress=on_progress)
-    with writing_run(target):
-        return train_model(inputs, spec=spec, record=record, out=target, options=options, branch=checkpoint)
+    return inputs if not teacher else replace(inputs, teacher=load_teacher(teacher, inputs.tokenizer))
 
 
 def _begun_at(out: Path, folder: Path, parent: RunRecord, at: int | None) -> Path | None:

@@ -84,6 +84,13 @@ def writing_run(out: Path) -> Iterator[None]:
                         out.rmdir()
 
 
+def refuse_other_writer(out: Path) -> None:
+    """Raise `InputError` if another process writes the run folder `out`; it may not exist yet."""
+    if out.exists():
+        with writing_run(out):
+            pass
+
+
 def _hold(out: Path, stack: ExitStack) -> None:
     make_folder(out)
     stack.enter_context(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
@@ -17,9 +17,9 @@ from regrow.models.load import count_nonzero, count_params, load_model, local_ch
 from regrow.models.masks import zero_masks
 from regrow.runs import CONTROL, RunRecord, Score, read_run
 from regrow.runs.store import RUN_FILE
-from regrow.training.callbacks import OnProgress
+from regrow.training.callbacks import OnProgress, Watch
 from regrow.training.checkpoints import KEPT
-from regrow.training.identity import fingerprints_of, writing_run
+from regrow.training.identity import fingerprints_of, refuse_other_writer, writing_run
 from regrow.training.inputs import RunInputs, TextSpec, load_inputs
 from regrow.training.origin import Origin, Pruned, how_pruned, read_origin
 from regrow.training.probe import probe_learning_rate
@@ -29,8 +29,8 @@ from regrow.training.signals import StopRequest
 from regrow.training.spec import TrainSpec
 from regrow.training.teacher import load_teacher
 
-if TYPE_CHECKING:
-    from regrow.scores.harness import Harness
+#: Gives the path of a thing on this machine, from its name and what it is (`model`, `data`, ...).
+Find = Callable[[str, str], str]
 
 
 def post_train(
@@ -57,7 +57,7 @@ def post_train(
     on_progress: OnProgress | None = None,
     keep: int | None = KEPT,
     task_folders: tuple[Path, ...] = (),
-    find: Callable[[str, str], str] | None = None,
+    find: Find | None = None,
 ) -> RunRecord:
     """Post-train the checkpoint `model` on `data` and record its curve in the run folder `out`.
 
@@ -72,83 +72,136 @@ def post_train(
         cache: keep the tokenised text for the next run (`regrow.data`).
         lr_probe: tokens on which each of several rates around the spec's is tried first; the best is used. 0: none.
         resume, shard, stop, keep, on_progress: see `regrow.training.run.RunOptions`.
-        forecast: forecast the run at every milestone: from its own curve (`run`), or by a law file.
-        stop_when: end the run once that says so, as in `gain:0.01` (`regrow.training.forecast.parse_stop`).
-        on_forecast: is given each forecast in one line.
+        forecast, stop_when, on_forecast: `source`, `stop_when` and `show` of `regrow.training.forecast.watch_for`.
         task_folders: of further task files for the benchmarks that the spec names; see `regrow.scores.TasksSpec`.
-        find: where a thing lies, given its name and what it is (`model`, `data`, `held_out`, `original`, `teacher`);
-            by default under its name. The record holds the names, so that another machine can go on with the run.
+        find: gives the path of a model or text (`model`, `data`, `held_out`, `original`, `teacher`) on this machine,
+            from its name and which of these it is. The record holds the names; by default they are the paths.
 
     Raises `InputError` where L0 can't be known, the data do not fit, another process writes the run, or a run that is
     resumed was begun with another text or model; `RunFailed` where training breaks.
     """
-    if Path(out).exists():  # refuse a folder that is in use before anything is loaded
-        with writing_run(Path(out)):
-            pass
-    names = {"model": model, "data": data, "held_out": held_out, "teacher": teacher}
-    if find is not None:
-        model, data = find(model, "model"), find(data, "data")
-        held_out = None if held_out is None else find(held_out, "held_out")
-        teacher = None if teacher is None else find(teacher, "teacher")
-        original = None if original is None else find(original, "original")
-    watcher = None
-    if forecast is not None or stop_when is not None:
-        from regrow.training.forecast import watch_for
+    refuse_other_writer(Path(out))  # before anything is loaded
+    watcher = _watcher(forecast, stop_when, on_forecast)
+    names = _Sources(model=model, data=data, held_out=held_out, teacher=teacher, original=original)
+    share = None if held_out else held_out_share
+    options = RunOptions(resume=resume, shard=shard, keep=keep, stop=stop, on_progress=on_progress)
+    start = _start(names, find, spec, share, cache=cache, method=method, loss=loss_before, shard=shard)
+    start = start.with_teacher_and_tasks(spec, task_folders)
+    spec, probed = _probed(start.inputs, spec, lr_probe, Path(out) if resume else None)
+    asked = _asked(names, spec, share, method=method, forecast=forecast, stop_when=stop_when)
+    record = start.record(Path(out).name, family, spec, asked, probed, shard=shard)
+    options = replace(options, watch=None if watcher is None else watcher(record, spec))
+    with writing_run(Path(out)):
+        return train_model(start.inputs, spec=spec, record=record, out=Path(out), options=options)
 
-        watcher = watch_for(forecast, stop_when, on_forecast)
-    origin = read_origin(local_checkpoint(model))
-    original = original or _original_of(origin, find)
-    text = TextSpec(data=data, held_out=held_out, held_out_share=None if held_out else held_out_share, cache=cache)
-    inputs = load_inputs(model, text, spec, masked=False, shard=shard)
-    pruned = how_pruned(inputs.model, origin, asked=method, has_original=original is not None, where=model)
+
+@dataclass(frozen=True, kw_only=True)
+class _Sources:
+    """The models and texts of a run: their names, as the record holds them, or their paths on this machine."""
+
+    model: str
+    data: str
+    held_out: str | None
+    teacher: str | None
+    original: str | None
+
+    def found(self, find: Find | None) -> _Sources:
+        """The paths of these names."""
+        if find is None:
+            return self
+        return _Sources(**{kind: None if name is None else find(name, kind) for kind, name in vars(self).items()})
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Start:
+    """What a run starts from.
+
+    Attributes:
+        paths: of its models and texts; the original's where it is here.
+        origin: the record of how the model was pruned, if there is one.
+        params_before, loss_before: size and held-out loss (nats/token) of the unpruned model.
+    """
+
+    inputs: RunInputs
+    paths: _Sources
+    origin: Origin | None
+    pruned: Pruned
+    params_before: int
+    loss_before: float
+
+    def with_teacher_and_tasks(self, spec: TrainSpec, task_folders: tuple[Path, ...]) -> _Start:
+        inputs, teacher = self.inputs, self.paths.teacher
+        if spec.tasks:
+            from regrow.scores.harness import Harness
+
+            inputs = replace(inputs, harness=Harness(spec.tasks_spec(*task_folders), inputs.tokenizer))
+        if teacher:
+            inputs = replace(inputs, teacher=load_teacher(teacher, inputs.tokenizer))
+        return replace(self, inputs=inputs)
+
+    def record(
+        self, name: str, family: str | None, spec: TrainSpec, asked: dict[str, Any], probed: Any, *, shard: bool
+    ) -> RunRecord:
+        """The run's record before its first step."""
+        inputs, origin, paths = self.inputs, self.origin, self.paths
+        after = count_nonzero(inputs.model) if inputs.masks else count_params(inputs.model)
+        is_control = self.pruned.method == CONTROL
+        return RunRecord(
+            run=name,
+            family=family or str(inputs.model.config.model_type),
+            method=self.pruned.method,
+            params_before=self.params_before,
+            params_after=after,
+            pruning_rate=1 - after / self.params_before,
+            loss_before=self.loss_before,
+            spec=asked,
+            seed=spec.seed,
+            objective=str(spec.objective(distils=paths.teacher is not None)),
+            schedule=spec.schedule,
+            details={
+                "model": asked["model"],
+                **fingerprints_of(model=str(local_checkpoint(paths.model)), teacher=paths.teacher),
+                "method_from": self.pruned.source,
+                **({"trained_before": origin.trained_tokens} if origin and origin.trained_tokens else {}),
+                **({"lr_probe": probed} if probed else {}),
+            },
+            scores_before=_scores_before(paths.model, paths.original, inputs, control=is_control, shard=shard),
+        )
+
+
+def _start(
+    names: _Sources,
+    find: Find | None,
+    spec: TrainSpec,
+    share: float | None,
+    *,
+    cache: bool,
+    method: str | None,
+    loss: float | None,
+    shard: bool,
+) -> _Start:
+    """Load the model and its text, and find how it was pruned and what the unpruned model's size and loss are."""
+    paths = names.found(find)
+    origin = read_origin(local_checkpoint(paths.model))
+    paths = replace(paths, original=paths.original or _original_of(origin, find))
+    text = TextSpec(data=paths.data, held_out=paths.held_out, held_out_share=share, cache=cache)
+    inputs = load_inputs(paths.model, text, spec, masked=False, shard=shard)
+    has_original = paths.original is not None
+    pruned = how_pruned(inputs.model, origin, asked=method, has_original=has_original, where=paths.model)
     if pruned.keeps_zeros:
         inputs = replace(inputs, masks=zero_masks(inputs.model))
-    before, loss_before = _before(model, inputs, spec, origin, pruned, original, loss_before, shard)
-    inputs = replace(inputs, harness=_harness(inputs, spec, task_folders))
-    if teacher:
-        inputs = replace(inputs, teacher=load_teacher(teacher, inputs.tokenizer))
-    probed = _probed(inputs, spec, lr_probe, Path(out) if resume else None) if lr_probe else None
-    if probed is not None:
-        spec = replace(spec, learning_rate=probed["learning_rate"])
-    asked = _asked(names, text.held_out_share, spec)
-    if method is not None:
-        asked |= {"method": method}
-    if stop_when is not None:  # part of what names the run: it decides where it ends
-        asked |= {"forecast": None if forecast is None else str(forecast), "stop_when": stop_when}
-    after = count_nonzero(inputs.model) if inputs.masks else count_params(inputs.model)
-    record = RunRecord(
-        run=Path(out).name,
-        family=family or str(inputs.model.config.model_type),
-        method=pruned.method,
-        params_before=before,
-        params_after=after,
-        pruning_rate=1 - after / before,
-        loss_before=loss_before,
-        spec=asked,
-        seed=spec.seed,
-        objective=str(spec.objective(distils=teacher is not None)),
-        schedule=spec.schedule,
-        details={
-            "model": names["model"],
-            **fingerprints_of(model=str(local_checkpoint(model)), teacher=teacher),
-            "method_from": pruned.source,
-            **({"trained_before": origin.trained_tokens} if origin and origin.trained_tokens else {}),
-            **({"lr_probe": probed} if probed else {}),
-        },
-        scores_before=_scores_before(model, original, inputs, control=pruned.method == CONTROL, shard=shard),
-    )
-    watch = None if watcher is None else watcher(record, spec)
-    options = RunOptions(resume=resume, shard=shard, keep=keep, stop=stop, watch=watch, on_progress=on_progress)
-    with writing_run(Path(out)):
-        return train_model(inputs, spec=spec, record=record, out=Path(out), options=options)
+    before, loss = _before(paths.model, inputs, spec, origin, pruned, paths.original, loss, shard)
+    return _Start(inputs=inputs, paths=paths, origin=origin, pruned=pruned, params_before=before, loss_before=loss)
 
 
-def _harness(inputs: RunInputs, spec: TrainSpec, folders: tuple[Path, ...]) -> Harness | None:
-    if not spec.tasks:
+def _watcher(
+    forecast: str | Path | None, stop_when: str | None, show: Callable[[str], None] | None
+) -> Callable[[RunRecord, TrainSpec], Watch] | None:
+    if forecast is None and stop_when is None:
         return None
-    from regrow.scores.harness import Harness
+    from regrow.training.forecast import watch_for
 
-    return Harness(spec.tasks_spec(*folders), inputs.tokenizer)
+    return watch_for(forecast, stop_when, show)
 
 
 def _scores_before(
@@ -162,19 +215,32 @@ def _scores_before(
     return inputs.harness.scores(load_model(original or model, dtype=torch.float32, device=processes().device))
 
 
-def _asked(names: Mapping[str, str | None], share: float | None, spec: TrainSpec) -> dict[str, Any]:
+def _asked(
+    names: _Sources,
+    spec: TrainSpec,
+    share: float | None,
+    *,
+    method: str | None,
+    forecast: str | Path | None,
+    stop_when: str | None,
+) -> dict[str, Any]:
     """The settings that identify the run, as plain data."""
-    return {
-        "model": names["model"],
-        "data": names["data"],
-        "held_out": names["held_out"],
+    asked = {
+        "model": names.model,
+        "data": names.data,
+        "held_out": names.held_out,
         "held_out_share": share,
-        "teacher": names["teacher"],
+        "teacher": names.teacher,
         "train": spec.to_dict(),
     }
+    if method is not None:
+        asked |= {"method": method}
+    if stop_when is not None:  # it decides where the run ends
+        asked |= {"forecast": None if forecast is None else str(forecast), "stop_when": stop_when}
+    return asked
 
 
-def _original_of(origin: Origin | None, find: Callable[[str, str], str] | None) -> str | None:
+def _original_of(origin: Origin | None, find: Find | None) -> str | None:
     """The folder of the unpruned model that the record of pruning names; None where there is none on this machine."""
     if origin is None:
         return None
@@ -235,21 +301,26 @@ def _measure(model: str, held_out: Blocks, spec: TrainSpec) -> tuple[int, float]
     return count_params(reference), _loss(reference, held_out, spec)
 
 
-def _probed(inputs: RunInputs, spec: TrainSpec, tokens: int, begun: Path | None) -> dict[str, Any]:
-    """The result of a probe of the learning rate, as plain data.
+def _probed(
+    inputs: RunInputs, spec: TrainSpec, tokens: int, begun: Path | None
+) -> tuple[TrainSpec, dict[str, Any] | None]:
+    """The spec with the learning rate that a probe of so many tokens found, and the probe's result as plain data.
 
     An unfinished run in the folder `begun` has it in its record: a second probe could find another rate on an
     accelerator.
     """
+    if not tokens:
+        return spec, None
+    found: dict[str, Any] | None = None
     if begun is not None and (begun / RUN_FILE).exists():
         found = read_run(begun).details.get("lr_probe")
-        if found is not None:
-            return found
-    if spec.lora_rank or processes().num_processes > 1:
-        raise InputError(
-            "a rate is probed in one process and for all parameters",
-            where="--lr-probe",
-            hint="probe so first, then give the rate with --lr",
-        )
-    inputs.check_fit(spec)
-    return probe_learning_rate(inputs, spec=spec, tokens=tokens).to_dict()
+    if found is None:
+        if spec.lora_rank or processes().num_processes > 1:
+            raise InputError(
+                "a rate is probed in one process and for all parameters",
+                where="--lr-probe",
+                hint="probe so first, then give the rate with --lr",
+            )
+        inputs.check_fit(spec)
+        found = probe_learning_rate(inputs, spec=spec, tokens=tokens).to_dict()
+    return replace(spec, learning_rate=found["learning_rate"]), found

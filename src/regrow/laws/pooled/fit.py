@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -85,7 +86,6 @@ def law_for(
     new = rows(None)
     models = fitted.hierarchy.model.arrays.labels["model"]
     sizes = {int(str(model[1])): rows(int(str(model[1]))) for model in models if model[0] == seen.family}
-    spreads = fitted.hierarchy.spreads
     return Law(
         family=seen.family,
         method=seen.method,
@@ -99,21 +99,24 @@ def law_for(
         ranges=seen.x.only((*BASIC_NAMES, "loss_pruned")).ranges(),
         draws=new[1:],
         run_spread=0.0,
-        point_spread=float(np.hypot(*spreads.noise[:2])),
+        point_spread=float(np.hypot(*fitted.hierarchy.spreads.noise[:2])),
         baseline=baseline,
         fingerprint=seen.fingerprint(),
         sizes=sizes,
-        diagnostics={
-            "pool": pool,
-            "first_reading": float(np.min(seen.x.tokens[seen.x.tokens > 0])),
-            "noise": spreads.noise.tolist(),
-            "noise_length": noise.LENGTH,
-            "spreads": dict(zip(LEVELS, spreads.effects.tolist(), strict=True)),
-            "log_evidence": fitted.hierarchy.log_evidence,
-            "controls": drift.models,
-            "seed": seed,
-        },
+        diagnostics={"pool": pool, **_diagnostics(fitted, seen), "controls": drift.models, "seed": seed},
     )
+
+
+def _diagnostics(fitted: PoolFit, seen: Observations) -> dict[str, Any]:
+    """What a law file keeps of the fit: the first reading (tokens), the noise, the spreads of effects, the evidence."""
+    spreads = fitted.hierarchy.spreads
+    return {
+        "first_reading": float(np.min(seen.x.tokens[seen.x.tokens > 0])),
+        "noise": spreads.noise.tolist(),
+        "noise_length": noise.LENGTH,
+        "spreads": dict(zip(LEVELS, spreads.effects.tolist(), strict=True)),
+        "log_evidence": fitted.hierarchy.log_evidence,
+    }
 
 
 def laws_of_pool(pool: Pool, name: str, *, baseline: str, draws: int, seed: int) -> list[Law]:
