@@ -153,10 +153,15 @@ def design(
             typer.echo("\n".join(f"regrow study {path} --out {folder}" for path in written))
     for warning in answer.warnings:
         say(f"warning: {warning}", err=True)
-    blanks = sorted({m for study in answer.studies() for m in study["models"] if m.startswith("FILL-IN")})
-    if written and (blanks or answer.family == "FILL-IN"):
-        what = [*(["family"] if answer.family == "FILL-IN" else []), *blanks]
-        say(f"fill in before you run them: {', '.join(what)}", err=True)
+    blanks = _blanks(answer)
+    if written and blanks:
+        say(f"fill in before you run them: {', '.join(blanks)}", err=True)
+
+
+def _blanks(answer: StudyDesign) -> list[str]:
+    """What the user has to fill in to the study files: the family, and models known by their size only."""
+    models = {model for study in answer.studies() for model in study["models"] if model.startswith("FILL-IN")}
+    return [*(["family"] if answer.family == "FILL-IN" else []), *sorted(models)]
 
 
 def _print(answer: StudyDesign) -> None:

@@ -1,8 +1,8 @@
 """`regrow plan`: the optimal amount of tokens, and what it costs; with `--compare`, of which method and rate."""
 
 # without `from __future__ import annotations`: typer would compile every option's annotation anew at each start
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from regrow.cli.memory_options import Batch, CacheDtype, Dtype, MaxMemory, TrainingContext
 from regrow.cli.options import (
@@ -108,7 +108,6 @@ def plan(
     from regrow.cli.asking import law_source
     from regrow.cli.plan_options import compare_fields, plan_fields
     from regrow.cli.plan_output import print_plans
-    from regrow.errors import InputError
     from regrow.laws.files import load_laws
     from regrow.planning.plan_spec import PlanSpec
 
@@ -119,12 +118,8 @@ def plan(
         "sparse_speedup": sparse_speedup,
         "serving_mfu": serving_mfu,
     }
-    stray = [f"--{name.replace('_', '-')}" for name, value in only.items() if value is not None]
-    if stray and not compare:
-        raise InputError(f"{', '.join(stray)} without --compare", hint="add it, or leave them out")
-    if compare and (rate or layers or shape or max_memory):
-        given = "--rate" if rate else "--layers" if layers else "--shape" if shape else "--max-memory"
-        raise InputError(f"{given} with --compare", hint="give the rates to compare with --rates 0.15,0.25,0.35")
+    never = {"--rate": rate, "--layers": layers, "--shape": shape, "--max-memory": max_memory}
+    _check_compare(compare, only=only, never=never)
     spec = PlanSpec(
         loss_before=loss_before,
         **plan_fields(
@@ -167,6 +162,18 @@ def plan(
             print_json(several if len(answers) > 1 else answers[0].to_dict())
         else:
             print_plans(answers, verbose=verbose)
+
+
+def _check_compare(compare: bool, *, only: Mapping[str, Any], never: Mapping[str, Any]) -> None:
+    """Raise `InputError` for options that `--compare` alone takes, or never takes."""
+    from regrow.errors import InputError
+
+    stray = [f"--{name.replace('_', '-')}" for name, value in only.items() if value is not None]
+    if stray and not compare:
+        raise InputError(f"{', '.join(stray)} without --compare", hint="add it, or leave them out")
+    given = [name for name, value in never.items() if value]
+    if given and compare:
+        raise InputError(f"{given[0]} with --compare", hint="give the rates to compare with --rates 0.15,0.25,0.35")
 
 
 def _plans(

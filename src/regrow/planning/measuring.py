@@ -23,10 +23,12 @@ def _reads_start(law: Law) -> bool:
     return "loss_pruned" in (c.name for c in law.formula.optional)
 
 
-def worth_measuring(law: Law, setting: Setting, tokens: float, level: float) -> list[str]:
-    """How much narrower the expected loss would be if the loss right after pruning were known; empty where it is, or
-    where the law has no use for it."""
-    if not _reads_start(law) or "loss_pruned" in setting or not len(law.draws):
+def worth_measuring(law: Law, setting: Setting, tokens: float | None, level: float) -> list[str]:
+    """How much narrower the loss at `tokens` would be known if the loss right after pruning were measured.
+
+    Empty where it is known, where the law does not read it, and without a number of tokens.
+    """
+    if tokens is None or not _reads_start(law) or "loss_pruned" in setting or not len(law.draws):
         return []
     start = setting.at(0.0)
     low, high = (float(end) for end in law.interval(start, level=level))

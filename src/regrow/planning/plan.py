@@ -46,9 +46,8 @@ def plan(law: Law, spec: PlanSpec) -> Plan:
     """
     _refuse_failed(law)
     model, notes = _model(law, spec)
-    warnings = [*about(law), *notes]
+    warnings = [*about(law), *notes, *no_gap(spec.loss_before, spec.loss_pruned)]
     setting = spec.setting(model.pruning_rate)
-    warnings += no_gap(spec.loss_before, spec.loss_pruned)
     _refuse_unsupported(law, setting)
     curves = Curves(law, setting)
     per_token = model.training_flops(spec.context, spec.taught_by)
@@ -65,8 +64,7 @@ def plan(law: Law, spec: PlanSpec) -> Plan:
     if tokens is None:
         reached = setting.at(law.ranges["tokens"][0])
         extrapolates = law.extrapolates(reached)
-    warnings += [*answer.notes, *beyond(law, reached, extrapolates)]
-    warnings += [] if tokens is None else worth_measuring(law, setting, tokens, spec.level)
+    warnings += [*answer.notes, *beyond(law, reached, extrapolates), *worth_measuring(law, setting, tokens, spec.level)]
     word, why = verdict(
         law, answered=not answer.reason and raw.tokens is not None, width=raw.width, extrapolates=extrapolates,
         why_not=answer.reason or "the criterion is never met",
@@ -75,7 +73,6 @@ def plan(law: Law, spec: PlanSpec) -> Plan:
     if word == CANNOT_SAY:
         of = {"params_before": model.params_before, "pruning_rate": model.pruning_rate}
         missing = next_run(law, **of, tokens=None if answer.too_far else raw.tokens, gpu=gpu, mfu=spec.mfu)
-    at: dict[str, Any] = _at(law, curves, None if answer.reason else tokens, spec.level)
     floor = float(curves.point().floor()[0, 0])
     return Plan(
         tokens=tokens,
@@ -87,7 +84,7 @@ def plan(law: Law, spec: PlanSpec) -> Plan:
         next_run=missing,
         criterion=spec.criterion.name,
         because=spec.criterion.describe(curves),
-        **at,
+        **_at(law, curves, None if answer.reason else tokens, spec.level),
         floor=floor if np.isfinite(floor) else None,
         **_costs(spec, tokens, per_token, gpu),
         level=spec.level,
@@ -198,7 +195,7 @@ def _refuse_unsupported(law: Law, setting: Setting) -> None:
             )
 
 
-def _at(law: Law, curves: Curves, tokens: float | None, level: float) -> dict[str, float | None]:
+def _at(law: Law, curves: Curves, tokens: float | None, level: float) -> dict[str, Any]:
     """The loss expected at `tokens`, its interval, and what twice as many would buy."""
     if tokens is None:
         return {"loss": None, "loss_low": None, "loss_high": None, "next_doubling_gain": None}

@@ -109,7 +109,17 @@ class _Sources:
         """The paths of these names."""
         if find is None:
             return self
-        return _Sources(**{kind: None if name is None else find(name, kind) for kind, name in vars(self).items()})
+
+        def path(name: str | None, kind: str) -> str | None:
+            return None if name is None else find(name, kind)
+
+        return _Sources(
+            model=find(self.model, "model"),
+            data=find(self.data, "data"),
+            held_out=path(self.held_out, "held_out"),
+            teacher=path(self.teacher, "teacher"),
+            original=path(self.original, "original"),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
