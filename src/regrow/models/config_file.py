@@ -9,7 +9,9 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -104,7 +106,7 @@ def model_config(content: Mapping[str, Any], folder: str | Path) -> PretrainedCo
     check_fields(content, where)
     try:
         config = _config_of(content)
-        skeleton_of(config)
+        parameter_shapes(content)
     except Exception as error:
         field = _culprit(content)
         what = f"the field {field!r} can't be used" if field else "transformers can't build a model from it"
@@ -112,6 +114,20 @@ def model_config(content: Mapping[str, Any], folder: str | Path) -> PretrainedCo
             raise error
     config.name_or_path = str(folder)
     return config
+
+
+def parameter_shapes(content: Mapping[str, Any]) -> Mapping[str, torch.Size]:
+    """The shape of every parameter of the model that these fields of a config make.
+
+    Raises what transformers raises for fields that it can make no model of.
+    """
+    return _shapes(json.dumps(content))
+
+
+@lru_cache(maxsize=16)  # a folder is opened several times on the way to a model
+def _shapes(content: str) -> Mapping[str, torch.Size]:
+    skeleton = skeleton_of(_config_of(json.loads(content)))
+    return MappingProxyType({name: parameter.shape for name, parameter in skeleton.named_parameters()})
 
 
 def skeleton_of(config: PretrainedConfig) -> PreTrainedModel:

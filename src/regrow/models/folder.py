@@ -18,7 +18,7 @@ from transformers import PretrainedConfig
 
 from regrow.arch import Architecture
 from regrow.errors import InputError
-from regrow.models.config_file import CONFIG, model_config, read_content, skeleton_of
+from regrow.models.config_file import CONFIG, model_config, parameter_shapes, read_content
 from regrow.models.layout import EMBEDDING, OUTPUT
 from regrow.models.shards import ShardReader, row_chunks
 from regrow.models.surplus import refuse_surplus, refuse_unknown
@@ -78,8 +78,7 @@ def open_checkpoint(folder: str | Path) -> Checkpoint:
     folder = Path(folder)
     where = str(folder)
     content = read_content(folder)
-    # report a wrong config before missing weights
-    model_config(content, folder)
+    config = model_config(content, folder)  # report a wrong config before missing weights
     if (folder / _ADAPTER).is_file():
         raise InputError(
             f"an adapter ({_ADAPTER}) lies beside the weights, and transformers would apply it",
@@ -88,8 +87,9 @@ def open_checkpoint(folder: str | Path) -> Checkpoint:
         )
     reader = ShardReader(folder)
     content, notes = _corrected(content, reader)
-    config = model_config(content, folder)
-    layout = _matched(config, content, reader, where)
+    if notes:
+        config = model_config(content, folder)
+    layout = _matched(content, reader, where)
     for note in notes:
         warnings.warn(f"{where}: {note}", CheckpointWarning, stacklevel=2)
     arch = Architecture.from_config(content, where=str(folder / CONFIG))
@@ -129,11 +129,9 @@ def _has_own_output(reader: ShardReader) -> bool:
     return any(not torch.equal(output, embedding.to(output.dtype)) for output, embedding in pairs)
 
 
-def _matched(
-    config: PretrainedConfig, content: Mapping[str, Any], reader: ShardReader, where: str
-) -> dict[str, torch.Tensor]:
+def _matched(content: Mapping[str, Any], reader: ShardReader, where: str) -> dict[str, torch.Tensor]:
     """The stored parameters that the model of a config needs. Raises `InputError` unless it is exactly these."""
-    expected = {name: tensor.shape for name, tensor in skeleton_of(config).named_parameters()}
+    expected = parameter_shapes(content)
     stored: dict[str, Any] = {**reader.layout, **reader.strange}
     # a tied output layer that is stored all the same is the embedding once more: `_corrected` has compared them
     surplus = set(stored) - set(expected) - ({OUTPUT} if Architecture.from_config(content).tied else set())

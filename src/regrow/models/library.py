@@ -14,6 +14,9 @@ from regrow.errors import InputError, reason_of
 def quiet() -> Iterator[None]:
     """No progress bars and remarks of transformers' own inside: noise beside ours, and a study loads hundreds."""
     shown, verbosity = hf_logging.is_progress_bar_enabled(), hf_logging.get_verbosity()
+    if not shown and verbosity == hf_logging.ERROR:  # each change of a level makes every logger forget its own
+        yield
+        return
     hf_logging.disable_progress_bar()
     hf_logging.set_verbosity_error()
     try:
