@@ -8,7 +8,8 @@ import pytest
 
 from regrow.errors import InputError
 from regrow.laws.entry import fit
-from regrow.laws.law import Law, select_law
+from regrow.laws.law import Law
+from regrow.laws.select import select_law
 from regrow.planning.design import DesignModel, DesignSpec, design
 from regrow.planning.information import log_optimal_tokens
 from regrow.planning.pooled_information import Pooled, absorb, of_readings, shrunk

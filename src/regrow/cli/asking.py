@@ -62,12 +62,15 @@ def pruning_rate(rate: float | None, law: Law) -> float:
     return rate
 
 
-def stopping(name: str | None, options: Mapping[str, float | None], *, loss_pruned: float | None) -> Criterion | Budget:
+def stopping(
+    name: str | None, options: Mapping[str, float | None], *, loss_pruned: float | None, scores: bool = False
+) -> Criterion | Budget:
     """The criterion that `--criterion` names, or else the one that the given options belong to, or else `gain`.
 
     Args:
         options: values by the option's name on the command line (`--target`); None where it is left out.
         loss_pruned: `--loss-pruned`, which `recovery` reads too.
+        scores: whether the law is of scores: gains are then points, and the target a score.
 
     Raises `InputError` where options contradict each other or the name, and for what the criterion refuses.
     """
@@ -90,8 +93,38 @@ def stopping(name: str | None, options: Mapping[str, float | None], *, loss_prun
                 f"{' and '.join(stray)} with --criterion {name}", hint=f"{name} takes {' or '.join(its)}; leave one out"
             )
         if name == "target" and not given:
-            raise InputError("--criterion target without --target", hint="give the loss to reach, nats/token")
+            what = "score to reach, a fraction" if scores else "loss to reach, nats/token"
+            raise InputError("--criterion target without --target", hint=f"give the {what}")
         if name == "slope" and not given:
             raise InputError("--criterion slope without --max-slope", hint="give nats per million tokens")
-    more = {"loss_pruned": loss_pruned} if name == "recovery" else {}
-    return criterion_from(name, **{_CRITERION_OF[option][1]: value for option, value in given.items()}, **more)
+    fields = {_CRITERION_OF[option][1]: value for option, value in given.items()}
+    if scores and "loss" in fields:
+        fields["score"] = fields.pop("loss")
+    more = {"loss_pruned": loss_pruned} if name == "recovery" and not scores else {}
+    return criterion_from(name, scores, **fields, **more)
+
+
+def starts(
+    law: Law,
+    loss_before: float | None,
+    loss_pruned: float | None,
+    score_before: float | None,
+    score_pruned: float | None,
+) -> tuple[float, float | None]:
+    """What a law is asked with as the losses before and right after pruning; of a law of scores, both errors.
+
+    Raises `InputError` for scores with a law of losses and the other way round, and for what is missing.
+    """
+    from regrow.planning.score_plan import errors_of
+
+    scores = {"--score-before": score_before, "--score-pruned": score_pruned}
+    losses = {"--loss-before": loss_before, "--loss-pruned": loss_pruned}
+    wrong = [name for name, value in (losses if law.benchmark else scores).items() if value is not None]
+    if wrong:
+        hint = f"give {' and '.join(scores if law.benchmark else losses)}"
+        raise InputError(f"{' and '.join(wrong)} with a law of {law.target}", hint=hint)
+    if law.benchmark:
+        return errors_of(law, score_before, score_pruned)
+    if loss_before is None:
+        raise InputError("--loss-before is missing", hint="give the held-out loss of the unpruned model, nats/token")
+    return loss_before, loss_pruned

@@ -100,7 +100,7 @@ def design(
     from regrow.cli.memory_options import contexts, memory_target
     from regrow.errors import InputError
     from regrow.laws.files import load_laws
-    from regrow.laws.law import select_law
+    from regrow.laws.select import select_law
     from regrow.methods import is_masked
     from regrow.planning.cost import DEFAULT_MFU
     from regrow.planning.design import design as run

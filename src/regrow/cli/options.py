@@ -25,6 +25,13 @@ def _checked(check: Callable[..., Any], **options: Any) -> Callable[[Any], Any]:
     return callback
 
 
+def _score_option(value: float) -> float:
+    from regrow.runs.scores import check_fraction
+
+    check_fraction(value, what="a score", where="--score-before, --score-pruned")
+    return value
+
+
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout; progress goes to stderr.")]
 Runs = Annotated[
     list[str], typer.Argument(help="Study folders, run folders or tables (CSV, Parquet).", show_default=False)
@@ -88,8 +95,27 @@ Rate = Annotated[
     ),
 ]
 LossBefore = Annotated[
-    float,
-    typer.Option("--loss-before", help="Held-out loss before pruning, nats/token.", callback=_checked(check_loss)),
+    float | None,
+    typer.Option(
+        "--loss-before",
+        help="Held-out loss before pruning, nats/token. [required for a law of losses]",
+        callback=_checked(check_loss),
+        show_default=False,
+    ),
+]
+ScoreBefore = Annotated[
+    float | None,
+    typer.Option(
+        "--score-before", help="Of a law of scores: the parent's score, a fraction.", callback=_checked(_score_option)
+    ),
+]
+ScorePruned = Annotated[
+    float | None,
+    typer.Option(
+        "--score-pruned",
+        help="Of a law of scores: the score right after pruning, a fraction.",
+        callback=_checked(_score_option),
+    ),
 ]
 LossPruned = Annotated[
     float | None,

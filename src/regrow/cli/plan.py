@@ -19,6 +19,9 @@ from regrow.cli.options import (
     ModelName,
     NamedLaw,
     Price,
+    ScoreBefore,
+    ScoreName,
+    ScorePruned,
     print_json,
 )
 from regrow.cli.plan_options import (
@@ -44,6 +47,7 @@ from regrow.cli.plan_options import (
     Verbose,
 )
 from regrow.cli.tables import say
+from regrow.units import format_count
 
 if TYPE_CHECKING:
     from regrow.laws.law import Law
@@ -56,7 +60,6 @@ _USUAL_RATE = 0.25
 
 
 def plan(
-    loss_before: LossBefore,
     law: LawFile = None,
     named: NamedLaw = None,
     model: ModelName = None,
@@ -70,7 +73,11 @@ def plan(
     min_gain: MinGain = None,
     max_slope: MaxSlope = None,
     share: Share = None,
+    loss_before: LossBefore = None,
     loss_pruned: LossPruned = None,
+    score: ScoreName = None,
+    score_before: ScoreBefore = None,
+    score_pruned: ScorePruned = None,
     target: Target = None,
     budget_hours: BudgetHours = None,
     budget_usd: BudgetUsd = None,
@@ -103,6 +110,8 @@ def plan(
 
     For a card: `regrow plan law.json --model Llama-3.1-8B --max-memory 12GB --context 32k --batch 2 --loss-before 2.0`
 
+    Benchmark scores: `regrow plan scores.json --score-before 0.72 --score-pruned 0.31 --target 0.70`
+
     Which rate and method: `regrow plan law.json --compare --model Llama-3.1-8B --loss-before 2.0 --rates 0.15,0.25`
     """
     from regrow.cli.asking import law_source
@@ -120,8 +129,17 @@ def plan(
     }
     never = {"--rate": rate, "--layers": layers, "--shape": shape, "--max-memory": max_memory}
     _check_compare(compare, only=only, never=never)
+    laws = load_laws(law_source(law, named))
+    of_scores = any(one.benchmark is not None for one in laws)
+    if of_scores and compare:
+        raise InputError("--compare with laws of scores", hint="plan each method with --method, and compare the tokens")
+    if of_scores and model is None and params_before is None:
+        laws = [_law_of(laws, family, method, score)]
+        params_before, rate = _usual_model(laws[0], rate)
     spec = PlanSpec(
         loss_before=loss_before,
+        score_before=score_before,
+        score_pruned=score_pruned,
         **plan_fields(
             model=model,
             params_before=params_before,
@@ -147,16 +165,16 @@ def plan(
                 "cache_dtype": cache_dtype,
             },
             level=level,
+            of_scores=of_scores,
         ),
     )
-    laws = load_laws(law_source(law, named))
     if compare:
         from regrow.cli.comparing import print_comparison
 
         asked = compare_fields(**only)  # type: ignore[arg-type]
         print_comparison(laws, spec, asked, family=family, method=method, as_json=as_json)
     else:
-        answers = _plans(laws, spec, rate or [], named=named, family=family, method=method)
+        answers = _plans(laws, spec, rate or [], named=named, family=family, method=method, score=score)
         if as_json:
             several = {"plans": [answer.to_dict() for answer in answers]}
             print_json(several if len(answers) > 1 else answers[0].to_dict())
@@ -184,12 +202,12 @@ def _plans(
     named: str | None,
     family: str | None,
     method: str | None,
+    score: str | None,
 ) -> "list[Plan]":
     """A plan for each rate, or one for the shape given."""
     from dataclasses import replace
 
     from regrow.laws.files import ANY, REFERENCE_NAME
-    from regrow.laws.law import select_law
     from regrow.planning.plan import plan as run
 
     wanted: list[float | None] = [*rates] or [None]
@@ -198,5 +216,21 @@ def _plans(
         if not rates and not spec.sizes and spec.memory is None and ":" not in method:
             say(f"note: no --rate: FLOPs and parameters are those of a rate of {_USUAL_RATE}", err=True)
             wanted = [_USUAL_RATE]
-    law = select_law([*laws], family=family, method=method)
+    law = _law_of(laws, family, method, score)
     return [run(law, replace(spec, pruning_rate=rate)) for rate in wanted]
+
+
+def _law_of(laws: "Sequence[Law]", family: str | None, method: str | None, score: str | None) -> "Law":
+    from regrow.laws.select import select_law
+
+    return select_law([*laws], family=family, method=method, score=score)
+
+
+def _usual_model(law: "Law", rates: list[float] | None) -> tuple[str, list[float]]:
+    """The model of a plan by score that names none: the largest of the law's runs, and how that was pruned."""
+    known = law.diagnostics.get("rates_of_sizes") or {}
+    size = max((int(one) for one in known), default=round(law.ranges["params_before"][1]))
+    rate = float(known.get(str(size), sum(law.ranges["pruning_rate"]) / 2))
+    text = f"note: no --model: planned for {format_count(size)} parameters"
+    say(f"{text}, the largest of the law's runs" + ("" if rates else f", pruned at {rate:.3g}"), err=True)
+    return str(size), rates or [rate]

@@ -52,7 +52,8 @@ CriterionName = Annotated[
 MinGain = Annotated[
     float | None,
     typer.Option(
-        help="gain: stop when doubling the tokens lowers the loss by less than this, nats/token. [default: 0.01]",
+        help="gain: stop when doubling the tokens lowers the loss by less than this, nats/token [default: 0.01], or "
+        "raises the score by fewer points [default: 0.5].",
         show_default=False,
     ),
 ]
@@ -65,12 +66,14 @@ MaxSlope = Annotated[
 Share = Annotated[
     float | None,
     typer.Option(
-        help="recovery: stop when this share of the recoverable gap is closed, a fraction. [default: 0.9]",
+        help="recovery: stop when this share of the recoverable gap, or of the parent's score, is back, a fraction. "
+        "[default: 0.9]",
         show_default=False,
     ),
 ]
 Target = Annotated[
-    float | None, typer.Option(help="target: stop when the loss reaches this, nats/token.", show_default=False)
+    float | None,
+    typer.Option(help="target: stop when the loss (nats/token) or the score reaches this.", show_default=False),
 ]
 BudgetHours = Annotated[float | None, typer.Option(help="budget: GPU-hours to spend.", show_default=False)]
 BudgetUsd = Annotated[float | None, typer.Option(help="budget: USD to spend; needs --price.", show_default=False)]
@@ -126,6 +129,7 @@ def plan_fields(
     costs: Mapping[str, Any],
     memory: Mapping[str, Any],
     level: float,
+    of_scores: bool = False,
 ) -> dict[str, Any]:
     """The fields of a `PlanSpec` that the options make: all but the rate and the loss before pruning.
 
@@ -133,6 +137,8 @@ def plan_fields(
         stop: `--min-gain`, `--max-slope`... by the names of their fields.
         costs: `gpu`, `price`, `mfu`, `mfu_from` and `teacher`.
         memory: `max_memory`, `context`, `training_context`, `batch`, `dtype` and `cache_dtype`.
+
+        of_scores: whether the law is of scores.
 
     Raises `InputError` for options that contradict each other.
     """
@@ -149,7 +155,7 @@ def plan_fields(
         "sizes": sizes_kept(layers, shape),
         "memory": memory_target(memory["max_memory"], context=served, model=model, **of_memory),
         "loss_pruned": loss_pruned,
-        "criterion": criterion_of(criterion, stop, loss_pruned),
+        "criterion": criterion_of(criterion, stop, loss_pruned, scores=of_scores),
         "gpu": costs["gpu"],
         **utilisation(costs["mfu"], costs["mfu_from"], costs["gpu"]),
         "teacher": teacher_of(costs["teacher"]),
@@ -229,11 +235,14 @@ def utilisation(mfu: float | None, mfu_from: str | None, gpu: str) -> dict[str, 
 
 
 def criterion_of(
-    name: str | None, options: Mapping[str, float | None], loss_pruned: float | None
+    name: str | None, options: Mapping[str, float | None], loss_pruned: float | None, *, scores: bool = False
 ) -> Criterion | Budget:
     """The criterion that the options make; `options` by the names of their fields: `min_gain`, `max_slope`..."""
     from regrow.cli.asking import stopping
 
     return stopping(
-        name, {f"--{key.replace('_', '-')}": value for key, value in options.items()}, loss_pruned=loss_pruned
+        name,
+        {f"--{key.replace('_', '-')}": value for key, value in options.items()},
+        loss_pruned=loss_pruned,
+        scores=scores,
     )

@@ -18,6 +18,9 @@ from regrow.cli.options import (
     ModelName,
     NamedLaw,
     Rate,
+    ScoreBefore,
+    ScoreName,
+    ScorePruned,
     print_json,
     warn,
 )
@@ -33,14 +36,17 @@ _NEAR = 5e-4
 
 def predict(
     tokens: Annotated[str, typer.Option(help="Post-training tokens, e.g. 2B; or several: 500M,1B,2B.")],
-    loss_before: LossBefore,
     law: LawFile = None,
     named: NamedLaw = None,
     model: ModelName = None,
     params_before: Annotated[
         str | None, typer.Option(help="Parameters before pruning, e.g. 8B, if no --model is given.")
     ] = None,
+    loss_before: LossBefore = None,
     loss_pruned: LossPruned = None,
+    score: ScoreName = None,
+    score_before: ScoreBefore = None,
+    score_pruned: ScorePruned = None,
     rate: Rate = None,
     family: Family = None,
     method: Method = None,
@@ -53,17 +59,21 @@ def predict(
 
     A model by its name: `regrow predict law.json --method depth --model tiny-llama-3m --rate 0.25 --tokens 300k
     --loss-before 2.9`. The rate is then rounded to whole blocks or channels, as in `regrow plan`.
+
+    A benchmark's score: `regrow predict scores.json --score mmlu --params-before 8B --rate 0.25 --tokens 2B
+    --score-before 0.72 --score-pruned 0.31`
     """
-    from regrow.cli.asking import law_source
+    from regrow.cli.asking import law_source, starts
     from regrow.laws.files import load_laws
-    from regrow.laws.law import select_law
+    from regrow.laws.select import select_law
     from regrow.units import parse_count
 
-    found = select_law(load_laws(law_source(law, named)), family=family, method=method)
+    found = select_law(load_laws(law_source(law, named)), family=family, method=method, score=score)
+    before, pruned = starts(found, loss_before, loss_pruned, score_before, score_pruned)
     size, reached = _size_and_rate(found, model, params_before, rate)
     counts = [parse_count(part, what="--tokens") for part in tokens.split(",")]
     asked = {
-        "params_before": size, "pruning_rate": reached, "loss_before": loss_before, "loss_pruned": loss_pruned
+        "params_before": size, "pruning_rate": reached, "loss_before": before, "loss_pruned": pruned
     }  # fmt: skip
     predictions = {count: found.predict(**asked, tokens=count, level=level) for count in counts}  # type: ignore[arg-type]
     if as_json:
@@ -118,7 +128,7 @@ def _say_notes(law: Law, asked: Mapping[str, float | None], predictions: Mapping
     from regrow.planning.notes import beyond, no_gap
 
     notes = [CONTROL_BASELINE] if law.baseline == "control" else []
-    for note in [*notes, *no_gap(asked["loss_before"] or 0.0, asked["loss_pruned"])]:
+    for note in [*notes, *no_gap(asked["loss_before"] or 0.0, asked["loss_pruned"], score=law.benchmark is not None)]:
         say(f"note: {note}", err=True)
     farthest = max(predictions, key=lambda count: predictions[count].extrapolates.get("tokens", 1.0))
     warn(beyond(law, Setting(**asked, tokens=farthest), predictions[farthest].extrapolates))

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from regrow.laws.files import load_laws, save_laws
 from regrow.laws.forms import FORMS, add_form, find_form
-from regrow.laws.law import Law, select_law
+from regrow.laws.law import Law
 from regrow.laws.prediction import Prediction
+from regrow.laws.select import select_law
 from regrow.laws.setting import Column, Setting
 
 if TYPE_CHECKING:

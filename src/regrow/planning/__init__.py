@@ -8,6 +8,7 @@ from regrow.planning.cost import DEFAULT_MFU, GPUS, Gpu, cost_usd, find_gpu, flo
 from regrow.planning.criteria import Budget, Criterion, Gain, Recovery, Slope, Target, criterion_from
 from regrow.planning.plan import plan
 from regrow.planning.plan_spec import PlanSpec
+from regrow.planning.score_criteria import ScoreGain, ScoreRecovery, ScoreTarget
 
 if TYPE_CHECKING:
     from regrow.planning.frontier import Candidate, CompareSpec, Comparison, compare
@@ -44,6 +45,9 @@ __all__ = [
     "Plan",
     "PlanSpec",
     "Recovery",
+    "ScoreGain",
+    "ScoreRecovery",
+    "ScoreTarget",
     "Slope",
     "StudyDesign",
     "Target",

@@ -9,6 +9,7 @@ from typing import Any
 
 from regrow.planning.cost import say_gpu_time, say_usd
 from regrow.planning.criteria import Budget, Gain
+from regrow.planning.score_plan import ScoreAnswer
 from regrow.planning.solve import MOST
 from regrow.planning.verdict import CANNOT_SAY
 from regrow.units import format_count, format_si
@@ -37,6 +38,7 @@ class Plan:
     (`weights`, `cache`, `total`), beside the target that was asked for; None where none was. `gap` is `loss` -
     `loss_before`. `context` is the length of a training sequence in tokens, `teacher_flops` the part of a teacher's
     forward pass in the FLOPs of a token.
+    Of a law of benchmark scores every loss is the error 1 - score, and `scored` says the same in scores.
     `extrapolates` maps an input outside the fitted data to the factor, above 1, by which it is.
     """
 
@@ -82,6 +84,7 @@ class Plan:
     others: Mapping[str, float] = field(default_factory=dict)
     context: int = 4096
     teacher_flops: float = 0.0
+    scored: ScoreAnswer | None = None
 
     @property
     def gap(self) -> float | None:
@@ -90,8 +93,10 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON: the keys of `regrow plan --json`, and some more."""
-        plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        plain = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "scored"}
         lists = {"extrapolates": dict(self.extrapolates), "others": dict(self.others), "warnings": list(self.warnings)}
+        if self.scored is not None:
+            return {**plain, "gap": self.gap, **self.scored.to_dict(), **lists}
         end = {
             "gap": self.gap,
             "perplexity_before": math.exp(self.loss_before),
@@ -125,8 +130,9 @@ class Plan:
         if self.tokens is None:
             return f"{model}: {self._no_number()}."
         if self.tokens_reason is not None:
+            what = f"no {'loss' if self.scored is None else 'score'}"
             return (
-                f"{model}: no loss is given for the {format_count(self.tokens)} tokens paid for: {self.tokens_reason}."
+                f"{model}: {what} is given for the {format_count(self.tokens)} tokens paid for: {self.tokens_reason}."
             )
         interval = "" if self.criterion == Budget.name else f" ({self.interval()})"
         answer = (
@@ -134,14 +140,24 @@ class Plan:
             f"because from there {self.because}."
         )
         if self.loss is not None:
-            bounds = f" ({self.loss_low:.3f} to {self.loss_high:.3f})" if self.loss_low and self.loss_high else ""
-            answer += f" Expected loss {self.loss:.3f}{bounds} nats"
+            answer += self._expected()
             if self.gpu_hours is not None:
                 answer += f", {say_gpu_time(self.gpu_hours)} ({self.gpu}, MFU {self.mfu:.3g} {self.mfu_how})"
             answer += f", {say_usd(self.cost_usd)}." if self.cost_usd is not None else "."
             if self.criterion != Gain.name and self.next_doubling_gain is not None:
-                answer += f" The next doubling of the tokens would buy {self.next_doubling_gain:.2g} nats."
+                answer += f" The next doubling of the tokens would buy {self._gain(self.next_doubling_gain)}."
         return answer
+
+    def _expected(self) -> str:
+        """The loss, or the score, that is expected at the planned tokens."""
+        if self.scored is not None and self.scored.score is not None:
+            return f" Expected {self.scored.target} {self.scored.score:.3f}{self.scored.between(self.level)}"
+        bounds = f" ({self.loss_low:.3f} to {self.loss_high:.3f})" if self.loss_low and self.loss_high else ""
+        return f" Expected loss {self.loss:.3f}{bounds} nats"
+
+    def _gain(self, gain: float) -> str:
+        """What more tokens buy, in words."""
+        return f"{gain:.2g} nats" if self.scored is None else f"{100 * gain:.2g} points"
 
     def facts(self) -> list[tuple[str, str]]:
         """What the plan says, as names and values, in the order in which they are asked for."""
@@ -151,7 +167,7 @@ class Plan:
             ("nearest shapes", self.beside or ""),
             ("parameters", f"{format_count(self.params_before)} -> {format_count(self.params_after)}"),
             ("memory", self._memory()),
-            ("loss", self._losses()),
+            ("loss", self._losses()) if self.scored is None else (self.scored.target, self.scored.words(self.level)),
             ("at the end", self._end()),
             ("tokens", self._tokens()),
             ("time and cost", self._costs()),
@@ -195,6 +211,8 @@ class Plan:
         return f"{self.loss_before:.3f} before -> {start} -> {end}"
 
     def _end(self) -> str:
+        if self.scored is not None:
+            return self.scored.gap()
         if self.loss is None or self.gap is None:
             return ""
         return f"gap {self.gap:+.3f} nats, perplexity {say_perplexity(self.loss_before)} -> {say_perplexity(self.loss)}"

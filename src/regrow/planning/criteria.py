@@ -14,6 +14,7 @@ import numpy as np
 
 from regrow.errors import InputError, one_of
 from regrow.planning.curves import Curves
+from regrow.planning.score_criteria import ScoreGain, ScoreRecovery, ScoreTarget
 from regrow.units import format_count
 
 
@@ -184,7 +185,7 @@ class Budget:
 
 #: A stopping rule that a law can be solved for: `measure` gives arrays [1 + draws, n], `threshold` [1 + draws, 1] or a
 #: number, `describe` what follows "because from there". A budget fixes the tokens by itself.
-Criterion = Gain | Slope | Recovery | Target
+Criterion = Gain | Slope | Recovery | Target | ScoreGain | ScoreRecovery | ScoreTarget
 
 CRITERIA: dict[str, type[Criterion | Budget]] = {
     "gain": Gain,
@@ -195,12 +196,25 @@ CRITERIA: dict[str, type[Criterion | Budget]] = {
 }
 
 
-def criterion_from(name: str, **options: float | None) -> Criterion | Budget:
+#: The same of laws of scores.
+SCORE_CRITERIA: dict[str, type[Criterion | Budget]] = {
+    "gain": ScoreGain,
+    "recovery": ScoreRecovery,
+    "target": ScoreTarget,
+    "budget": Budget,
+}
+
+
+def criterion_from(name: str, scores: bool = False, /, **options: float | None) -> Criterion | Budget:
     """A criterion by name with its options, those that are None left at their default.
+
+    Args:
+        scores: whether it is of a law of scores.
 
     Raises `InputError` for an unknown name (with the nearest), or an option that is missing or not this criterion's.
     """
-    kind = CRITERIA[one_of(name, CRITERIA, what="criterion")]
+    kinds = SCORE_CRITERIA if scores else CRITERIA
+    kind = kinds[one_of(name, kinds, what="criterion of scores" if scores else "criterion")]
     given = {option: value for option, value in options.items() if value is not None}
     known = [f.name for f in fields(kind)]
     extra = [option for option in given if option not in known]

@@ -39,6 +39,12 @@ def worth_measuring(law: Law, setting: Setting, tokens: float | None, level: flo
     )
     if f"{narrow:.2g}" == f"{wide:.2g}":
         return []
+    if law.benchmark is not None:
+        return [
+            f"the score right after pruning is guessed at {1 - guess:.3g} ({1 - high:.3g} to {1 - low:.3g}): measured, "
+            f"it would narrow the interval of the score from {100 * wide:.2g} to {100 * narrow:.2g} points; read it "
+            "with `regrow eval --tasks`, and give it as --score-pruned"
+        ]
     return [
         f"the loss right after pruning is guessed at {guess:.3g} ({low:.3g} to {high:.3g}): measured, it would narrow "
         f"the interval of the loss from {wide:.2g} to {narrow:.2g} nats; prune the model, read its loss with "

@@ -30,11 +30,14 @@ def other_family(law: Law, architecture: Architecture | None) -> list[str]:
     return [f"the law is of the family {law.family}, the model a {kind}: a law holds within its family"]
 
 
-def no_gap(loss_before: float, loss_pruned: float | None) -> list[str]:
-    """A warning where the loss right after pruning is not above the loss before it, both in nats/token."""
+def no_gap(loss_before: float, loss_pruned: float | None, *, score: bool = False) -> list[str]:
+    """A warning where the loss right after pruning is not above the loss before it, both in nats/token; of a `score`,
+    both errors."""
     if loss_pruned is None or loss_pruned > loss_before:
         return []
     gap = loss_pruned - loss_before
+    if score:
+        return [f"the score right after pruning is {-100 * gap:.3g} points above the parent's: nothing is to recover"]
     return [
         f"the loss right after pruning is {-gap:.3g} nats below the loss before it: there is no gap to close, and what "
         "is predicted is what the training text alone does"
@@ -49,7 +52,10 @@ def beyond(law: Law, x: Setting, factors: Mapping[str, float]) -> list[str]:
             low, high = law.ranges[column.name]
             side, edge = ("above the largest", high) if x[column.name] > high else ("below the smallest", low)
             times = format_factor(factors[column.name])
-            note = f"extrapolates: the {column.spoken} is {times} times {side} fitted, {format_count(edge)}"
+            # a law of scores has the parent's error in the place of the loss before pruning
+            parent = column.name == "loss_before" and law.benchmark is not None
+            spoken = "parent's error, 1 - score," if parent else column.spoken
+            note = f"extrapolates: the {spoken} is {times} times {side} fitted, {format_count(edge)}"
             notes.append((-factors[column.name], note))
     return [note for _, note in sorted(notes)]
 

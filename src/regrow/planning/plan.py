@@ -27,6 +27,7 @@ from regrow.planning.measuring import expected_start, worth_measuring
 from regrow.planning.notes import about, beyond, no_gap, other_family, ranked
 from regrow.planning.plan_spec import PlanSpec
 from regrow.planning.removal import shapes_beside, what_goes
+from regrow.planning.score_plan import in_errors, score_answer
 from regrow.planning.verdict import CANNOT_SAY, next_run, verdict
 
 if TYPE_CHECKING:
@@ -45,8 +46,9 @@ def plan(law: Law, spec: PlanSpec) -> Plan:
     law's floor, a budget of less than a token, and a setting of which the law's runs say nothing.
     """
     _refuse_failed(law)
+    spec = in_errors(law, spec)
     model, notes = _model(law, spec)
-    warnings = [*about(law), *notes, *no_gap(spec.loss_before, spec.loss_pruned)]
+    warnings = [*about(law), *notes, *no_gap(spec.known_loss_before, spec.loss_pruned, score=law.benchmark is not None)]
     setting = spec.setting(model.pruning_rate)
     _refuse_unsupported(law, setting)
     curves = Curves(law, setting)
@@ -73,7 +75,7 @@ def plan(law: Law, spec: PlanSpec) -> Plan:
     if word == CANNOT_SAY:
         of = {"params_before": model.params_before, "pruning_rate": model.pruning_rate}
         missing = next_run(law, **of, tokens=None if answer.too_far else raw.tokens, gpu=gpu, mfu=spec.mfu)
-    floor = float(curves.point().floor()[0, 0])
+    losses = _losses(law, curves, spec, None if answer.reason else tokens)
     return Plan(
         tokens=tokens,
         tokens_low=answer.low,
@@ -84,12 +86,11 @@ def plan(law: Law, spec: PlanSpec) -> Plan:
         next_run=missing,
         criterion=spec.criterion.name,
         because=spec.criterion.describe(curves),
-        **_at(law, curves, None if answer.reason else tokens, spec.level),
-        floor=floor if np.isfinite(floor) else None,
+        **losses,
+        scored=score_answer(law, spec, losses),
         **_costs(spec, tokens, per_token, gpu),
         level=spec.level,
         **_removed(spec, model),
-        **_losses(law, setting, spec),
         others=spec.others,
         family=law.family,
         method=law.method,
@@ -113,11 +114,14 @@ def _removed(spec: PlanSpec, model: PrunedModel) -> dict[str, Any]:
     }
 
 
-def _losses(law: Law, setting: Setting, spec: PlanSpec) -> dict[str, Any]:
-    """The losses before and right after pruning, given or expected by the law: fields of the plan."""
-    start = expected_start(law, setting)
+def _losses(law: Law, curves: Curves, spec: PlanSpec, tokens: float | None) -> dict[str, Any]:
+    """The losses before and right after pruning, given or expected by the law, and at `tokens`: fields of the plan."""
+    setting = curves.setting
+    start, floor = expected_start(law, setting), float(curves.point().floor()[0, 0])
     return {
-        "loss_before": spec.loss_before,
+        **_at(law, curves, tokens, spec.level),
+        "floor": floor if np.isfinite(floor) else None,
+        "loss_before": spec.known_loss_before,
         "loss_pruned": spec.loss_pruned,
         "loss_start": setting.point().get("loss_pruned", start),
         "loss_start_guessed": "loss_pruned" not in setting and start is not None,

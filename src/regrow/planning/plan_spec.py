@@ -36,6 +36,8 @@ class PlanSpec:
         memory: instead of a rate, what the pruned model may take where it is served; needs `architecture`.
         loss_before: held-out loss of the unpruned model, nats/token, on the evaluation data of the law's runs.
         loss_pruned: held-out loss right after pruning, nats/token; for laws that read it.
+        score_before, score_pruned: in the place of the two losses, for a law of scores: the parent's score and that of
+            the pruned model before any training, fractions.
         others: values of other columns that the law's form reads, by name.
         criterion: when to stop.
         gpu: name in the GPU table.
@@ -47,7 +49,7 @@ class PlanSpec:
         level: coverage of the intervals.
     """
 
-    loss_before: float
+    loss_before: float | None = None
     params_before: float | str | None = None
     architecture: Architecture | str | None = None
     model: str | None = None
@@ -55,6 +57,8 @@ class PlanSpec:
     sizes: Mapping[str, int] = field(default_factory=dict)
     memory: MemoryTarget | None = None
     loss_pruned: float | None = None
+    score_before: float | None = None
+    score_pruned: float | None = None
     others: Mapping[str, float] = field(default_factory=dict)
     criterion: Criterion | Budget = field(default_factory=Gain)
     gpu: str = "h100"
@@ -79,7 +83,7 @@ class PlanSpec:
             self._check_memory()
         if self.pruning_rate is not None:
             check_rate(self.pruning_rate)
-        if not (np.isfinite(self.loss_before) and self.loss_before > 0):
+        if self.loss_before is not None and not (np.isfinite(self.loss_before) and self.loss_before > 0):
             raise InputError(f"a loss before pruning of {self.loss_before:g}", hint="give nats per token")
         if self.loss_pruned is not None and not (np.isfinite(self.loss_pruned) and self.loss_pruned > 0):
             raise InputError(f"a loss right after pruning of {self.loss_pruned:g}", hint="give nats per token")
@@ -119,6 +123,13 @@ class PlanSpec:
             read["teacher"] = model_or_params(self.teacher)
         for name, value in read.items():
             object.__setattr__(self, name, value)
+
+    @property
+    def known_loss_before(self) -> float:
+        """The loss of the unpruned model, nats/token. Raises `InputError` without it."""
+        if self.loss_before is None:
+            raise InputError("no loss before pruning", where="plan", hint="give --loss-before, nats/token")
+        return self.loss_before
 
     @property
     def shape(self) -> Architecture | None:

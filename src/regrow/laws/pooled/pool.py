@@ -11,7 +11,7 @@ import numpy as np
 from regrow.errors import InputError, one_of
 from regrow.laws.controls import Curve, Recipe, control_curves, recipe_of
 from regrow.laws.observations import Observations, observe
-from regrow.laws.pooled.scored import of_score, score_notes, stderrs
+from regrow.laws.pooled.scored import chance_of, of_score, score_notes, stderrs
 from regrow.laws.regrowth.drift import Drift, fit_drift, smooth
 from regrow.laws.regrowth.runs import RunCurve
 from regrow.laws.setting import LOSS_PRUNED, WARMUP_TOKENS
@@ -150,6 +150,7 @@ def _run(
         controlled=controlled,
         benchmark=group.benchmark,
         stderr=stderrs(record, group.benchmark, x.tokens) if group.benchmark else None,
+        chance=chance_of(record, group.benchmark),
         parent_known=not group.benchmark or group.benchmark in record.scores_before,
     )
 

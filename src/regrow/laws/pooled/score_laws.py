@@ -120,6 +120,7 @@ def _law(
     form = find_form("regrowth")
     noise = fitted.noise.get(group.benchmark, ScoreNoise(factor=1.0, late=0.0, freedom=1.0))
     read, runs = group.x.tokens > 0, fitted.hierarchy.model.arrays.runs
+    runs = tuple(run for run in runs if (run.family, run.benchmark) == (group.family, group.benchmark))
     return Law(
         family=group.family,
         method=group.method,
@@ -141,9 +142,8 @@ def _law(
             "noise": fitted.hierarchy.spreads.noise.tolist(),
             "reading_noise": {"factor": noise.factor, "late": noise.late, "freedom": noise.freedom},
             "point_dof": noise.freedom,
-            "parents_known": all(
-                run.parent_known for run in runs if (run.family, run.benchmark) == (group.family, group.benchmark)
-            ),
+            "parents_known": all(run.parent_known for run in runs),
+            "chance": next((run.chance for run in runs if run.chance is not None), None),
             "spreads": dict(zip(LEVELS, fitted.hierarchy.spreads.effects.tolist(), strict=True)),
             "log_evidence": fitted.hierarchy.log_evidence,
             "seed": seed,
@@ -222,6 +222,8 @@ def mean_law(laws: Sequence[Law], groups: Sequence[Observations], whole: Observa
         target=score_target(MEAN),
         diagnostics={
             **first.diagnostics,
+            "parents_known": all(law.diagnostics["parents_known"] for law in laws),
+            "chance": None,
             "benchmarks": [group.benchmark for group in groups],
             "point_dof": freedom * len(laws),
         },

@@ -119,7 +119,7 @@ def _check(record: RunRecord, name: str, points: Sequence[CurvePoint]) -> None:
             where=where,
             hint="readings of one benchmark compare only if they ask the same questions",
         )
-    chance = next((score.chance for score in scores if score.chance is not None), None)
+    chance = chance_of(record, name)
     if chance is None:
         return
     if parent is not None and parent.value <= chance:
@@ -139,6 +139,13 @@ def _check(record: RunRecord, name: str, points: Sequence[CurvePoint]) -> None:
                 where=where,
                 hint="check the metric; leave the score of guessing out where an answer may be no choice at all",
             )
+
+
+def chance_of(record: RunRecord, name: str) -> float | None:
+    """The score of guessing, a fraction; None where no reading of the run tells it."""
+    scores = [point.scores[name] for point in record.curve if name in point.scores]
+    scores += [record.scores_before[name]] if name in record.scores_before else []
+    return next((score.chance for score in scores if score.chance is not None), None)
 
 
 def stderr_of(score: Score) -> float | None:

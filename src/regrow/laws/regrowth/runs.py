@@ -26,6 +26,7 @@ class RunCurve:
         controlled: whether that is a control's.
         benchmark: of which benchmark the losses are errors, 1 - score; empty for losses in nats/token.
         stderr: [n] what is known of the noise of each reading, a standard deviation; None where nothing is.
+        chance: the score of guessing, where it is known.
         parent_known: whether `loss_before` was measured, and does not stand for a score that is not known.
     """
 
@@ -44,6 +45,7 @@ class RunCurve:
     benchmark: str = ""
     stderr: np.ndarray | None = None
     parent_known: bool = True
+    chance: float | None = None
 
     @property
     def gap_pruned(self) -> float:
