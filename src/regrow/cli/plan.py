@@ -131,8 +131,8 @@ def plan(
     _check_compare(compare, only=only, never=never)
     laws = load_laws(law_source(law, named))
     of_scores = any(one.benchmark is not None for one in laws)
-    if of_scores and compare:
-        raise InputError("--compare with laws of scores", hint="plan each method with --method, and compare the tokens")
+    if compare and of_scores:
+        raise _no_comparison()
     if of_scores and model is None and params_before is None:
         laws = [_law_of(laws, family, method, score)]
         params_before, rate = _usual_model(laws[0], rate)
@@ -192,6 +192,13 @@ def _check_compare(compare: bool, *, only: Mapping[str, Any], never: Mapping[str
     given = [name for name, value in never.items() if value]
     if given and compare:
         raise InputError(f"{given[0]} with --compare", hint="give the rates to compare with --rates 0.15,0.25,0.35")
+
+
+def _no_comparison() -> Exception:
+    from regrow.errors import InputError
+
+    hint = "plan each method with --method, and compare the tokens"
+    return InputError("--compare with laws of scores", hint=hint)
 
 
 def _plans(
