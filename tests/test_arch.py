@@ -11,7 +11,8 @@ from regrow import arch
 from regrow.arch import Architecture, catalog, find_architecture
 from regrow.errors import InputError
 
-#: Totals that the models' owners publish (safetensors metadata of their repositories).
+#: Totals that the models' owners publish (safetensors metadata of their repositories), tied embeddings counted once; of
+#: Gemma 3 from 4B on and of Ministral 3 those of the language models (the totals of their GGUF files).
 PUBLISHED = {
     "Llama-3.2-1B": 1_235_814_400,
     "Llama-3.2-3B": 3_212_749_824,
@@ -28,6 +29,39 @@ PUBLISHED = {
     "SmolLM2-135M": 134_515_008,
     "SmolLM2-360M": 361_821_120,
     "SmolLM2-1.7B": 1_711_376_384,
+    "Qwen3-0.6B": 596_049_920,
+    "Qwen3-1.7B": 1_720_574_976,
+    "Qwen3-4B": 4_022_468_096,
+    "Qwen3-8B": 8_190_735_360,
+    "Qwen3-14B": 14_768_307_200,
+    "Qwen3-32B": 32_762_123_264,
+    "Mistral-7B-v0.1": 7_241_732_096,
+    "Mistral-7B-v0.3": 7_248_023_552,
+    "Mistral-Nemo-Instruct-2407": 12_247_782_400,
+    "Mistral-Small-24B-Instruct-2501": 23_572_403_200,
+    "Ministral-8B-Instruct-2410": 8_019_808_256,
+    "Ministral-3-3B-Base-2512": 3_429_006_336,
+    "SmolLM3-3B": 3_075_098_624,
+    "gemma-2-2b": 2_614_341_888,
+    "gemma-2-9b": 9_241_705_984,
+    "gemma-2-27b": 27_227_128_320,
+    "gemma-3-270m": 268_098_176,
+    "gemma-3-1b-pt": 999_885_952,
+    "gemma-3-4b-pt": 3_880_099_328,
+    "gemma-3-12b-pt": 11_765_788_416,
+    "gemma-3-27b-pt": 27_009_002_240,
+    "OLMo-2-0425-1B": 1_484_916_736,
+    "OLMo-2-1124-7B": 7_298_617_344,
+    "OLMo-2-1124-13B": 13_716_198_400,
+    "Olmo-3-1025-7B": 7_298_011_136,
+    "Olmo-3-1125-32B": 32_233_522_176,
+    "granite-3.3-2b-instruct": 2_533_539_840,
+    "granite-3.3-8b-instruct": 8_170_864_640,
+    "Phi-3-mini-4k-instruct": 3_821_079_552,
+    "phi-4": 14_659_507_200,
+    "Phi-4-mini-instruct": 3_836_021_760,
+    "GLM-4-9B-0414": 9_400_279_040,
+    "Seed-OSS-36B-Base": 36_151_104_512,
 }
 
 TINY = {
@@ -79,7 +113,27 @@ def on_meta(config: dict) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
-@pytest.mark.parametrize("name", ["SmolLM2-135M", "SmolLM2-360M", "Qwen2.5-0.5B", "Llama-3.2-1B"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "SmolLM2-135M",
+        "SmolLM2-360M",
+        "Qwen2.5-0.5B",
+        "Llama-3.2-1B",
+        "Qwen3-0.6B",
+        "Mistral-7B-v0.3",
+        "Ministral-3-3B-Base-2512",
+        "SmolLM3-3B",
+        "gemma-2-2b",
+        "gemma-3-1b-pt",
+        "OLMo-2-0425-1B",
+        "Olmo-3-1025-7B",
+        "granite-3.3-2b-instruct",
+        "phi-4",
+        "GLM-4-9B-0414",
+        "Seed-OSS-36B-Base",
+    ],
+)
 def test_catalogue_counts_what_transformers_builds(name: str) -> None:
     assert catalog()[name].params == on_meta(entries()[name]["config"])
 

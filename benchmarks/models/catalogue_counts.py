@@ -62,7 +62,8 @@ def configs() -> dict[str, dict[str, Any]]:
 
 def build(config: dict[str, Any], shape: Architecture, layers: int, context: int) -> Counts:
     """Count the model that transformers builds of this config in this shape, with so many blocks."""
-    options = {k: v for k, v in config.items() if k != "model_type"} | {
+    # rotary factors have no parameters, and the catalogue leaves them out
+    options = {k: v for k, v in config.items() if k not in ("model_type", "rope_scaling")} | {
         "hidden_size": shape.hidden,
         "intermediate_size": shape.intermediate,
         "num_hidden_layers": layers,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -73,15 +74,17 @@ def layers_for_rate(before: Architecture, rate: float, *, tolerance: float | Non
     """
     if before.layers < 2:
         raise InputError("the model has one block", where="depth", hint="it cannot be pruned in depth; prune its width")
-    shapes = [before.with_shape(layers=layers) for layers in range(before.layers - 1, 0, -1)]
-    nearest = min(shapes, key=lambda shape: abs(rate_between(before, shape) - rate))
+    # every block has as many parameters
+    rates = {layers: 1 - (before.params - (before.layers - layers) * before.block_params) / before.params
+             for layers in range(before.layers - 1, 0, -1)}  # fmt: skip
+    nearest = min(rates, key=lambda layers: abs(rates[layers] - rate))
     allowed = 0.5 * before.block_params / before.params
     if tolerance is not None:
         allowed = min(allowed, tolerance)
     # the slack keeps a rate exactly half-way out of the hands of rounding
-    if abs(rate_between(before, nearest) - rate) > allowed * (1 + 1e-9):
-        raise _infeasible(before, rate, (rate_between(before, shape) for shape in shapes), where="depth")
-    return nearest
+    if abs(rates[nearest] - rate) > allowed * (1 + 1e-9):
+        raise _infeasible(before, rate, rates.values(), where="depth")
+    return before.with_shape(layers=nearest)
 
 
 def shape_for_rate(
@@ -212,6 +215,22 @@ def _grid(
     `fine` is the step of the feed-forward width, `multiple_of` that of the hidden width where it is not the rule's.
     """
     widths, full = _sizes(before.intermediate, fine, "intermediate" in axes), size(before)
+    for kv_heads, hidden, one, per_neuron in _lines(before, tuple(axes), multiple_of, size):
+        for width in _between(widths, 1 + (least - one) / per_neuron, 1 + (most - one) / per_neuron):
+            reached = one + (width - 1) * per_neuron
+            if reached < full:
+                yield _Widths(reached, hidden, width, kv_heads)
+
+
+@lru_cache(maxsize=128)
+def _lines(
+    before: Architecture, axes: tuple[str, ...], multiple_of: int | None, size: Size
+) -> list[tuple[int, int, float, float]]:
+    """KV heads, hidden width, size with one neuron and size of a neuron, of every pair on the grid.
+
+    Sizes are linear in the feed-forward width: two of them give all, for every rate that is asked of this model.
+    """
+    lines = []
     for kv_heads in _sizes(before.kv_heads, kv_step(before), "kv_heads" in axes):
         heads = kv_heads * (before.heads // before.kv_heads)
         attention = before.with_shape(kv_heads=kv_heads, heads=heads)
@@ -221,13 +240,9 @@ def _grid(
         if before.family.hidden_divides_by_heads:
             hiddens = [hidden for hidden in hiddens if hidden % heads == 0]
         for hidden in hiddens:
-            # sizes are linear in the feed-forward width: two of them give all
             one, two = (size(attention.with_shape(hidden=hidden, intermediate=width)) for width in (1, 2))
-            per_neuron = two - one
-            for width in _between(widths, 1 + (least - one) / per_neuron, 1 + (most - one) / per_neuron):
-                reached = one + (width - 1) * per_neuron
-                if reached < full:
-                    yield _Widths(reached, hidden, width, kv_heads)
+            lines.append((kv_heads, hidden, one, two - one))
+    return lines
 
 
 def _between(widths: Sequence[int], low: float, high: float) -> Sequence[int]:

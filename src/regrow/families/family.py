@@ -94,7 +94,7 @@ class Family:
         norm_offset: added to the weights of every RMS norm.
         fixed_axes: widths that transformers' class can't build narrower.
         fixed_because: why, for the error.
-        fixed_by_rope: they are fixed only where the config's rotary embeddings have one of these fields; empty: always.
+        fixed_by_rope: they are fixed only where the rotary embeddings are of one of these types; empty: always.
         square_output: whether o_proj is hidden by hidden, so that the heads together must be as wide.
         refused: fields of a config that make it a model of another kind: the field, the value at which it is none, and
             what the field says.
@@ -143,7 +143,8 @@ class Family:
     def fixed_in(self, config: Mapping[str, Any]) -> tuple[str, ...]:
         """The widths of a model of this config that transformers' class can't build narrower."""
         ropes = [config.get(name) or {} for name in ("rope_scaling", "rope_parameters")]
-        if self.fixed_by_rope and not any(rope.get(name) for rope in ropes for name in self.fixed_by_rope):
+        kinds = {rope.get("rope_type", rope.get("type")) for rope in ropes}
+        if self.fixed_by_rope and kinds.isdisjoint(self.fixed_by_rope):
             return ()
         return self.fixed_axes
 

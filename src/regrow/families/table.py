@@ -219,7 +219,7 @@ _ENTRIES = (
         windows=Windows(uniform=True),
         fixed_axes=("hidden", "kv_heads"),
         fixed_because="transformers wants as many rotary factors as hidden / heads makes (longrope)",
-        fixed_by_rope=("short_factor", "long_factor"),
+        fixed_by_rope=("longrope", "su", "yarn"),
     ),
     Family(
         model_type="glm4",

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from regrow.laws.setting import Setting
 
 #: Kinds of models that a family's name may tell.
-_KINDS = ("llama", "mistral", "qwen")
+_KINDS = ("llama", "mistral", "qwen", "gemma", "olmo", "granite", "exaone", "smollm3")
 #: An input this little outside the fitted range, as a ratio, is no news.
 _NO_NEWS = 1.05
 #: How notes begin that weigh more than what the law has to say of itself, the weightiest first.
