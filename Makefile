@@ -19,8 +19,9 @@ $(VENV)/.docs: $(VENV)/.installed
 demo: $(VENV)/.installed
 	$(BIN)/regrow demo --out $(DEMO)
 
+# bytecode is kept, whatever the environment says: the tests start many interpreters, which would compile it anew
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
 # some 12,000 broken inputs of six kinds; the gate asks a few of each
 fuzz: $(VENV)/.installed

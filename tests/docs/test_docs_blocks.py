@@ -38,6 +38,9 @@ STANDS_FOR = {
     "six --out examples/six_runs.csv": "study --out exported.csv",
     # without a text of its own it would tokenise the whole embedded one
     "--out measured": "--calibration text.jsonl --calibration-blocks 2 --calibration-length 128 --out measured",
+    # the same hold-outs as on the page, which is made without this
+    "--out report.md": "--out report.md --no-validate",
+    "--out report.png": "--out report.png --no-validate",
     # alternatives that a page shows under one name
     "--out pruned": "--out pruned --overwrite",
     "--stop-when gain:0.01 --out run": "--stop-when gain:0.01 --out run-2",

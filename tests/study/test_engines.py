@@ -61,6 +61,7 @@ def broken_model(tiny_model, tmp_path_factory):
 def test_without_retries_a_worker_that_dies_costs_its_own_cell(local_engine, tiny_model, text, tmp_path, monkeypatch):
     asked = small_study(tiny_model, text)
     monkeypatch.setattr(local_engine, "retries", 0)
+    monkeypatch.setattr(local_engine, "workers", 1)  # the next cell goes to the other worker, which runs already
     with Killer(tmp_path) as killer:
         first = run_study(asked, tmp_path, engine=local_engine)
     assert list(first.failed) == [killer.killed]
