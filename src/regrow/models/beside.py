@@ -1,4 +1,4 @@
-"""What lies beside a checkpoint's weights and comes along: its config.json, and every other file byte for byte.
+"""The files that a new checkpoint takes over from the old one: config.json, and every other file byte for byte.
 
 Tokenizer, chat template, special tokens, generation settings and licence have nothing to do with pruning or training.
 A file that goes through a library's classes comes out in the library's newest dialect, which older readers can't read.
@@ -71,8 +71,8 @@ class Beside:
     def write(self, stage: Path, *, dtype: torch.dtype | None = None) -> None:
         """Write config.json and copy the other files into a folder.
 
-        config.json is copied too where its fields are to be what they are. `dtype` is the type of the new weights, if
-        it may be another: the field that names it then follows.
+        config.json is copied as well if its fields do not change. `dtype` is the type of the new weights; if it differs
+        from the old one, the field that names it is changed.
         """
         content = with_old_rope(self.content)
         if dtype is not None and dtype != self.dtype:

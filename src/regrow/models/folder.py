@@ -30,7 +30,7 @@ _ADAPTER = "adapter_config.json"
 
 
 class CheckpointWarning(UserWarning):
-    """A checkpoint folder was read otherwise than one of its files says, because the others show what is meant."""
+    """One file of a checkpoint folder contradicts the others, and is read as they say."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,9 +102,9 @@ def _corrected(content: dict[str, Any], reader: ShardReader) -> tuple[dict[str, 
     """The fields that the weights confirm, and what was corrected."""
     content, notes = dict(content), []
     for field in _STORAGE_FIELDS:
-        said = content.get(field)
-        if said is not None and not reader.strange:
-            method = said.get("quant_method") if isinstance(said, Mapping) else said
+        value = content.get(field)
+        if value is not None and not reader.strange:
+            method = value.get("quant_method") if isinstance(value, Mapping) else value
             notes.append(
                 f"config.json says that the weights are quantised ({method}), but they are stored as "
                 f"{str(stored_dtype(reader.layout)).removeprefix('torch.')}: its field {field} is left out"

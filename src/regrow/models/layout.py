@@ -1,4 +1,4 @@
-"""Names of parameters, and which of them are a block's linear weights; what they are made of is the family's to say."""
+"""Names of parameters, and which of them are a block's linear weights. Their dimensions come from the family."""
 
 from __future__ import annotations
 

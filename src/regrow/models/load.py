@@ -47,8 +47,8 @@ def load_model(
             output_loading_info=True,
         )
         model = model.to(device)
-    # the folder was found whole, so this would be a name that transformers maps otherwise than regrow; it fills what
-    # it does not find with random numbers and only warns
+    # the folder is whole, so transformers and regrow map a name differently; transformers would fill such a tensor with
+    # random numbers and only warn
     odd = sorted({*report["missing_keys"], *report["unexpected_keys"]})
     if odd:
         raise InputError(f"transformers found no place for the tensor {odd[0]!r}", where=where)

@@ -47,7 +47,7 @@ class Zeros:
 
     Attributes:
         share: of all weights of the blocks' linear layers, a fraction.
-        pattern: the (N, M) that every matrix keeps, as sparse and then as short as possible; None if there is none.
+        pattern: the (N, M) that every matrix keeps: the sparsest, then the shortest; None if there is none.
         matrices: linear layers of the blocks.
         patterned: those of them that keep some N:M pattern.
     """
@@ -69,8 +69,8 @@ _EXCESS = 1.2
 def find_zeros(model: nn.Module) -> Zeros:
     """Look for exact zeros in the blocks' linear weights: what Wanda, SparseGPT or llm-compressor leave of a model.
 
-    Of several patterns that hold (2:4 is 4:8 too) the one with the least share of weights kept counts, and of those
-    the one of the smallest groups.
+    Several patterns may hold (2:4 is 4:8 too). The one that keeps the smallest share of weights is taken, then the one
+    with the smallest groups.
     """
     zeros = total = patterned = 0
     kept: dict[int, int] = dict.fromkeys(_GROUPS, 0)
@@ -92,7 +92,7 @@ def _most_kept(nonzero: torch.Tensor, m: int) -> int:
 
 
 def _tightest(kept: Mapping[int, int], share: float) -> tuple[int, int] | None:
-    """The (N, M) of least N/M, and of those the shortest, that explains a share of zeros; None if none does."""
+    """The (N, M) with the smallest N/M, then the shortest, that explains a share of zeros; None if none does."""
     fitting = [(Fraction(n, m), m) for m, n in kept.items() if 0 < n < m and share <= _EXCESS * (1 - n / m)]
     return (kept[min(fitting)[1]], min(fitting)[1]) if fitting else None
 

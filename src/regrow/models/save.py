@@ -84,7 +84,7 @@ def _write_weights(model: PreTrainedModel, stage: Path) -> None:
 
 
 def check_output(out: str | Path, *, overwrite: bool = False) -> None:
-    """Raise `InputError` now if `save_checkpoint` could not write there later: before the work, not after it."""
+    """Raise `InputError` if `save_checkpoint` could not write there: asked before the work, not after it."""
     target = Path(out).resolve()
     try:
         taken = target.is_dir() and any(target.iterdir())

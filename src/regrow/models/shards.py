@@ -28,7 +28,7 @@ CHUNK_BYTES = 64 * 2**20
 _TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _NAMES = {dtype: name for name, dtype in _TYPES.items()}
 
-#: What old checkpoints store beside their parameters, and transformers computes itself.
+#: Tensors that old checkpoints store beside their parameters and that transformers computes itself.
 _IGNORED = ("rotary_emb.inv_freq",)
 
 
@@ -80,7 +80,7 @@ class ShardReader:
                         self.strange[name] = kind
 
     def read(self, names: Iterable[str]) -> dict[str, torch.Tensor]:
-        """These tensors as stored, on the CPU. They are views of the file: read only, and loaded where touched."""
+        """These tensors as stored, on the CPU. They are read-only views of the file, loaded as they are used."""
         by_file: dict[Path, list[str]] = {}
         for name in names:
             by_file.setdefault(self._files[name], []).append(name)

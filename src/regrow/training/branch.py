@@ -1,9 +1,9 @@
 """A cool-down branched off a run on disk: the annealed loss at any checkpoint, read after the run.
 
 A run at a constant rate can branch short cool-downs at its own milestones while it trains (`regrow.training.cooldown`).
-This module does the same later, from any kept checkpoint, as a separate run: weights, optimizer, step and
-place in the data come from the checkpoint, the rate falls from there, and the result is to the bit what a `wsd` run of
-as many tokens gives that was trained from the start.
+This module does the same later, from any kept checkpoint, as a separate run. Weights, optimizer, step and place in the
+data come from the checkpoint, and the learning rate decays from there. The result equals, to the bit, a `wsd` run of as
+many tokens that was trained from the start.
 """
 
 from __future__ import annotations
@@ -45,19 +45,21 @@ def cool_down(
     """Anneal the run in the folder `run` from one of its checkpoints, as a run of its own in the folder `out`.
 
     Its curve begins at the checkpoint's tokens and ends `tokens` later, where `loss_cooled` is the loss of a run that
-    ends there. Its spec is the run's, with the recipe that it amounts to (`TrainSpec.cooled_down`) and `cooldown_from`:
-    the hash of the run it leaves, and where.
+    ends there. Its spec is that of the run with two changes: the recipe of the equivalent `wsd` run
+    (`TrainSpec.cooled_down`), and `cooldown_from`, which holds the run's hash and the tokens at which the cool-down
+    begins.
 
     Args:
         tokens: length of the cool-down; rounded up to whole batches.
         at: tokens of the checkpoint to leave from; the last one if None.
         save_every_tokens: between checkpoints; None for a tenth of `tokens`.
-        find: where a thing that the record names lies, given the name and what it is (`model`, `teacher`, `data`,
-            `held_out`); by default under its name.
+        find: gives the path of a model or text on this machine, from its name in the record and what it is (`model`,
+            `teacher`, `data` or `held_out`); by default the name is the path.
         resume, shard, keep, stop: see `regrow.training.run.RunOptions`.
 
-    Raises `InputError` for a folder without a run of regrow or without that checkpoint, a rate that falls there
-    already, data that have changed since, or an `out` that holds another run; and what `train_model` raises.
+    Raises `InputError` for a folder without a run of regrow or without that checkpoint, a learning rate that decays
+    already at that checkpoint, data that have changed since, or an `out` that holds another run; and what
+    `train_model` raises.
     """
     folder, target = Path(run), Path(out)
     parent = read_run(folder)
@@ -168,8 +170,8 @@ def _choose(folder: Path, parent: RunRecord, recipe: TrainSpec, at: int | None, 
 
 
 def _base(folder: Path, parent: RunRecord, recipe: TrainSpec, located: Callable[[str], Any]) -> str:
-    """A folder with the run's architecture, its tokenizer and its zeros; the weights come from the checkpoint, but for
-    those that adapters lie on."""
+    """A folder with the run's architecture, tokenizer and zeros. The weights come from the checkpoint, except those
+    under adapters."""
     if is_done(folder) and not recipe.lora_rank:
         return str(folder / MODEL)
     if parent.spec.get("prune"):

@@ -33,7 +33,7 @@ class Progress:
 
 
 OnProgress = Callable[[Progress], None]
-#: Shown a run's curve at every milestone; a reason ends the run there.
+#: Called with a run's curve at every milestone. If it returns a reason, the run ends there.
 Watch = Callable[[Sequence[CurvePoint]], str | None]
 
 #: Steps between two checks for a loss that is not finite, on an accelerator: each check waits for the device.
@@ -61,8 +61,8 @@ class CurveCallback(TrainerCallback):
     Args:
         writer: the run on disk; None in every process but the main one.
         blocks, order: the training text, to name the documents of a batch whose loss is not finite.
-        stop: asked after every step; the run saves and ends where it says so.
-        watch: asked at every milestone, in the main process; the run ends there if it gives a reason (`ended_by`).
+        stop: asked after every step whether the run is to save and end.
+        watch: called at every milestone, in the main process. If it returns a reason (`ended_by`), the run ends there.
         first_step: where the run begins; above 0 for one that goes on from another run's checkpoint.
     """
 
@@ -96,7 +96,7 @@ class CurveCallback(TrainerCallback):
         self.scored = self.spec.scored_steps
         self.branches = self.spec.cooldowns
         self.stopped_by: str | None = None
-        self._cooled: dict[int, float] = {}  # by milestone step, read before the run is there
+        self._cooled: dict[int, float] = {}  # by milestone step; a branch is read before the run reaches its milestone
         earlier = [p.seconds for p in writer.record.curve if p.seconds is not None] if writer else []
         self._seconds_before = earlier[-1] if earlier else 0.0
         self._seconds = 0.0
@@ -206,7 +206,7 @@ class CurveCallback(TrainerCallback):
         if self.average is not None:
             with self.average.applied():
                 averaged = self.reader.loss(model, at=f"{at}, averaged")
-        # the end of an annealed run is what a branch of a constant one reads there
+        # an annealed run needs no branch at its end: its own loss is the cooled one
         annealed = self.spec.schedule == "wsd" and step == self.spec.steps
         point = CurvePoint(
             tokens=step * self.spec.batch_tokens,

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: written whole or not at all, the last two kept or more, refused by a run of another spec.
+"""Checkpoints of a run: written whole or not at all, at least the last two kept, refused by a run of another spec.
 
 A checkpoint is `transformers.Trainer`'s folder (weights, optimizer, schedule, random states) with what regrow adds in
 `STATE_FILE`. It is written under a name that is never read and renamed when every byte is on the disk, so a kill at any
@@ -110,7 +110,7 @@ def damage(checkpoint: Path) -> str | None:
 
 
 def _hash(path: Path) -> str:
-    """SHA-256 of a file, of both ends where it is large: gigabytes are read once, when they are loaded."""
+    """SHA-256 of a file, or of its two ends if it is large, so that gigabytes are not read twice."""
     with path.open("rb") as stream:
         size = path.stat().st_size
         if size <= _WHOLE:
@@ -144,7 +144,7 @@ def read_state(checkpoint: Path, *, process: int = 0) -> dict[str, Any]:
 
 
 def restore_curve(out: Path, checkpoint: Path) -> None:
-    """Put the curve that a checkpoint keeps a copy of in the place of one that is missing, with a `RunWarning`.
+    """Restore a missing curve from the copy in a checkpoint, with a `RunWarning`.
 
     Raises `InputError` if the checkpoint has none: the readings before it could not be made again.
     """
@@ -160,7 +160,8 @@ def restore_curve(out: Path, checkpoint: Path) -> None:
 
 
 def write_state(folder: Path, state: Mapping[str, Any], *, process: int = 0) -> None:
-    """Write regrow's part of a checkpoint in the making: the main process's, and the others' of a sharded model."""
+    """Write regrow's part of an unfinished checkpoint: from the main process, and from every process of a sharded
+    model."""
     if process == 0 or state.get("processes"):
         torch.save(dict(state), _file(folder, process))
 
@@ -183,8 +184,8 @@ def open_stage(folder: Path, name: str) -> None:
 def publish(folder: Path, name: str, *, keep: int | None = KEPT) -> None:
     """Move the staged checkpoint `name` into place once it is on the disk; remove all but the last `keep`, if given.
 
-    Checkpoints of later steps, which the run went back behind, are removed too. A copy of the run's record and curve
-    lies in the checkpoint, for a run folder that loses its own.
+    Checkpoints of later steps, left by a run that restarted from an earlier one, are removed too. A copy of the run's
+    record and curve lies in the checkpoint, for a run folder that loses its own.
     """
     staged = folder / STAGE / name
     for kept, copy in COPIES.items():

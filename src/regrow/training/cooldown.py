@@ -1,8 +1,8 @@
 """A cool-down branch: anneal the run, read its loss, then restore the run exactly.
 
-A loss read in the middle of a constant rate is not the loss of a run that ends there. The branch that ends at a
-milestone leaves the run `cooldown_tokens` before it, sees the batches the run itself sees next, and takes the rate to
-zero: what a `wsd` run of the milestone's tokens would do, step for step. Its tokens are not counted as the run's.
+A loss read in the middle of a constant rate is not the loss of a run that ends there. The branch for a milestone begins
+`cooldown_tokens` before it, trains on the batches that the run sees next, and takes the rate to zero. So it does, step
+for step, what a `wsd` run that ends at the milestone does. Its tokens are not counted as the run's.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from regrow.planning.forecast import Forecast, forecast
 from regrow.runs import CurvePoint, RunRecord
 from regrow.training.spec import TrainSpec
 
-#: learning-rate schedules under which a loss read on the way is that of a run that ends there, but for the warm-up
+#: schedules under which the loss at any step is also the final loss of a run that ends there, but for the warm-up
 CONSTANT_RATES = ("constant", "constant_with_warmup")
 
 
@@ -35,7 +35,7 @@ class RecoveryForecast(TrainerCallback):
     `attach(trainer)` adds it to a Trainer and logs through it, so that the numbers reach whatever tracker the Trainer
     reports to, as `eval_forecast_loss`, `eval_forecast_low`, `eval_forecast_high` (nats/token), `eval_forecast_tokens`,
     `eval_forecast_tokens_low`, `eval_forecast_tokens_high` (D*; left out where no number of tokens will do) and
-    `eval_forecast_met` (share of what is thinkable in which the criterion is met). Passed to `callbacks=` instead, it
+    `eval_forecast_met` (the probability that the criterion is met). Passed to `callbacks=` instead, it
     shows and stops, but can't log: transformers gives a callback no way to its Trainer.
 
     Args:
@@ -46,7 +46,7 @@ class RecoveryForecast(TrainerCallback):
             has the Trainer count them.
         final_tokens: tokens of the whole run; by default those of the Trainer's `max_steps`.
         criterion: when it is time to stop (`regrow.planning`): `Gain`, `Slope`, `Recovery` or `Target`.
-        stop: stop the run once the criterion is met in a share `confidence` of what is thinkable.
+        stop: stop the run once the criterion is met with the probability `confidence`.
         level: probability of the intervals.
         metric: what Trainer calls the held-out loss.
         show: is given the forecast in one line; prints to stderr by default, None for silence.
@@ -236,15 +236,15 @@ def parse_stop(text: str) -> Criterion:
 def watch_for(
     source: str | Path | None, stop_when: str | None, show: Callable[[str], None] | None
 ) -> Callable[[RunRecord, TrainSpec], Callable[[Sequence[CurvePoint]], str | None]]:
-    """What watches a run of regrow: forecasts at every milestone, and the reason to end the run where there is one.
+    """Make what watches a run of regrow: it forecasts at every milestone, and says when and why to end the run.
 
     Args:
         source: `run` (or None) for the run's own curve, or a law file.
         stop_when: as `parse_stop` reads it; None to forecast only.
         show: is given each forecast in one line; None for silence.
 
-    Returns what makes the watch of one run, whose size and loss before pruning are known only then. Raises `InputError`
-    for what can't be read.
+    Returns a function of the run's record and spec, since size and loss before pruning are known only when it starts.
+    Raises `InputError` for what can't be read.
     """
     criterion = None if stop_when is None else parse_stop(stop_when)
     laws = None if source is None or str(source) == "run" else load_laws(source)
@@ -294,7 +294,7 @@ def _check_losses(law: Law, spec: TrainSpec) -> None:
 
 
 def _family_and_method(laws: Sequence[Law], record: RunRecord) -> tuple[str | None, str | None]:
-    """What chooses among the laws of a file: the run's own family and method, as far as the file has them."""
+    """The family and method that select a law of the file: the run's own, as far as the file has them."""
     family = record.family if any(law.family == record.family for law in laws) else None
     method = record.method if any(law.method == record.method for law in laws) else None
     return family, method

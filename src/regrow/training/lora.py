@@ -1,8 +1,8 @@
 """LoRA: low-rank adapters on the blocks' linear layers, and a merge that keeps a pruned model's zeros.
 
-While it trains, an adapter fills the zeros of an N:M pruned matrix: W + BA is dense. What a run is for is the sparse
-model, so every loss of a masked run is read on what the merge would give, mask applied, and the record says what the
-masking of the last merge cost.
+While it trains, an adapter fills the zeros of an N:M pruned matrix: W + BA is dense. The result of a masked run is the
+sparse model. So each of its losses is read on the merged weights with the mask applied, and the record says by how much
+the masking of the last merge raised the loss.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def _merge(model: nn.Module, keeper: MaskKeeper) -> None:
 
 @contextmanager
 def merged(model: Any, keeper: MaskKeeper) -> Iterator[None]:
-    """Inside, the model is what a merge would give, zeros kept; afterwards it is as it was, to the bit."""
+    """Inside the block the adapters are merged and zeros kept; afterwards the model is as it was, to the bit."""
     layers = adapted_layers(model)
     own = [layer.get_base_layer().weight.detach().clone() for layer in layers]
     _merge(model, keeper)

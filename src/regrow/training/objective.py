@@ -1,4 +1,4 @@
-"""What a step minimises, and the running mean of what it found."""
+"""The training objective, and the mean training loss since it was last read."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _cross_entropy(rows: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 def _mean_in_chunks(
     total: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], rows: torch.Tensor, target: torch.Tensor
 ) -> torch.Tensor:
-    """The sum `total(rows, target)` [N, V], [N, ...] over N, in chunks whose fp32 copies are made again going back."""
+    """Sum `total(rows [N, V], target [N, ...])` over N in chunks; the backward pass makes their fp32 copies anew."""
     size = max(1, CHUNK_ELEMENTS // rows.shape[-1])
     if len(rows) <= size:
         return total(rows, target) / len(rows)

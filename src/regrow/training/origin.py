@@ -70,7 +70,7 @@ def read_origin(folder: Path) -> Origin | None:
 
 
 def record_after(folder: Path, *, tokens: int) -> dict[str, dict[str, Any]]:
-    """The record of pruning to lay beside a model that was trained from the one in `folder`, by its file name.
+    """The record of pruning for a model that was trained from the one in `folder`, by file name.
 
     It says on how many tokens the pruned model was trained since. Empty where there is no record.
     """
@@ -104,7 +104,8 @@ def how_pruned(model: nn.Module, origin: Origin | None, *, asked: str | None, ha
         has_original: whether the unpruned model is given.
         where: the folder, for messages.
 
-    Raises `InputError` if record, weights and user contradict each other, or nobody says what zeros are for.
+    Raises `InputError` if record, weights and user contradict each other, or if nothing says how the zeros of the
+    weights came about.
     """
     if origin is not None:
         if asked not in (None, origin.method):
@@ -144,7 +145,7 @@ def _check_asked(model: nn.Module, asked: str, zeros: Zeros, has_original: bool)
         raise InputError("no weight of the blocks is exactly zero", where="--method", hint="leave --method out")
     elif asked in (DEPTH, WIDTH, OTHER) and not has_original:
         raise InputError(
-            f"{asked} was said without the unpruned model, whose size is needed",
+            f"{asked} needs the size of the unpruned model",
             where="--method",
             hint="give its folder with --original",
         )

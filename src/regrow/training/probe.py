@@ -2,7 +2,7 @@
 
 The rule: the rate with the lowest held-out loss after the last step, the smaller one where two are equal; where the
 best is at an end of the grid, the grid goes on that way, at most three rates more. A short run favours rates that gain
-quickly: over many more tokens a rate near the found one, rather below it, is the safer choice.
+quickly: over many more tokens a rate a little below the one found is the safer choice.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from regrow.training.precision import resolve_precision
 from regrow.training.spec import TrainSpec
 from regrow.training.trainer import OrderedBlocks, collate
 
-#: Rates tried beyond an end of the grid at most.
+#: The most rates that are tried beyond an end of the grid.
 FURTHER = 3
 RULE = "lowest held-out loss after the probe's tokens; the smaller rate of equals"
 

@@ -63,7 +63,7 @@ class Reader:
 
     @contextlib.contextmanager
     def _as_saved(self, model: Any, at: str) -> Iterator[None]:
-        """Inside, the model is what would be saved: zeros proven, adapters of a masked run merged."""
+        """Inside the block the model is as it would be saved: zeros checked, adapters of a masked run merged."""
         with contextlib.ExitStack() as stack:
             if self.keeper and adapted_layers(model):
                 stack.enter_context(merged(model, self.keeper))

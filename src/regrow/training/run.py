@@ -51,8 +51,8 @@ class RunOptions:
         resume: go on from the last checkpoint of an unfinished run of the same spec; a finished one is returned.
         shard: share the parameters out over the processes (FSDP2) instead of copying them to each (DDP).
         keep: checkpoints to keep; None for all of them. A cool-down goes on from one that a finished run has kept.
-        stop: asked after every step; where it says so, a checkpoint is written and `RunStopped` raised.
-        watch: shown the curve at every milestone; where it gives a reason, the run ends there, finished.
+        stop: asked after every step; if it says yes, a checkpoint is written and `RunStopped` raised.
+        watch: called with the curve at every milestone; if it returns a reason, the run ends there as finished.
         on_progress: called after every step with the run's progress.
     """
 
@@ -129,7 +129,7 @@ class _Run:
         self.details = {**record.details, **hardware(), "precision": precision, **run_counts(inputs, spec)}
         if begun is not None and begun.hash == record.hash:
             check_same(begun, record, self.details, where=str(out))
-            record = replace(record, loss_before=begun.loss_before)  # one L0, whatever machine goes on
+            record = replace(record, loss_before=begun.loss_before)  # another machine may measure another L0
         if processes().is_main_process and "repetition" in self.details:
             warnings.warn(self.details["repetition"], DataWarning, stacklevel=4)
         opened = replace(record, details=self.details, curve=())
@@ -145,12 +145,12 @@ class _Run:
         )
         self.curve = self._add_callbacks()
         if self.checkpoint is not None:
-            # of another run's readings nothing is taken over, of its weights everything
+            # a branch takes the weights of the other run and none of its readings
             own = self.checkpoint != branch
             _restore(self.trainer, self.checkpoint, only=self.trainer.stateful if own else ["average"])
 
     def _precision(self, begun: RunRecord | None) -> str:
-        """The arithmetic of the run; of one that was `begun` before, the same as then."""
+        """The precision of the run. A resumed run keeps the one that it was `begun` with."""
         if begun is None and self.branch is not None:
             begun = read_run(self.branch.parents[1])
         recorded = None if begun is None else begun.details.get("precision")
@@ -242,7 +242,7 @@ class _Run:
         model, network = self.inputs.model, self.network
         if self.spec.lora_rank:
             self.details |= _merge(network, self.reader)
-        model.config.use_cache = self.use_cache  # Trainer turns it off, and who generates from the result wants it
+        model.config.use_cache = self.use_cache  # Trainer turns it off; generation from the result needs it
         weights = sharding.full_state_dict(network) if self.options.shard else None
         if self.inputs.harness is not None and self.inputs.harness.measured:
             self.details["tasks"] = self.inputs.harness.measured
@@ -253,7 +253,7 @@ class _Run:
 
 
 def _open(out: Path, record: RunRecord, resume: bool, spec: TrainSpec) -> tuple[RunWriter, Path | None]:
-    """The run on disk, its curve as long as its last whole checkpoint, and that checkpoint."""
+    """The run on disk, its curve cut at its last whole checkpoint, and that checkpoint."""
     # before anything is written: a checkpoint of another spec, or none that is whole, is refused
     other = (out / RUN_FILE).exists() and read_run(out).hash != record.hash  # refused below
     checkpoint = last_checkpoint(out / CHECKPOINTS, spec=record.hash) if resume and not other else None
@@ -267,7 +267,7 @@ def _open(out: Path, record: RunRecord, resume: bool, spec: TrainSpec) -> tuple[
 
 
 def _restore(trainer: PostTrainer, checkpoint: Path, *, only: Iterable[str]) -> None:
-    """Give these of the run's parts what a checkpoint kept of them."""
+    """Load the state of these parts of the run from a checkpoint."""
     process, world = trainer.args.process_index, trainer.args.world_size
     main = read_state(checkpoint)
     if "average" in trainer.stateful and main["processes"] not in (None, world):

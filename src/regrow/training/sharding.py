@@ -36,7 +36,7 @@ def shard(model: PreTrainedModel) -> PreTrainedModel:
     for block in decoder_blocks(model):
         fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh)
-    for module in model.modules():  # rotary frequencies and the like are no parameters, and small: everyone has them
+    for module in model.modules():  # buffers such as rotary frequencies are small: every process keeps them whole
         for name, buffer in module.named_buffers(recurse=False):
             setattr(module, name, buffer.to(state.device))
     return model

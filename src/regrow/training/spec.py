@@ -183,7 +183,7 @@ class TrainSpec:
         return frozenset(self._steps_of(self.tasks_at) | {0, self.steps} if self.tasks_at else self.milestone_steps)
 
     def _steps_of(self, tokens: Iterable[int]) -> set[int]:
-        """The optimizer steps at whose end these token counts are reached, the last step for what is beyond it."""
+        """The optimizer steps that reach these token counts; the last step for counts beyond the end of the run."""
         return {min(self.steps, math.ceil(t / self.batch_tokens)) for t in tokens}
 
     @property
@@ -211,7 +211,7 @@ class TrainSpec:
             tokens: rounded up to whole batches.
             save_every_tokens: None for a tenth of `tokens`.
 
-        Raises `InputError` if the rate falls at that step already, or if `tokens` are a single step.
+        Raises `InputError` if the rate decays already at that step, or if `tokens` are a single step.
         """
         steps = math.ceil(tokens / self.batch_tokens)
         if steps < 2:

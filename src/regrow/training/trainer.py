@@ -96,7 +96,7 @@ class PostTrainer(Trainer):
     def training_step(
         self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
     ) -> torch.Tensor:
-        # Trainer's own, without what is not used here: walks over all modules, which a small model feels
+        # as in Trainer, without its walks over all modules, which take long beside a step of a small model
         if not (model.training and self.model.training):
             model.train()
         loss = self.compute_loss(model, self._prepare_inputs(inputs)) / self.current_gradient_accumulation_steps
@@ -152,7 +152,7 @@ class PostTrainer(Trainer):
         return collate([self.train_dataset[i] for i in range(start, start + size)])  # type: ignore[index]
 
     def without_sync(self, model: torch.nn.Module) -> contextlib.AbstractContextManager[None]:
-        """Inside, a backward pass only adds to the gradients of this process."""
+        """Inside the block a backward pass adds to the gradients of this process alone."""
         return self._defer_fsdp_gradient_reduction() if self.sharded else self.accelerator.no_sync(model)
 
     @contextlib.contextmanager
