@@ -106,8 +106,8 @@ class PlannedModel:
 
 
 def planned_fields(content: Mapping[str, Any], plan: PrunePlan) -> dict[str, Any]:
-    """The fields of a config as the plan leaves them: those that say something of what goes are changed, no other."""
-    # the code that auto_map names does not come along, and transformers would ask everybody to trust it
+    """The fields of a config after the plan: only those that describe what is removed are changed."""
+    # the code that auto_map names is not copied, and transformers would ask each user to trust it
     content = {name: value for name, value in content.items() if name != "auto_map"}
     if plan.method == DEPTH:
         assert plan.dropped_layers is not None, "an outline; decide it first"
@@ -116,7 +116,7 @@ def planned_fields(content: Mapping[str, Any], plan: PrunePlan) -> dict[str, Any
 
 
 def planned_beside(beside: Beside, plan: PrunePlan, config: PretrainedConfig) -> Beside:
-    """What lies beside the pruned model's weights, given its config as transformers is to read it."""
+    """The files beside the pruned model's weights, given its config as transformers is to read it."""
     return beside.with_content(agree(planned_fields(beside.content, plan), config))
 
 

@@ -68,7 +68,7 @@ def calibrate(
 
 
 class Activation(WidthKernel):
-    """Keeps what has the largest norms of activations (Minitron, arXiv 2407.14679)."""
+    """Keeps the parts with the largest norms of activations (Minitron, arXiv 2407.14679)."""
 
     def measure(
         self,
@@ -83,7 +83,7 @@ class Activation(WidthKernel):
         return calibrate(stream, tokens, progress=progress)
 
 
-#: The names of the norms that are taken of what each group of a block's linear layers reads.
+#: The norms of the inputs of each group of a block's linear layers, by name.
 _READ_BY = ("attention_input", "attention_output", "mlp_input", "mlp_activation")
 
 

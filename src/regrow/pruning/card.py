@@ -17,7 +17,7 @@ from regrow.units import format_count, format_si
 #: The file that Hugging Face shows as a model's card.
 CARD = "README.md"
 
-#: Front matter that a pruned model takes over from the original's card: it is bound by the same terms.
+#: Front matter that a pruned model takes over from the original's card, as the same terms hold.
 INHERITED = ("license", "license_name", "license_link", "language")
 
 #: What a card says of use, until the held-out losses are read.
@@ -113,12 +113,12 @@ def model_card(
 
 
 def measured_card(card: str, cost: str) -> str:
-    """The card of a model whose held-out losses were read, with `cost`, the sentences that say what pruning cost."""
+    """The card after the held-out losses were read; `cost` are the sentences on what pruning cost."""
     return f"{card.replace(_UNMEASURED, _MEASURED).rstrip()}\n\n## What pruning cost\n\n{cost}\n"
 
 
 def command(model: str, spec: PruneSpec, calibration: Mapping[str, Any] | None) -> str:
-    """The command line that does the same again."""
+    """The command line that repeats the pruning."""
     options: dict[str, Any] = {"method": spec.method, "rate": spec.rate, "params": spec.params}
     if spec.shape is not None:
         options["shape"] = ",".join(f"{axis}={size}" for axis, size in dict(spec.shape).items())
@@ -224,7 +224,7 @@ def _tried(plan: PrunePlan) -> list[str]:
 
 
 def _runtimes(plan: PrunePlan) -> list[str]:
-    """What runs the zeros of an N:M pattern faster than a dense model; nothing for depth and width."""
+    """The runtimes that make an N:M model faster than a dense one; empty for depth and width."""
     if not plan.pattern:
         return []
     return ["", f"{_ZEROS} {_RUNTIMES_2_4}" if plan.pattern == (2, 4) else _ZEROS]

@@ -15,7 +15,7 @@ from regrow.pruning.stream import BlockStream
 
 
 def random_scores(arch: Architecture, *, seed: int) -> Scores:
-    """Scores that know nothing: uniform noise in the shapes of `Scores`."""
+    """Uniform noise in the shapes of `Scores`."""
     generator = torch.Generator().manual_seed(seed)
     shapes = {
         "block_influence": (arch.layers,),

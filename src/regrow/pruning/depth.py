@@ -35,7 +35,7 @@ def drop_blocks(state: Mapping[str, torch.Tensor], dropped: Sequence[int], layer
 def drop_config_blocks(config: Mapping[str, Any], dropped: Sequence[int]) -> dict[str, Any]:
     """The config without the dropped blocks: their number, and every field that says something per block.
 
-    Which fields these are is the family's to say: lists with an entry for each block, and indices of a block, such as
+    The family lists these fields: those with an entry for each block, and those that hold the index of a block, such as
     Qwen's `max_window_layers` (the first block with a sliding window).
     """
     family, layers, gone = family_of(config["model_type"]), config["num_hidden_layers"], set(dropped)

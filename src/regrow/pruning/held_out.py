@@ -69,7 +69,7 @@ def measure_pruned(
 
 
 def law_of_method(law: str | Path, method: str) -> Law:
-    """The law of a file that is of this method; the reference law's for any method, where it has none of it.
+    """The file's law of this method. The reference law answers for methods that it has no law of.
 
     Raises `InputError` for a file that holds no law of the method.
     """

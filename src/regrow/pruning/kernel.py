@@ -26,12 +26,12 @@ Progress = Callable[[str], None]
 
 @dataclass
 class Notes:
-    """What happened while weights were pruned that belongs in the record.
+    """Facts about the pruning of weights that belong in the record.
 
     Attributes:
         inputs: `propagated` (each block's inputs come from pruned blocks), `dense` (from scores of the unpruned
             model) or None (the scorer looks at the weights alone).
-        damping: layers whose Hessian took more than the usual damping, and what it took (SparseGPT).
+        damping: layers whose Hessian needed more than the usual damping, and how much (SparseGPT).
         dead_inputs: layers with inputs that were always zero, and how many (SparseGPT).
     """
 
@@ -80,7 +80,7 @@ class Kernel:
         *,
         progress: Progress | None = None,
     ) -> AnyScores | None:
-        """The scores that it goes by; None if there are none before the blocks are pruned.
+        """The scores that decide; None if the kernel decides while the blocks are pruned.
 
         Args:
             stream: the unpruned model.
@@ -105,7 +105,7 @@ class Kernel:
         notes: Notes | None = None,
         progress: Progress | None = None,
     ) -> Iterator[dict[str, torch.Tensor]]:
-        """For each block in turn, the tensors that are changed and not only cut, by name, as they will be stored.
+        """For each block in turn, the tensors with new values (not only cut), by name, as they will be stored.
 
         Args:
             stream: the unpruned model.

@@ -122,7 +122,7 @@ class PrunePlan:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the user should know about how far the plan is from the target; empty if it is met."""
+        """Notes on how far the plan is from the target; empty if it is met."""
         notes = []
         if self.target_rate is not None and abs(self.pruning_rate - self.target_rate) > RATE_TOLERANCE:
             block = self.before.block_params / self.before.params
@@ -187,7 +187,7 @@ class PrunePlan:
         }
 
     def _memory(self) -> dict[str, Any]:
-        """The memory asked for and what the model takes of it, bytes; nothing where none was asked for."""
+        """The memory asked for and the memory that the model takes, bytes; empty if none was asked for."""
         if self.target_memory is None:
             return {}
         return {
@@ -219,7 +219,7 @@ class PrunePlan:
             raise InputError(f"not a prune plan ({error})", where="plan", hint="give one that regrow wrote") from None
 
     def _checked(self) -> PrunePlan:
-        """Itself, if its indices are of the model before and make the model after; a file may have been edited."""
+        """The plan itself, once its indices are checked against `before` and `after`: a file may have been edited."""
         gone = self.before.layers - self.after.layers
         if self.dropped_layers is not None:
             _check_indices("dropped_layers", self.dropped_layers, self.before.layers, gone)
@@ -242,7 +242,7 @@ def _check_indices(name: str, indices: Sequence[int], size: int, count: int) -> 
 def spec_of(plan: PrunePlan, **options: Any) -> PruneSpec:
     """The spec that a plan fulfils, as far as the plan holds it; `options` are fields that it lacks, e.g. `seed`."""
     target: dict[str, Any] = {}
-    # a width plan's shape may come of axes or of a search that it does not name, so the shape itself is the target
+    # a width plan does not say which axes or search led to its shape, so the shape itself is the target
     if plan.target_params is not None and plan.method == DEPTH:
         target["params"] = plan.target_params
     elif plan.target_rate is not None and plan.method == DEPTH:

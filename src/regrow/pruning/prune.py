@@ -1,4 +1,4 @@
-"""The one path: spec -> scores -> plan -> new model, in memory (`prune_model`) and from disk to disk (`prune`)."""
+"""Spec -> scores -> plan -> new model, in memory (`prune_model`) and from disk to disk (`prune`)."""
 
 from __future__ import annotations
 
@@ -65,13 +65,13 @@ def prune(
         calibration: text data as `regrow.data.read_blocks` takes them, or packed blocks of the model's own tokens; None
             if the scorer needs none or `scores` are given.
         out: folder to make; None decides the plan and writes nothing.
-        plan: decided earlier on this model; nothing is measured again, but for N:M, whose masks follow from the text.
+        plan: decided earlier on this model; nothing is measured again, except for N:M, whose masks depend on the text.
         scores: measured earlier on this model; saves the calibration pass.
         save_scores: file to write the scores to, for other rates.
         overwrite: replace `out` if it holds something.
         device: where blocks are run, e.g. `cuda`.
         text_name: the name of the text for the record, if that is not its file, e.g. `ladder`.
-        model_name: the same for the model: its own name says more on another machine than a path of this one.
+        model_name: the same for the model; a name is valid on another machine, a path may not be.
         progress: called with a line of text at each step.
 
     Raises `InputError` for anything the user can correct: a broken checkpoint, an output folder that is taken, a spec
@@ -164,7 +164,7 @@ def _write(
         for name, parts in planned.tensors(stream, tokens=tokens, scores=dense, notes=notes, progress=progress):
             writer.write(name, parts)
     say("writing the config, the tokenizer and the card")
-    # what was done, whatever the default is where this is read
+    # the scorer that was used, as defaults may change
     spec = replace(spec, search=spec.shapes_tried if tokens is not None else 1)
     record = _record(replace(made, spec=spec), notes)
     record["corrected"] = list(checkpoint.notes)
@@ -198,7 +198,7 @@ def _read_text(
 
 
 def _reads_text(spec: PruneSpec, scores: AnyScores | None) -> bool:
-    """Whether calibration text is read: scores in its place may serve."""
+    """Whether calibration text is read: stored scores may replace it."""
     return scores is None or spec.shapes_tried > 1 or spec.refits
 
 
@@ -349,7 +349,7 @@ def _record(made: _Made, notes: Notes) -> dict[str, Any]:
         if made.text_name is not None:
             used["name"] = made.text_name
         if made.text.table is not None:
-            # names alone: a path says more of the machine than of the text
+            # file names without folders, which are those of this machine
             used["files"] = [Path(file).name for file in made.text.table.files]
     return {
         "model": made.name,

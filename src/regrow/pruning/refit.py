@@ -44,7 +44,7 @@ DAMPING = 1.0
 
 
 class LeastSquares(Activation):
-    """Keeps what `Activation` keeps, and solves `down_proj` again on what is left."""
+    """Keeps the same parts as `Activation`, and solves `down_proj` again for the neurons that stay."""
 
     def prune(
         self,

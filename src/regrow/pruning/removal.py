@@ -1,4 +1,4 @@
-"""Measures of blocks for depth pruning: by loss, by angle, and by influence, at once or one block after another.
+"""Importance of blocks for depth pruning: by loss, angle or influence, all at once or one block after another.
 
 Each measure walks the blocks of a `BlockStream`, so that one block is in memory at a time:
 

@@ -1,4 +1,4 @@
-"""The table of scorers: what is known of each without torch, and where its kernel lies.
+"""The table of scorers: the facts of each that need no torch, and where its kernel is.
 
 A scorer is the measure that decides what goes. A new one is an entry here and a kernel, a class that measures, decides,
 prunes, and says how much memory it needs (`regrow.pruning.kernel`). Specs, plans, model cards, memory estimates and the

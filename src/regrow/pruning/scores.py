@@ -1,4 +1,4 @@
-"""What a measurement leaves: scores of a model's parts, which can be kept in a file and serve other rates."""
+"""Scores of a model's parts, which can be kept in a file and used for other rates."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def check_saveable(scores: AnyScores | None, spec: PruneSpec) -> AnyScores:
 
 
 def _with_scores(spec: PruneSpec) -> str:
-    """The options that ask for scorers of the same kind that go by scores."""
+    """The scorers of the same kind that use stored scores, as options of the command line."""
     return " or ".join(f"--scorer {entry.name}" for entry in scorers_of(spec.kind) if entry.scores and entry.reads_text)
 
 

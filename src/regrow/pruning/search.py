@@ -20,7 +20,7 @@ SEARCH_TOKENS = 4096
 
 
 class NarrowedSource:
-    """The parameters of a width-pruned model, which are cut when they are read, so that it is never held whole."""
+    """The parameters of a width-pruned model. They are cut as they are read, so the model is never held whole."""
 
     def __init__(self, source: Source, plan: PrunePlan) -> None:
         self.arch = plan.after

@@ -32,7 +32,7 @@ def group_bytes(arch: Architecture) -> int:
 
 
 class Statistic(Protocol):
-    """What an N:M scorer goes by: something summed over the inputs of a layer."""
+    """A statistic of a layer's inputs, summed over the text, that an N:M scorer uses."""
 
     def __init__(self, width: int, device: torch.device) -> None: ...
 
@@ -147,8 +147,8 @@ def walk_parts(stream: BlockStream, block: Any, hidden: torch.Tensor) -> Iterato
     """Each group of a block's layers with its inputs [samples, length, in]; afterwards `hidden` [samples, length,
     hidden] is what the block gives.
 
-    A group's layers run after it was handed out, so that what is done to their weights in between is what the next
-    group sees: all parts of the block run once.
+    The layers of a group run after it was yielded, with the weights as they are then. So the next group sees the pruned
+    ones, and each part of the block runs once.
     """
     family, parts = stream.arch.family, batches(hidden)
     arguments = stream.arguments(block, hidden.shape[1])

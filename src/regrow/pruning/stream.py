@@ -1,4 +1,4 @@
-"""A model one decoder block at a time: what lets calibration and pruning run in the memory of one block.
+"""A model one decoder block at a time, so that calibration and pruning need the memory of one block.
 
 `BlockStream` walks the blocks of a checkpoint folder (or of a model in memory) in order. Each block is transformers'
 own decoder layer with its weights loaded, and gets from transformers' own model class the rotary embeddings and the
@@ -217,7 +217,7 @@ def open_stream(
 
 
 def _usable(device: str | torch.device) -> torch.device:
-    """The device, proven by putting a number on it; `InputError` if it is not there."""
+    """The device, after a test allocation on it. Raises `InputError` if it is not there."""
     try:
         found = torch.device(device)
         torch.zeros(1, device=found)

@@ -25,7 +25,7 @@ from regrow.units import check_rate, format_count
 
 #: Sizes this near, as a ratio, are the same model: counts are rounded when people write them.
 _SAME_SIZE = 1.01
-#: A plan this near to the rate asked for answers it: whole blocks miss it, and N:M patterns have rates of their own.
+#: A plan whose rate is this near answers the rate asked for: whole blocks miss it, and N:M patterns set their own.
 _NEAR_RATE = 0.05
 #: Fields of a `PlanSpec` that a question passes on as they are.
 _OF_PLAN = (
@@ -36,7 +36,7 @@ _OF_PLAN = (
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """What a report is asked; what is None is taken from the runs.
+    """What a report is asked. A field that is None is taken from the runs.
 
     Attributes:
         params_before, architecture: the model, by its parameters or its shape; else a size among the family's runs.
@@ -81,17 +81,17 @@ class Question:
         if self.compare is False and self.compared:
             named = ", ".join(self.compared)
             raise InputError(f"{named} without a comparison", where="report", hint="leave it out, or compare")
-        # what is wrong whatever the runs say is refused at once
+        # refuse at once what no runs can make right
         self.base(size=self.params_before or 1e9, loss_before=self.loss_before or 1.0)
 
     @property
     def asked(self) -> bool:
-        """Whether a reader named the model or a rate, so that no answer is an error and not a remark."""
+        """Whether the user named the model or a rate. Then a missing answer is an error; otherwise it is a note."""
         return bool(self.params_before or self.architecture or self.pruning_rates)
 
     @property
     def compares(self) -> bool:
-        """Whether a comparison was asked for, so that none is an error and not silence."""
+        """Whether the user asked for a comparison. Then it is an error if there is nothing to compare."""
         return bool(self.compare or self.compared)
 
     def base(self, *, size: float, loss_before: float) -> PlanSpec:
@@ -106,8 +106,8 @@ class Question:
 
 @dataclass(frozen=True, kw_only=True)
 class Answers:
-    """Plans, the recommended one first; one comparison a family where there is something to compare; and what could
-    not be answered."""
+    """Plans, the recommended one first; a comparison for each family that has candidates; notes on what has no
+    answer."""
 
     plans: tuple[Plan, ...]
     comparisons: tuple[Comparison, ...]
@@ -117,13 +117,13 @@ class Answers:
 def answer(laws: Sequence[Law], runs: Sequence[RunRecord], question: Question | None = None) -> Answers:
     """Plan each law for the model asked for, and compare the methods of each family.
 
-    Where no model or no rate is asked for, the largest size of the runs, and its rate nearest the middle, are taken
-    that the runs support an answer for. The first plan is the one to recommend: of the first rate asked for, the
-    method with the best verdict, then with the least loss, then the cheapest.
+    If no model is asked for, the largest size of the runs that they support an answer for is taken; if no rate, the
+    supported one nearest the middle of that size's rates. The first plan is the one to recommend: of the first rate
+    asked for, the method with the best verdict, then with the least loss, then the cheapest.
 
     Args:
         laws: fitted laws; one that failed is left out, as the page says so itself.
-        runs: all runs, held out or not: they say which sizes there are, and their losses before pruning.
+        runs: all runs, held out or not; sizes and losses before pruning come from them.
 
     Raises `InputError` where a model or a rate was asked for and no law can answer, and where a comparison was asked
     for and there are fewer than two candidates.
@@ -145,7 +145,7 @@ def answer(laws: Sequence[Law], runs: Sequence[RunRecord], question: Question | 
         try:
             comparisons.append(compare(mine, _compare_spec(mine, of_family, found.base, question)))
         except InputError as error:
-            alone.append(error)  # one candidate: the plan says it all, unless a comparison was asked for
+            alone.append(error)  # with one candidate the plan is enough, unless a comparison was asked for
     if errors and not plans and question.asked:
         raise errors[0]
     if alone and not comparisons and question.compares:
@@ -175,7 +175,7 @@ def _wanted(laws: Sequence[Law], question: Question) -> list[Law]:
 
 
 def _plans_of_family(laws: Sequence[Law], runs: Sequence[RunRecord], question: Question, family: str) -> _Found:
-    """The plans for the model asked for; else for the largest size of the runs that they support an answer for."""
+    """The plans for the model asked for, or for the largest size of the runs that they support an answer for."""
     found: list[_Found] = []
     for size in _sizes(runs, question):
         one = _Found(plans=[], base=None, errors=[])
@@ -218,7 +218,7 @@ def _base(runs: Sequence[RunRecord], question: Question, size: float, family: st
 
 
 def _plan_law(law: Law, runs: Sequence[RunRecord], question: Question, found: _Found) -> None:
-    """Add a plan for each rate asked for; else one, for the rate nearest the middle that the runs support."""
+    """Add a plan for each rate asked for, or one for the supported rate nearest the middle."""
     base = found.base
     assert base is not None
     asked: Sequence[float | None] = question.pruning_rates if not is_masked(law.method) else ()
@@ -242,7 +242,8 @@ def _plan_law(law: Law, runs: Sequence[RunRecord], question: Question, found: _F
 
 
 def _rates(law: Law, runs: Sequence[RunRecord], size: float) -> Iterator[float | None]:
-    """The rates of the law's runs of this size, those nearest the middle first; without any the middle of the law's."""
+    """The rates of the law's runs of this size, nearest the middle first; without such runs, the middle of the law's
+    rates."""
     here = sorted(run.pruning_rate for run in runs if _is_of_law(run, law) and _is_of_size(run, size))
     if here:
         yield from sorted(dict.fromkeys(here), key=lambda rate: abs(rate - here[len(here) // 2]))
@@ -254,7 +255,7 @@ def _rates(law: Law, runs: Sequence[RunRecord], size: float) -> Iterator[float |
 
 def _recommended_first(plans: Sequence[Plan], rates: Sequence[float]) -> tuple[Plan, ...]:
     """The plans with the one to recommend moved to the front; `rates` are those asked for."""
-    # one plan a law: that of the first rate asked for, but not of a pattern with a rate of its own far from it
+    # one plan for each law, at the first rate asked for; a pattern whose own rate is far from it does not count
     first_of_law = list({(one.family, one.method, one.form): one for one in reversed(plans)}.values())
     near = [one for one in first_of_law if not rates or abs(one.pruning_rate - rates[0]) <= _NEAR_RATE]
     if not near:
@@ -264,7 +265,7 @@ def _recommended_first(plans: Sequence[Plan], rates: Sequence[float]) -> tuple[P
 
 
 def _merit(answer: Plan) -> tuple[int, float, float]:
-    """What is recommended has the best verdict, then the least loss (to a thousandth), then the fewest GPU-hours."""
+    """Sort key: the best verdict first, then the lowest loss (to a thousandth), then the fewest GPU-hours."""
     order = (TRUST, ROUGH, CANNOT_SAY).index(answer.verdict)
     loss = np.inf if answer.loss is None else round(answer.loss, 3)
     return order, loss, np.inf if answer.gpu_hours is None else answer.gpu_hours
@@ -305,7 +306,7 @@ def _is_of_size(run: RunRecord, size: float) -> bool:
 
 
 def _masked_rates(laws: Sequence[Law], runs: Sequence[RunRecord], base: PlanSpec) -> dict[str, float]:
-    """What N:M sparsity removes of this model, as its runs say; a shape says it better, and then nothing is needed."""
+    """The rates of N:M sparsity at this size, from its runs; empty if the shape is known, which gives them exactly."""
     if base.architecture is not None:
         return {}
     masked = [law for law in laws if is_masked(law.method)]

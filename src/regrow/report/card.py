@@ -15,7 +15,7 @@ from regrow.report.present import MISSING, Row, Table, bound, count, number, per
 
 #: The headline where the runs support no answer.
 NO_ANSWER = "Cannot say yet"
-#: What each interval holds, where it stands.
+#: What each interval covers, for the note beside it.
 OF_DRAWS = "refits of the law on resampled runs: how well the runs pin this number down"
 OF_RUNS = "where the loss of a new run would be read, with the scatter between runs"
 _HELD_OUT = {"size": "largest sizes", "rate": "highest rates", "tokens": "last tokens"}
@@ -26,9 +26,9 @@ class Card:
     """A plan in words: what to run, how long, what it costs, how sure.
 
     `law` is the heading of the law that it was made with, `facts` the lines of `regrow plan` by name. `headline` is the
-    number of tokens, or that there is none yet; then `instead` gives the law's own figure, and `next_run` the run that
-    would settle it. `losses` has a row for each of before pruning, right after it and at the end. `sure` gives the
-    held-out errors of the law.
+    number of tokens. Where the runs do not support one, it says so, `instead` gives the law's own figure, and
+    `next_run` the run that would settle it. `losses` has a row for each of before pruning, right after it and at the
+    end. `sure` gives the held-out errors of the law.
     """
 
     heading: str
@@ -53,7 +53,7 @@ class Card:
 
 
 def plan_card(plan: Plan, laws: Sequence[Law] = (), validation_rows: Sequence[Mapping[str, Any]] = ()) -> Card:
-    """A plan as a card; `laws` and `validation_rows` tell the held-out errors of the law that it was made with."""
+    """A plan as a card; the held-out errors of its law come from `laws` and `validation_rows`."""
     refused = plan.verdict == CANNOT_SAY
     law = next((one for one in laws if _made_with(plan, one)), None)
     return Card(
@@ -117,7 +117,7 @@ def _sentence(text: str) -> str:
 
 
 def _instead(plan: Plan) -> str:
-    """What the law's own figure is, where the runs support no answer."""
+    """The law's own figure, for a plan whose answer the runs do not support."""
     if plan.tokens_reason is not None:
         return ""  # the reason of the verdict says it
     if plan.tokens is None:
@@ -177,7 +177,7 @@ def _loss_interval(plan: Plan) -> str:
 
 
 def held_out_words(law: Law | None, validation_rows: Sequence[Mapping[str, Any]]) -> str:
-    """What the law's form predicted of runs that it had not seen, in a sentence: here, else as its file says."""
+    """The held-out error of the law's form in a sentence: measured here, or else as the law file says."""
     mine = [row for row in validation_rows if law is not None and _is_of(row, law) and row.get("mape") is not None]
     if mine:
         names = [_HELD_OUT.get(str(row.get("hold_out")), str(row.get("hold_out"))) for row in mine]
@@ -195,7 +195,7 @@ def _is_of(row: Mapping[str, Any], law: Law) -> bool:
 
 
 def _own_warnings(plan: Plan) -> tuple[str, ...]:
-    """The plan's warnings; those of its law stand with the law, once, and are only counted here."""
+    """The plan's own warnings, and how many its law has: these are listed once, with the law."""
     own = [warning for warning in plan.warnings if not warning.startswith("the law: ")]
     of_law = len(plan.warnings) - len(own)
     if of_law:

@@ -1,4 +1,4 @@
-"""What a report says, gathered once: tables in words and charts. Page, Markdown and picture only lay it out."""
+"""The content of a report: tables in words, and charts. Page, Markdown and picture lay it out."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from regrow.report.figures import (
 from regrow.report.trends import trends_of
 from regrow.runs.record import RunRecord
 
-#: What stands beside methods and rates where nobody asked for a choice.
+#: The note beside methods and rates if no comparison was asked for.
 _TO_CHOOSE = (
     "Less pruning ends at a lower loss, so the rows trade loss against the parameters that are left. Say how many may "
     "be left (--params-after) to get a choice."
@@ -58,7 +58,7 @@ class LawSection:
 class ComparisonSection:
     """Methods and rates side by side, on how many tokens each is trained, and what could not be planned.
 
-    `sentence` is the choice, where a comparison was asked for; else how to make one.
+    `sentence` is the choice if a comparison was asked for; otherwise it says how to ask for one.
     """
 
     heading: str

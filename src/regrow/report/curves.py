@@ -18,8 +18,8 @@ from regrow.runs.record import RunRecord
 LEVEL = 0.9
 #: Points of a drawn curve; a power law on log axes is smooth.
 _CURVE_POINTS = 40
-#: Checkpoints that are drawn and listed, of all runs together and of one: more would not be told apart, and each weighs
-#: about 600 bytes. The last is the least of one run.
+#: The most checkpoints that are drawn and listed, of all runs and of one, and the fewest of one run. More could not be
+#: distinguished, and each takes about 600 bytes.
 _DRAWN, _DRAWN_PER_RUN, _LEAST_PER_RUN = 4000, 40, 8
 
 
@@ -146,7 +146,7 @@ def _outside(law: Law, run: RunRecord) -> bool:
 def drawn_curve(law: Law, fit: RunFit) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None]:
     """Tokens [n], predicted loss [n] and its band (None without draws) along a run, for drawing."""
     tokens = np.geomspace(fit.tokens.min(), fit.tokens.max(), _CURVE_POINTS)
-    # all else is the run's own, and the control's loss moves with the tokens
+    # the other inputs are the run's, and the control's loss changes with the tokens
     rest = {name: np.interp(np.log(tokens), np.log(fit.tokens), values) for name, values in fit.x.items()}
     x = Setting(**rest).at(tokens)
     low = high = None

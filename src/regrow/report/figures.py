@@ -16,7 +16,7 @@ from regrow.report.svg import Chart, Line, Marks, draw, legend_key
 from regrow.runs.record import CONTROL, RunRecord
 from regrow.units import format_count
 
-#: Rates this near, as a ratio, may be what one rate asked for came to at different sizes.
+#: Rates this near, as a ratio, may come from one requested rate at different sizes.
 _SAME_RATE = 1.1
 
 
@@ -79,7 +79,7 @@ def curve_panels(law: Law, fits: Sequence[RunFit], ident: str) -> tuple[list[Pan
 
 
 def measured_panels(runs: Sequence[RunRecord], ident: str) -> tuple[list[Panel], list[Key]]:
-    """As `curve_panels`, of what was measured alone: a line through each run's losses, before any law is fitted.
+    """As `curve_panels`, without a law: a line through the measured losses of each run.
 
     A panel per family and size; runs alike are those of one method and about one rate. Readings at 0 tokens have no
     place on a log axis and are left out.
@@ -129,7 +129,8 @@ def _span(group: Sequence[str]) -> str:
 
 
 def rate_groups(runs: Sequence[RunRecord]) -> list[list[str]]:
-    """Rates (to three digits) that stand for one: whole blocks and channels miss the rate asked for, by size.
+    """Groups of rates (to three digits) that come from one requested rate: whole blocks and channels miss it, by an
+    amount that depends on the size.
 
     Rising; a rate joins those up to a tenth below it, unless one of its sizes is among theirs.
     """
@@ -223,7 +224,7 @@ def control_keys(controls: Sequence[RunRecord]) -> list[Key]:
 def frontier_chart(comparison: Comparison, ident: str) -> tuple[Markup, list[Key]]:
     """Loss against parameters left, a mark per candidate and its legend; the larger a mark, the more it costs in all.
 
-    Full marks are on the frontier, hollow ones are beaten; whiskers are the loss a new run would measure.
+    Full marks are on the frontier, hollow ones are not; whiskers are the interval of the loss of a new run.
     """
     shown = [row for row in comparison.candidates if row.plan.loss is not None]
     methods = sorted({row.plan.method for row in shown})
@@ -292,7 +293,7 @@ def parameter_rows(law: Law) -> list[ParameterRow]:
     for name, value in law.params.items():
         meaning, (low, high) = meanings.get(name, ""), ends.get(name, (None, None))
         if name in law.diagnostics.get("fixed", ()):
-            # a number that was not fitted has no interval, rather than one of no width
+            # a parameter that was not fitted has no interval; one of zero width would be wrong
             meaning, low, high = f"{meaning} (held, not fitted)", None, None
         elif name in law.diagnostics.get("at_bound", ()):
             meaning = f"{meaning} (on its bound)"

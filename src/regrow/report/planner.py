@@ -24,7 +24,7 @@ from regrow.planning.support import MOST_TIMES_DESIGNED, MOST_TIMES_TOKENS, supp
 from regrow.report.curves import LEVEL
 from regrow.shapes import prune_shape
 
-#: Bootstrap draws that travel with the page, all laws together: with its noise each weighs about 300 bytes.
+#: Bootstrap draws in the page, of all laws together; each takes about 300 bytes with its noise.
 _DRAWS = 4000
 #: A law keeps at least this many of its draws.
 _LEAST_DRAWS = 100
@@ -63,8 +63,8 @@ def payload(
 ) -> dict[str, Any] | None:
     """Laws, GPUs, models and the setting to begin with, as plain data; None if the page can evaluate none of the laws.
 
-    It begins with the first plan of a law that it can evaluate, or in the middle of that law's data. A law that failed
-    travels as the reason why it is refused.
+    It begins with the first plan of a law that it can evaluate, or in the middle of that law's data. Of a law that
+    failed the page has only the reason.
     """
     usable = [i for i, law in enumerate(laws) if can_evaluate(law)]
     if not usable:
@@ -88,7 +88,7 @@ def payload(
 
 
 def _others(laws: Sequence[Law]) -> list[dict[str, Any]]:
-    """Columns that some law reads and the page has no field of its own for: what to call them, and where to begin."""
+    """Columns that a law reads and that have no field of their own on the page: their labels and first values."""
     columns = {c.name: (c, law) for law in laws for c in law.formula.columns if c.name not in BASIC_NAMES}
     return [
         {"name": name, "label": column.spoken[:1].upper() + column.spoken[1:], "hint": column.hint,
@@ -109,7 +109,7 @@ def _name(law: Law) -> str:
 
 
 def _columns(law: Law) -> list[dict[str, Any]]:
-    """What the law's form reads, as far as the page has to know."""
+    """The columns that the law's form reads, with what the page needs of them."""
     return [
         {"name": c.name, "spoken": c.spoken, "designed": c.designed, "count": c.is_count} for c in law.formula.columns
     ]
@@ -196,7 +196,7 @@ def _shapes(architecture: Architecture, method: str) -> list[tuple[float, float,
 
 
 def _start(laws: Sequence[Law], usable: Sequence[int], plans: Sequence[Plan]) -> dict[str, Any]:
-    """The setting to begin with; `tokens` are those that the threshold of its criterion is read off."""
+    """The setting that the page opens with; the threshold of its criterion is evaluated at `tokens`."""
     start: dict[str, Any] = {"law": usable[0], "criterion": "gain", "tokens": None, "model": ""}
     start |= {"gpu": "h100", "mfu": DEFAULT_MFU, "price": None}
     names = {float(architecture.params): name for name, architecture in catalog().items()}
@@ -205,7 +205,7 @@ def _start(laws: Sequence[Law], usable: Sequence[int], plans: Sequence[Plan]) ->
             law = laws[number]
             if (plan.family, plan.method, plan.form) != (law.family, law.method, law.form):
                 continue
-            # a named model only where its shape was counted: a size that merely equals its parameters was not
+            # name the model only if its shape was used, not if a size merely equals its parameters
             exact = plan.flops_how.startswith("exact")
             return {
                 **start,

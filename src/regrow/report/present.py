@@ -63,7 +63,7 @@ def per_cent(value: Any) -> str:
 
 
 def bound(plan: Plan) -> str:
-    """What stands in the place of a number of tokens that the law can't give: "less than 6.14k", or no number."""
+    """The text in place of a number of tokens that the law can't give: "less than 6.14k", or no number."""
     words = (plan.tokens_reason or "").split(" tokens", 1)[0]
     return words if words.startswith(("less than", "more than")) else "no number of"
 
@@ -183,7 +183,7 @@ def comparison_table(comparison: Comparison) -> Table:
     serves = comparison.spec.served_tokens is not None
     priced = any(row.total_cost_usd is not None for row in comparison.candidates)
     spent = [row.total_gpu_hours for row in comparison.candidates if row.total_gpu_hours is not None]
-    # toy models take less than a hundredth of an hour, and a column has one unit
+    # small models take less than a hundredth of an hour, and a column has one unit
     unit, scale = ("GPU-hours", 1.0) if max(spent, default=1.0) >= 0.01 else ("GPU-seconds", 3600.0)
 
     def cells(row: Candidate) -> tuple[str, ...]:

@@ -97,7 +97,8 @@ def show_curves(runs: Sequence[RunRecord], law: Law | None = None) -> Figure:
 
 
 def show_residuals(runs: Sequence[RunRecord], law: Law) -> Figure:
-    """By how much each checkpoint misses the law, a row per run: a curve in a row is one that the form can't bend to.
+    """Measured over predicted loss at each checkpoint, a row per run. A curved row is a shape that the form can't
+    describe.
 
     Raises `InputError` where the law has no run here.
     """

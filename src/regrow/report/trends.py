@@ -15,7 +15,7 @@ from regrow.planning.solve import optimal_tokens
 from regrow.planning.trends import Trend, check_trends
 from regrow.report.curves import RunFit
 
-#: Rates closer than this share a column: sizes rarely allow exactly the same rate.
+#: Rates closer than this have one column: different sizes rarely reach exactly the same rate.
 _SAME_RATE = 0.02
 
 
@@ -68,7 +68,7 @@ def trends_of(law: Law, fits: Sequence[RunFit], *, min_gain: float = Gain.min_ga
 
 
 def _cell(law: Law, size: float, rate: float, before: float, fits: Sequence[RunFit], min_gain: float) -> Cell:
-    """D* at a size and a rate; what else the law's form reads is that of the runs here."""
+    """D* at a size and a rate; the form's other inputs are those of the runs there."""
     others = [name for name in law.formula.uses if name not in BASIC_NAMES]
     if others and not fits:
         return Cell(tokens=None, measured=False, known=False)
