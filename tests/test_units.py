@@ -12,6 +12,7 @@ from regrow.units import (
     check_price,
     check_rate,
     format_count,
+    format_duration,
     format_factor,
     parse_count,
 )
@@ -58,3 +59,8 @@ def test_an_option_is_checked_and_the_message_says_where(check, good, bad):
     for value in bad:
         with pytest.raises(InputError, match=r"^--here: .*; "):
             check(value, where="--here")
+
+
+@pytest.mark.parametrize(("seconds", "says"), [(41.2, "41 s"), (700, "12 min"), (9000, "2.5 h"), (200_000, "2.3 days")])
+def test_durations(seconds, says):
+    assert format_duration(seconds) == says

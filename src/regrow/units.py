@@ -95,3 +95,12 @@ def format_factor(value: float) -> str:
     """A ratio above 1 with a thousands separator and three significant digits, or as many as tell it from 1: 1.003."""
     digits = 3 if value >= 1.01 else 4
     return f"{float(f'{value:.{digits}g}'):,.10g}"
+
+
+def format_duration(seconds: float) -> str:
+    """Seconds for people: `41 s`, `12 min`, `3.5 h`, `2.1 days`."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 172800 else f"{seconds / 86400:.1f} days"

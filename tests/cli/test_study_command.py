@@ -115,11 +115,6 @@ def test_a_terminal_shows_a_live_table(file, tmp_path, monkeypatch):
         assert column in shown
 
 
-@pytest.mark.parametrize(("seconds", "says"), [(41.2, "41 s"), (700, "12 min"), (9000, "2.5 h"), (200_000, "2.3 days")])
-def test_durations(seconds, says):
-    assert watching.duration(seconds) == says
-
-
 @pytest.mark.parametrize(
     ("line", "options", "says"),
     [

@@ -10,7 +10,7 @@ import typer
 from regrow.cli.needs import need_training
 from regrow.cli.options import AsJson, NoCache, Out
 from regrow.cli.train import KeepCheckpoints, find_input, parse_keep, tell
-from regrow.cli.training_bar import is_main_process, training_bar
+from regrow.cli.training_bar import is_main_process, training_view
 
 
 def cooldown(
@@ -53,7 +53,7 @@ def cooldown(
     def find(name: str, kind: str) -> str:
         return find_input(given.get(kind) or name, kind)
 
-    with training_bar() as bar, stop_on_signals() as stop:
+    with training_view() as view, stop_on_signals() as stop:
         record = cool_down(
             run,
             tokens=parse_count(tokens, what="--tokens"),
@@ -66,7 +66,8 @@ def cooldown(
             shard=shard,
             keep=parse_keep(keep_checkpoints),
             stop=stop,
-            on_progress=bar.show,
+            on_start=view.start,
+            on_progress=view.show,
         )
     if is_main_process():
         tell(record, out, as_json=as_json)

@@ -91,8 +91,8 @@ def _print_plan(plan: StudyPlan, as_json: bool) -> None:
     if as_json:
         print_json(plan_to_dict(plan))
         return
-    from regrow.cli.watching import duration, plan_lines
-    from regrow.units import format_count, format_si
+    from regrow.cli.watching import plan_lines
+    from regrow.units import format_count, format_duration, format_si
 
     def count(value: float | None) -> str:
         return "-" if value is None else format_count(value)
@@ -106,7 +106,7 @@ def _print_plan(plan: StudyPlan, as_json: bool) -> None:
             number(row.rate),
             format_count(row.tokens),
             "-" if row.flops is None else format_si(row.flops, "FLOP"),
-            "-" if row.seconds is None else duration(row.seconds * row.left),
+            "-" if row.seconds is None else format_duration(row.seconds * row.left),
             row.state if row.chosen else "over budget",
         ]
         for row in plan.cells

@@ -9,7 +9,7 @@ import typer
 
 from regrow.cli.needs import need_training
 from regrow.cli.options import AsJson, NoCache, Out, print_json
-from regrow.cli.training_bar import is_main_process, training_bar
+from regrow.cli.training_bar import is_main_process, training_view
 
 if TYPE_CHECKING:
     from regrow.runs import RunRecord
@@ -130,6 +130,13 @@ def train(
             help="End the run when the forecast meets a criterion: `gain:0.01`, `slope:`, `recovery:`, `target:`."
         ),
     ] = None,
+    report_to: Annotated[
+        str | None,
+        typer.Option(
+            help="Report the run to trackers too: wandb, tensorboard, trackio, mlflow, swanlab, clearml, ... (as "
+            "transformers names them), several with commas. TensorBoard's files go to tensorboard/ in --out.",
+        ),
+    ] = None,
     no_cache: NoCache = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue from the last checkpoint of the same run, if there is one.")
@@ -185,7 +192,7 @@ def train(
     from regrow.training.post_train import post_train
     from regrow.training.signals import stop_on_signals
 
-    with training_bar(total) as bar, stop_on_signals() as stop:
+    with training_view() as view, stop_on_signals() as stop:
         record = post_train(
             model,
             data=data,
@@ -204,14 +211,21 @@ def train(
             stop=stop,
             forecast=forecast,
             stop_when=stop_when,
-            on_forecast=bar.say,
-            on_progress=bar.show,
+            on_forecast=view.say,
+            on_start=view.start,
+            on_progress=view.show,
+            report_to=parse_names(report_to),
             keep=parse_keep(keep_checkpoints),
             task_folders=folders,
             find=find_input,
         )
     if is_main_process():
         tell(record, out, as_json=as_json)
+
+
+def parse_names(text: str | None) -> list[str]:
+    """Names between commas; none of None."""
+    return [name.strip() for name in (text or "").split(",") if name.strip()]
 
 
 def find_input(name: str, kind: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -21,10 +22,14 @@ from regrow.study.cell_plan import CellPlan, run_folder
 from regrow.study.engine import Engine
 from regrow.study.plan import StudyPlan
 from regrow.study.progress import CellState, cell_state
-from regrow.units import format_count, format_si
+from regrow.units import format_count, format_duration, format_si
 
 #: Seconds between two looks at the folder.
 _EVERY = 1.0
+#: Seconds between two lines about the study where there is no terminal.
+_TELL = 60.0
+#: Running cells that such a line names.
+_NAMED = 4
 _ORDER = ("running", "failed", "stopped", "done", "waiting")
 
 
@@ -62,27 +67,28 @@ class _Watch:
 
     def begin(self, plan: StudyPlan) -> None:
         if self.show_plan:
-            for line in plan_lines(plan):
+            for line in [*plan_lines(plan), recipe_line(plan)]:
                 self.console.print(line, markup=False, soft_wrap=True)
         self.cells = [cell for cell in plan.chosen if cell.state != "recorded"]
         self._began = time.time()
         self._work_before = self._work_done(self._states())
-        if self.console.is_terminal and plan.to_run:
-            self._thread = threading.Thread(target=self._draw, daemon=True)
+        if plan.to_run:
+            draw = self._draw if self.console.is_terminal else self._tell
+            self._thread = threading.Thread(target=draw, daemon=True)
             self._thread.start()
 
     def ended(self, cell: Cell, error: str | None) -> None:
         self.count += 1
         if error is not None:
             self.errors[cell.name] = error
-        if self._thread is None or error is not None:
+        if not self.console.is_terminal or error is not None:
             state = cell_state(cell, run_folder(cell, self.out))
             told, then = f"failed: {error}", ""
             asked = sum(not c.finished for c in self.cells)
             if error is None:
                 told = f"loss {number(state.loss, '.4f')}, {_speed(state)}"
                 left = self._seconds_left(self._states())
-                then = f", {duration(left)} left" if left and self.count < asked else ""
+                then = f", {format_duration(left)} left" if left and self.count < asked else ""
             self.console.print(f"{self.count}/{asked} {cell.name}: {told}{then}", markup=False, soft_wrap=True)
 
     def stop(self) -> None:
@@ -96,6 +102,30 @@ class _Watch:
                 live.update(self._table())
                 if self._stop.wait(_EVERY):
                     return
+
+    def _tell(self) -> None:
+        while not self._stop.wait(_TELL):
+            self.console.print(self._line(), markup=False, soft_wrap=True)
+
+    def _line(self) -> str:
+        """How the study stands, in one line."""
+        states = self._states()
+        running = [state for state in states if state.state == "running" and state.name not in self.errors]
+        named = [f"{s.name} {s.tokens / s.total:.0%}, held-out loss {number(s.loss, '.4f')}" for s in running[:_NAMED]]
+        more = [f"{len(running) - _NAMED} more"] if len(running) > _NAMED else []
+        return "; ".join([self._title(states), *named, *more])
+
+    def _title(self, states: list[CellState]) -> str:
+        """Counts of cells, speed and time left."""
+        shown = self._shown(states)
+        counts = ", ".join(f"{n} {k}" for k in _ORDER if (n := sum(v == k for v in shown.values())))
+        speed = sum(s.tokens_per_second or 0.0 for s in states if s.state == "running")
+        left = self._seconds_left(states)
+        return f"{counts}; {format_count(speed)} tokens/s" + (f", {format_duration(left)} left" if left else "")
+
+    def _shown(self, states: list[CellState]) -> dict[str, str]:
+        """The state of each cell by its name."""
+        return {s.name: "failed" if s.name in self.errors else s.state for s in states}
 
     def _states(self) -> list[CellState]:
         return [cell_state(c.cell, run_folder(c.cell, self.out), since=self._began) for c in self.cells]
@@ -111,11 +141,7 @@ class _Watch:
 
     def _table(self) -> Text:
         states = self._states()
-        shown = {s.name: "failed" if s.name in self.errors else s.state for s in states}
-        counts = ", ".join(f"{n} {k}" for k in _ORDER if (n := sum(v == k for v in shown.values())))
-        speed = sum(s.tokens_per_second or 0.0 for s in states if s.state == "running")
-        left = self._seconds_left(states)
-        title = f"{counts}; {format_count(speed)} tokens/s" + (f", {duration(left)} left" if left else "")
+        shown, title = self._shown(states), self._title(states)
         room = max(3, self.console.height - 4)
         ordered = sorted(states, key=lambda s: _ORDER.index(shown[s.name]))
         rows = [
@@ -125,7 +151,7 @@ class _Watch:
                 f"{format_count(state.tokens)}/{format_count(state.total)}",
                 number(state.loss, ".4f"),
                 "-" if state.tokens_per_second is None else format_count(state.tokens_per_second),
-                "-" if state.seconds_left is None else duration(state.seconds_left),
+                "-" if state.seconds_left is None else format_duration(state.seconds_left),
             ]
             for state in ordered[:room]
         ]
@@ -150,7 +176,7 @@ def plan_lines(plan: StudyPlan) -> list[str]:
     ]
     if todo and seconds is not None:
         many = f"on {plan.workers} worker{'s' if plan.workers != 1 else ''}, " if plan.workers else ""
-        lines.append(f"about {duration(seconds)} {many}{plan.timing}")
+        lines.append(f"about {format_duration(seconds)} {many}{plan.timing}")
     if plan.disk is not None:
         free = "" if plan.disk_free is None else f", {format_si(plan.disk_free, 'B')} free"
         lines.append(f"about {format_si(plan.disk, 'B')} on disk when all are done{free}")
@@ -159,13 +185,17 @@ def plan_lines(plan: StudyPlan) -> list[str]:
     return [*lines, *(f"warning: {warning}" for warning in plan.warnings())]
 
 
-def duration(seconds: float) -> str:
-    """Seconds for people: `41 s`, `12 min`, `3.5 h`, `2.1 days`."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 172800 else f"{seconds / 86400:.1f} days"
+def recipe_line(plan: StudyPlan) -> str:
+    """The recipe that the cells share, in one line."""
+    recipes = list(dict.fromkeys(replace(row.cell.train, seed=0) for row in plan.chosen))
+    if len(recipes) != 1:
+        return f"{len(recipes)} recipes, as the study file has them"
+    (spec,) = recipes
+    return (
+        f"each: {spec.steps * spec.batch_tokens:,} tokens in steps of {spec.batch_tokens:,} (blocks of "
+        f"{spec.sequence_length:,}), learning rate {spec.learning_rate:.3g}, {spec.schedule}, warm-up of "
+        f"{spec.warmup_tokens:,} tokens, precision {spec.precision}, {len(spec.milestone_steps)} held-out readings"
+    )
 
 
 def _speed(state: CellState) -> str:

@@ -21,7 +21,7 @@ from regrow.training.callbacks import OnProgress
 from regrow.training.checkpoints import KEPT, checkpoints, damage, read_state, step_of
 from regrow.training.identity import writing_run
 from regrow.training.inputs import RunInputs, TextSpec, load_inputs
-from regrow.training.run import CHECKPOINTS, MODEL, START, RunOptions, train_model
+from regrow.training.run import CHECKPOINTS, MODEL, START, OnStart, RunOptions, train_model
 from regrow.training.signals import StopRequest
 from regrow.training.spec import TrainSpec
 from regrow.training.teacher import load_teacher
@@ -40,6 +40,7 @@ def cool_down(
     shard: bool = False,
     keep: int | None = KEPT,
     stop: StopRequest | None = None,
+    on_start: OnStart | None = None,
     on_progress: OnProgress | None = None,
 ) -> RunRecord:
     """Anneal the run in the folder `run` from one of its checkpoints, as a run of its own in the folder `out`.
@@ -55,7 +56,7 @@ def cool_down(
         save_every_tokens: between checkpoints; None for a tenth of `tokens`.
         find: gives the path of a model or text on this machine, from its name in the record and what it is (`model`,
             `teacher`, `data` or `held_out`); by default the name is the path.
-        resume, shard, keep, stop: see `regrow.training.run.RunOptions`.
+        resume, shard, keep, stop, on_start, on_progress: see `regrow.training.run.RunOptions`.
 
     Raises `InputError` for a folder without a run of regrow or without that checkpoint, a learning rate that decays
     already at that checkpoint, data that have changed since, or an `out` that holds another run; and what
@@ -74,7 +75,7 @@ def cool_down(
     if resume and is_done(target, spec_hash=record.hash):
         return read_run(target)
     inputs = _inputs(folder, parent, recipe, spec, find, cache=cache, shard=shard)
-    options = RunOptions(resume=resume, shard=shard, keep=keep, stop=stop, on_progress=on_progress)
+    options = RunOptions(resume=resume, shard=shard, keep=keep, stop=stop, on_start=on_start, on_progress=on_progress)
     with writing_run(target):
         return train_model(inputs, spec=spec, record=record, out=target, options=options, branch=checkpoint)
 

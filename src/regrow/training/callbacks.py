@@ -24,12 +24,28 @@ from regrow.training.trainer import PostTrainer
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far a run is: tokens done, tokens in all, the last training loss (nats/token), tokens per second."""
+    """How far a run is. Losses are in nats/token; what is not known yet is None.
+
+    Attributes:
+        tokens, total: trained on, and in all.
+        loss: the last training loss.
+        tokens_per_second: speed of training, evaluations left out.
+        learning_rate: of the last step.
+        held_out: the held-out loss read last, after `held_out_tokens`.
+    """
 
     tokens: int
     total: int
     loss: float | None
     tokens_per_second: float | None
+    learning_rate: float | None = None
+    held_out: float | None = None
+    held_out_tokens: int | None = None
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds that training still takes at its speed."""
+        return None if not self.tokens_per_second else (self.total - self.tokens) / self.tokens_per_second
 
 
 OnProgress = Callable[[Progress], None]
@@ -38,6 +54,8 @@ Watch = Callable[[Sequence[CurvePoint]], str | None]
 
 #: Steps between two checks for a loss that is not finite, on an accelerator: each check waits for the device.
 LOOK_EVERY = 16
+#: Steps of a run at which trackers are told of it, beside its milestones.
+_TRACKED = 200
 
 
 class KeepCallback(TrainerCallback):
@@ -63,6 +81,8 @@ class CurveCallback(TrainerCallback):
         blocks, order: the training text, to name the documents of a batch whose loss is not finite.
         stop: asked after every step whether the run is to save and end.
         watch: called at every milestone, in the main process. If it returns a reason (`ended_by`), the run ends there.
+        tracked: whether the trainer has trackers; they are then given losses, rate and speed, at milestones and at
+            about two hundred steps of the run.
         first_step: where the run begins; above 0 for one that goes on from another run's checkpoint.
     """
 
@@ -78,6 +98,7 @@ class CurveCallback(TrainerCallback):
         stop: StopRequest | None = None,
         watch: Watch | None = None,
         on_progress: OnProgress | None = None,
+        tracked: bool = False,
         first_step: int = 0,
     ) -> None:
         self.trainer = trainer
@@ -91,6 +112,7 @@ class CurveCallback(TrainerCallback):
         self.watch = watch
         self.ended_by: str | None = None
         self.on_progress = on_progress
+        self.tracked = tracked
         self.first_step = first_step
         self.milestones = set(self.spec.milestone_steps)
         self.scored = self.spec.scored_steps
@@ -101,6 +123,7 @@ class CurveCallback(TrainerCallback):
         self._seconds_before = earlier[-1] if earlier else 0.0
         self._seconds = 0.0
         self._last_loss: float | None = None
+        self._held_out: CurvePoint | None = writer.record.curve[-1] if writer and writer.record.curve else None
         self._steps = 0
         self._lap = time.perf_counter()
 
@@ -117,6 +140,8 @@ class CurveCallback(TrainerCallback):
     ) -> None:
         if state.global_step == self.first_step:
             self._read_milestone(kwargs["model"], step=self.first_step, lr=None)
+            if self.tracked:
+                self._track(self._progress(self.first_step, lr=None))
             self._branch(kwargs["model"], step=self.first_step)
         self._lap = time.perf_counter()
 
@@ -143,16 +168,36 @@ class CurveCallback(TrainerCallback):
                 save = control.should_training_stop = True
         self._branch(model, step=step)
         control.should_save = save
+        progress = self._progress(step, lr=_learning_rate(kwargs))
         if self.on_progress is not None:
-            self.on_progress(
-                Progress(
-                    tokens=step * self.spec.batch_tokens,
-                    total=self.spec.steps * self.spec.batch_tokens,
-                    loss=self._last_loss,
-                    tokens_per_second=self.tokens_per_second,
-                )
-            )
+            self.on_progress(progress)
+        if self.tracked and (at_milestone or step % max(LOOK_EVERY, self.spec.steps // _TRACKED) == 0):
+            self._track(progress)
         self._lap = time.perf_counter()
+
+    def _progress(self, step: int, *, lr: float | None) -> Progress:
+        read = self._held_out
+        return Progress(
+            tokens=step * self.spec.batch_tokens,
+            total=self.spec.steps * self.spec.batch_tokens,
+            loss=self._last_loss,
+            tokens_per_second=self.tokens_per_second,
+            learning_rate=lr,
+            held_out=None if read is None else read.loss,
+            held_out_tokens=None if read is None else read.tokens,
+        )
+
+    def _track(self, progress: Progress) -> None:
+        """Give the trackers what is known at this step, under the names that transformers uses."""
+        new = progress.held_out_tokens == progress.tokens
+        logs = {
+            "loss": progress.loss,
+            "learning_rate": progress.learning_rate,
+            "tokens": float(progress.tokens),
+            "tokens_per_second": progress.tokens_per_second,
+            "eval_loss": progress.held_out if new else None,
+        }
+        self.trainer.log({name: value for name, value in logs.items() if value is not None})
 
     @property
     def tokens_per_second(self) -> float | None:
@@ -218,6 +263,7 @@ class CurveCallback(TrainerCallback):
             loss_cooled=loss if annealed else self._cooled.pop(step, None),
             scores=self.reader.scores(model, at=at) if step in self.scored else {},
         )
+        self._held_out = point
         if self.writer is not None:
             self.writer.append(point)
 

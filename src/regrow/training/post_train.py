@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,11 @@ from regrow.training.inputs import RunInputs, TextSpec, load_inputs
 from regrow.training.origin import Origin, Pruned, how_pruned, read_origin
 from regrow.training.probe import probe_learning_rate
 from regrow.training.processes import processes
-from regrow.training.run import RunOptions, train_model
+from regrow.training.run import OnStart, RunOptions, train_model
 from regrow.training.signals import StopRequest
 from regrow.training.spec import TrainSpec
 from regrow.training.teacher import load_teacher
+from regrow.training.trackers import tracker_callbacks
 
 #: Gives the path of a thing on this machine, from its name and what it is (`model`, `data`, ...).
 Find = Callable[[str, str], str]
@@ -54,7 +55,9 @@ def post_train(
     forecast: str | Path | None = None,
     stop_when: str | None = None,
     on_forecast: Callable[[str], None] | None = None,
+    on_start: OnStart | None = None,
     on_progress: OnProgress | None = None,
+    report_to: Sequence[str] = (),
     keep: int | None = KEPT,
     task_folders: tuple[Path, ...] = (),
     find: Find | None = None,
@@ -71,8 +74,10 @@ def post_train(
         teacher: a model to distil from.
         cache: keep the tokenised text for the next run (`regrow.data`).
         lr_probe: tokens on which each of several rates around the spec's is tried first; the best is used. 0: none.
-        resume, shard, stop, keep, on_progress: see `regrow.training.run.RunOptions`.
+        resume, shard, stop, keep, on_start, on_progress: see `regrow.training.run.RunOptions`.
         forecast, stop_when, on_forecast: `source`, `stop_when` and `show` of `regrow.training.forecast.watch_for`.
+        report_to: trackers that follow the run too: `wandb`, `tensorboard`, `trackio` and what else transformers knows
+            (`regrow.training.trackers`).
         task_folders: of further task files for the benchmarks that the spec names; see `regrow.scores.TasksSpec`.
         find: gives the path of a model or text (`model`, `data`, `held_out`, `original`, `teacher`) on this machine,
             from its name and which of these it is. The record holds the names; by default they are the paths.
@@ -84,7 +89,10 @@ def post_train(
     watcher = _watcher(forecast, stop_when, on_forecast)
     names = _Sources(model=model, data=data, held_out=held_out, teacher=teacher, original=original)
     share = None if held_out else held_out_share
-    options = RunOptions(resume=resume, shard=shard, keep=keep, stop=stop, on_progress=on_progress)
+    options = RunOptions(
+        resume=resume, shard=shard, keep=keep, stop=stop, on_start=on_start, on_progress=on_progress,
+        trackers=tracker_callbacks(report_to, Path(out)),
+    )  # fmt: skip
     start = _start(names, find, spec, share, cache=cache, method=method, loss=loss_before, shard=shard)
     start = start.with_teacher_and_tasks(spec, task_folders)
     spec, probed = _probed(start.inputs, spec, lr_probe, Path(out) if resume else None)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PrinterCallback, TrainingArguments
+from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
 from regrow.data import BlockOrder, DataWarning
 from regrow.errors import InputError, RunFailed
@@ -42,6 +42,8 @@ MODEL = "model"
 #: where the run of a study keeps the pruned model it began from, until it is done
 START = "start"
 
+OnStart = Callable[[RunRecord], None]
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
@@ -53,7 +55,10 @@ class RunOptions:
         keep: checkpoints to keep; None for all of them. A cool-down goes on from one that a finished run has kept.
         stop: asked after every step; if it says yes, a checkpoint is written and `RunStopped` raised.
         watch: called with the curve at every milestone; if it returns a reason, the run ends there as finished.
+        on_start: called in the main process with the run's record before its first step; the record's curve is what an
+            earlier part of the run has read.
         on_progress: called after every step with the run's progress.
+        trackers: callbacks that report the run elsewhere too (`regrow.training.trackers`).
     """
 
     resume: bool = False
@@ -61,7 +66,9 @@ class RunOptions:
     keep: int | None = KEPT
     stop: StopRequest | None = None
     watch: Watch | None = None
+    on_start: OnStart | None = None
     on_progress: OnProgress | None = None
+    trackers: tuple[TrainerCallback, ...] = ()
 
 
 def train_model(
@@ -123,7 +130,7 @@ class _Run:
         self.out = out
         self.options = options
         self.branch = branch
-        arguments = _arguments(spec, out)
+        arguments = _arguments(spec, out, record.run)
         begun = read_run(out) if options.resume and (out / RUN_FILE).exists() else None
         precision = self._precision(begun)
         self.details = {**record.details, **hardware(), "precision": precision, **run_counts(inputs, spec)}
@@ -195,9 +202,12 @@ class _Run:
             stop=options.stop,
             watch=options.watch,
             on_progress=options.on_progress if main else None,
+            tracked=bool(options.trackers),
             first_step=0 if self.branch is None else step_of(self.branch),
         )
         trainer.remove_callback(PrinterCallback)
+        for tracker in options.trackers:
+            trainer.add_callback(tracker)
         trainer.add_callback(KeepCallback(self.keeper, average))
         trainer.add_callback(curve)
         trainer.stateful = {"meter": trainer.meter, "curve": curve} | ({"average": average} if average else {})
@@ -206,6 +216,8 @@ class _Run:
     def train(self) -> None:
         """Train to the end. Raises `RunStopped` where the run was asked to stop before it."""
         spec, curve = self.spec, self.curve
+        if self.options.on_start is not None and processes().is_main_process:
+            self.options.on_start(self.writer.record)
         with self._failures_recorded(), quiet():
             self.trainer.train(resume_from_checkpoint=None if self.checkpoint is None else str(self.checkpoint))
         steps = self.trainer.state.global_step
@@ -327,7 +339,7 @@ def _finish(
     return writer.finish(details=details)
 
 
-def _arguments(spec: TrainSpec, out: Path) -> TrainingArguments:
+def _arguments(spec: TrainSpec, out: Path, name: str) -> TrainingArguments:
     micro = spec.micro_batch_blocks or spec.batch_blocks
     count = processes().num_processes
     if micro % count:
@@ -339,6 +351,7 @@ def _arguments(spec: TrainSpec, out: Path) -> TrainingArguments:
     cuda = torch.cuda.is_available()
     return TrainingArguments(
         output_dir=str(out / CHECKPOINTS),
+        run_name=name,
         max_steps=spec.steps,
         per_device_train_batch_size=micro // count,
         gradient_accumulation_steps=spec.batch_blocks // micro,
