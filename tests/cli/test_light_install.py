@@ -1,10 +1,12 @@
 """Without the extra `train`, a command that needs it says so in one line before it does anything else."""
 
+import subprocess
 import sys
 
 import pytest
 from tests.cli.conftest import one_line_error
 
+NEEDED = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "safetensors")
 STUDY = """
 family: llama
 models: [tiny-llama-0.2m]
@@ -18,7 +20,7 @@ train: {tokens: 10240}
 @pytest.fixture
 def light(monkeypatch, tmp_path):
     """An interpreter that finds none of what the extra installs, in an empty folder with a study file."""
-    for name in ("torch", "transformers", "accelerate", "datasets", "tokenizers", "safetensors"):
+    for name in NEEDED:
         monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "study.yaml").write_text(STUDY)
@@ -55,8 +57,14 @@ def test_a_study_is_planned_without_an_estimate_of_its_time(light, regrow):
     assert "about" in done.out  # the disk
 
 
-def test_the_outline_of_a_pruned_model_needs_nothing_more(light, regrow):
-    done = regrow("prune", "tiny-llama-0.2m", "--method", "depth", "--rate", "0.25", "--dry-run")
-    assert done.code == 0
-    assert "needs" not in done.err
-    assert "pruning rate" in done.out
+def test_the_outline_of_a_pruned_model_needs_nothing_more():
+    """In an interpreter of its own: one that has loaded torch already can't be made to forget it."""
+    code = (
+        f"import sys\nsys.modules.update(dict.fromkeys({NEEDED!r}))\n"
+        "sys.argv = ['regrow', 'prune', 'tiny-llama-0.2m', '--method', 'depth', '--rate', '0.25', '--dry-run']\n"
+        "from regrow.cli.main import main\nmain()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "pruning rate" in done.stdout
+    assert "needs" not in done.stderr
