@@ -69,6 +69,7 @@ def cost(checkout: Path, command: Sequence[str], limit: int) -> Cost:
         [sys.executable, "-m", "regrow.cli.main", *command],
         env={**os.environ, "PYTHONPATH": str(checkout / "src")},
         stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (limit, limit)),
     )
     _, status, used = os.wait4(process.pid, 0)

@@ -9,8 +9,9 @@ import pytest
 from laws_cases import loss_before, runs
 
 from regrow.errors import InputError
-from regrow.laws import Setting, fit, load_laws, save_laws, select_law
-from regrow.laws.law import Law, _quantiles
+from regrow.laws import Setting, fit, load_laws, samples, save_laws, select_law
+from regrow.laws.law import Law
+from regrow.laws.samples import blocks, quantiles
 
 INSIDE = {"params_before": 1e9, "pruning_rate": 0.25, "tokens": 1e9, "loss_before": loss_before(1e9)}
 OLD = Path(__file__).parent / "fixtures" / "law_format_1.json"
@@ -170,10 +171,27 @@ def test_select(law: Law) -> None:
 @pytest.mark.parametrize("n", [1, 2, 57, 200])
 def test_quantiles_are_those_of_numpy(n: int) -> None:
     values = np.random.default_rng(n).standard_normal((n, 3))
-    for share, mine in zip((0.05, 0.5, 0.95), _quantiles(values, 0.05, 0.5, 0.95), strict=True):
+    for share, mine in zip((0.05, 0.5, 0.95), quantiles(values, 0.05, 0.5, 0.95), strict=True):
         assert mine == pytest.approx(np.quantile(values, share, axis=0), abs=1e-12)
     endless = np.where(np.arange(n)[:, None] > 0, np.inf, values[:1])
-    assert not np.isnan(_quantiles(endless, 0.95)[0]).any()
+    assert not np.isnan(quantiles(endless, 0.95)[0]).any()
+
+
+def test_an_interval_in_blocks_is_that_of_all_points_at_once(law: Law, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = Setting(**INSIDE).replace(tokens=np.geomspace(1e8, 1e10, 12).reshape(3, 4))
+    whole, losses = law.interval(x), law.loss_draws(x)
+    monkeypatch.setattr(samples, "_AT_ONCE", 5000)
+    np.testing.assert_array_equal(np.stack(law.interval(x)), np.stack(whole))
+    np.testing.assert_array_equal(law.loss_draws(x), losses)
+    assert blocks(10, 2000) == [slice(i, i + 2) for i in range(0, 10, 2)]
+
+
+def test_many_draws_need_little_noise_each(law: Law) -> None:
+    many = replace(law, draws=np.tile(law.draws, (300, 1)))
+    assert law.noise_numbers.shape == (60, 40)
+    assert many.noise_numbers.shape == (18000, 1)
+    x = Setting(**INSIDE)
+    np.testing.assert_allclose(many.interval(x), law.interval(x), rtol=2e-3)
 
 
 def test_predict_takes_arrays_and_gives_them_back(law: Law) -> None:

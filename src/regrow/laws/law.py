@@ -13,6 +13,7 @@ import numpy as np
 from regrow.errors import InputError, one_of
 from regrow.laws.forms import FORMS, Form, find_form
 from regrow.laws.prediction import LOSS, SCORE, Prediction, predicted
+from regrow.laws.samples import blocks, quantiles
 from regrow.laws.setting import Column, Reference, Setting
 from regrow.units import check_level
 
@@ -37,8 +38,9 @@ CONTROL_BASELINE = (
 _SAME_SIZE = 1e-3
 #: pruning rates closer than this are of one pruned model
 _SAME_RATE = 0.01
-#: noise values per bootstrap draw; with the draws they make the quantiles of a new run
-_NOISE_PER_DRAW = 40
+#: noise values per bootstrap draw, with which the draws make the quantiles of a new run: fewer where the draws alone
+#: are nearly as many samples as are needed
+_NOISE_PER_DRAW, _SAMPLES = 40, 8000
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -158,7 +160,7 @@ class Law:
     def noise_numbers(self) -> np.ndarray:
         """Log-loss noise of a new run's checkpoint, [draws, k]; fixed, so that predictions repeat."""
         rng = np.random.default_rng(0)
-        size = (len(self.draws), _NOISE_PER_DRAW)
+        size = (len(self.draws), int(np.clip(_SAMPLES // max(len(self.draws), 1), 1, _NOISE_PER_DRAW)))
         dof = max(float(self.diagnostics.get("run_dof", self.n_runs)), 1.0)
         chi = rng.chisquare(dof, size) / dof
         between = self.run_spread * rng.standard_normal(size) / np.sqrt(chi)
@@ -231,16 +233,18 @@ class Law:
         """
         one_of(of, ("run", "mean"), what="interval", where="predict")
         check_level(level, where="predict")
-        log_loss = np.log(np.maximum(self.loss_draws(x), 1e-12))
-        if of == "run":
-            noise = self.noise_numbers
-            log_loss = log_loss[:, None] + noise.reshape(noise.shape + (1,) * (log_loss.ndim - 1))
-            log_loss = log_loss.reshape(-1, *log_loss.shape[2:])
-        tail = (1 - level) / 2
-        # a draw without limits may be past what a float can hold
-        low, high = (np.exp(np.minimum(end, 700)) for end in _quantiles(log_loss, tail, 1 - tail))
-        point = self.loss(x)  # the interval of a skewed bootstrap may miss its own point estimate
-        return np.minimum(low, point), np.maximum(high, point)
+        noise = self.noise_numbers if of == "run" else np.zeros((len(self.draws), 1))
+        tail, row = (1 - level) / 2, x.ravel()
+        point = self.loss(row)
+        ends = np.empty((2, len(point)))
+        for block in blocks(len(point), noise.size):
+            log_loss = np.log(np.maximum(self.loss_draws(row.keep(block)), 1e-12))
+            samples = (log_loss[:, None] + noise[:, :, None]).reshape(-1, log_loss.shape[1])
+            # a draw without limits may be past what a float can hold
+            ends[:, block] = np.exp(np.minimum(quantiles(samples, tail, 1 - tail), 700))
+        # the interval of a skewed bootstrap may miss its own point estimate
+        low, high = np.minimum(ends[0], point), np.maximum(ends[1], point)
+        return low.reshape(x.shape), high.reshape(x.shape)
 
     def extrapolates(self, x: Setting) -> dict[str, float]:
         """The columns of a setting that lie outside the fitted range, with the largest factor (above 1) by which."""
@@ -312,9 +316,11 @@ class Law:
         form = self.formula
         for column in form.columns:
             _check(form, column, x)
-        scaled = form.from_natural(theta, Reference())
+        scaled, row = form.from_natural(theta, Reference()), x.relative_to({}).ravel()
+        out = np.empty((len(theta), len(row)))
         with np.errstate(over="ignore", under="ignore"):
-            out = getattr(form, part)(scaled, x.relative_to({}).ravel())
+            for block in blocks(len(row), len(theta)):
+                out[:, block] = getattr(form, part)(scaled, row.keep(block))
         return out.reshape(len(theta), *x.shape)
 
     def __repr__(self) -> str:
@@ -330,20 +336,6 @@ class Law:
         lines.append(f"  {shown}; spread of log loss: runs {self.run_spread:.2g}, checkpoints {self.point_spread:.2g}")
         lines.extend(f"  ! {warning}" for warning in self.warnings)
         return "\n".join(lines)
-
-
-def _quantiles(values: np.ndarray, *shares: float) -> list[np.ndarray]:
-    """Quantiles over the first axis, linear between order statistics: `np.quantile` imports the whole of numpy.ma."""
-    ordered = np.sort(values, axis=0)
-    out = []
-    for share in shares:
-        at = share * (len(ordered) - 1)
-        below = int(at)
-        low, high = ordered[below], ordered[min(below + 1, len(ordered) - 1)]
-        # two infinite ones have no difference
-        step = np.subtract(high, low, out=np.zeros_like(low), where=high > low)
-        out.append(low + (at - below) * step)
-    return out
 
 
 def _check(form: Form, column: Column, x: Setting) -> None:

@@ -218,7 +218,7 @@ class Setting:
         """The same setting with another reference."""
         return Setting(ref, **self._columns)
 
-    def keep(self, mask: np.ndarray) -> Setting:
+    def keep(self, mask: np.ndarray | slice) -> Setting:
         """Only the rows [n] in `mask`, or those of these indices."""
         return Setting(self.ref, **{name: values[mask] for name, values in self.items()})
 

@@ -15,7 +15,7 @@ from regrow.planning.frontier import Comparison
 from regrow.report import present
 from regrow.report.card import Card, plan_card, plans_table
 from regrow.report.collapse import collapse_chart
-from regrow.report.curves import LEVEL, fits_of
+from regrow.report.curves import LEVEL, fits_of, thinned
 from regrow.report.figures import (
     Key,
     Panel,
@@ -34,6 +34,8 @@ _TO_CHOOSE = (
     "Less pruning ends at a lower loss, so the rows trade loss against the parameters that are left. Say how many may "
     "be left (--params-after) to get a choice."
 )
+#: Bootstrap draws that bands and trends are drawn by, at most; the tables of parameters and the plans use all.
+_DRAWS = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,9 +151,10 @@ def gather(
 def _law_section(
     law: Law, runs: Sequence[RunRecord], held_out: Sequence[RunRecord], *, ident: str
 ) -> tuple[LawSection, present.Row | None, list[str]]:
-    fits, left_out = fits_of(law, runs, held_out)
-    panels, keys = curve_panels(law, fits, ident)
-    trends = trends_of(law, fits)
+    few = thinned(law, _DRAWS)
+    fits, left_out = fits_of(few, runs, held_out)
+    panels, keys = curve_panels(few, fits, ident)
+    trends = trends_of(few, fits)
     heading = f"{law.family}, {law.method}"
     section = LawSection(
         ident=ident,

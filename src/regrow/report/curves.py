@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -14,6 +15,8 @@ from regrow.laws.observations import Observations, observe, of_loss
 from regrow.laws.setting import BASIC, Setting
 from regrow.runs.record import RunRecord
 
+Number = TypeVar("Number", int, float)
+
 #: Coverage of the bands and intervals on the page.
 LEVEL = 0.9
 #: Points of a drawn curve; a power law on log axes is smooth.
@@ -21,6 +24,10 @@ _CURVE_POINTS = 40
 #: The most checkpoints that are drawn and listed, of all runs and of one, and the fewest of one run. More could not be
 #: distinguished, and each takes about 600 bytes.
 _DRAWN, _DRAWN_PER_RUN, _LEAST_PER_RUN = 4000, 40, 8
+#: Runs of a report that are all drawn. Of more, each law draws its share, and at least so many: an even choice.
+_RUNS, _LEAST_RUNS = 200, 4
+#: Sizes, rates and runs alike of such a choice at most.
+_SIZES, _RATES, _ALIKE = 8, 8, 3
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -28,8 +35,8 @@ class RunFit:
     """One run against its law: measured and predicted losses (nats/token) at its checkpoints `x`, each [n].
 
     `held_out` is true for a run that the law was not fitted on. `kept` [at most n] are the indices of the checkpoints
-    to draw: all, or of a long run an even choice. `share_inside` is the share of those inside the law's interval of
-    coverage `LEVEL` for a new run.
+    to draw: all, of a long run an even choice, and none of a run that is not drawn. `share_inside` is the share of an
+    even choice of checkpoints inside the law's interval of coverage `LEVEL` for a new run.
     """
 
     run: RunRecord
@@ -44,6 +51,11 @@ class RunFit:
     def tokens(self) -> np.ndarray:
         """Tokens of the checkpoints."""
         return self.x.tokens
+
+    @property
+    def shown(self) -> bool:
+        """Whether the run is drawn."""
+        return len(self.kept) > 0
 
     @property
     def drawn(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -71,6 +83,15 @@ class RunFit:
         return average_slope_difference(np.zeros(len(self.tokens)), self.tokens, self.loss, self.predicted)
 
 
+def thinned(law: Law, most: int) -> Law:
+    """The law with at most `most` of its draws, an even choice: enough to draw bands by."""
+    step = -(-len(law.draws) // most)
+    if step <= 1:
+        return law
+    sizes = {size: np.concatenate([rows[:1], rows[1::step]]) for size, rows in law.sizes.items()}
+    return replace(law, draws=law.draws[::step], sizes=sizes)
+
+
 def fits_of(law: Law, runs: Sequence[RunRecord], held_out: Sequence[RunRecord]) -> tuple[list[RunFit], list[str]]:
     """Every run of the law's family and method against the law, sizes and rates ascending; and what was left out, why.
 
@@ -85,44 +106,110 @@ def fits_of(law: Law, runs: Sequence[RunRecord], held_out: Sequence[RunRecord]) 
     for run in (*held_out, *runs):
         if run.family == law.family and run.method == law.method:
             seen.setdefault(run.run, run)
-    most = int(np.clip(_DRAWN // max(len(runs) + len(held_out), 1), _LEAST_PER_RUN, _DRAWN_PER_RUN))
-    fits, notes = [], []
-    for run in sorted(seen.values(), key=lambda r: (r.params_before, r.pruning_rate, r.run)):
+    ordered = sorted(seen.values(), key=lambda r: (r.params_before, r.pruning_rate, r.run))
+    observed: list[tuple[RunRecord, Observations]] = []
+    notes = []
+    for run in ordered:
         try:
-            records = of_loss([run, *controls], law.loss_kind)
-            observed = observe(records, baseline=law.baseline, columns=law.formula.columns)[0]
-            notes += [f"{run.run}: {note}" for note in observed.notes]
-            fit = _fit(law, run, observed, most, held_out=run.run in kept_out or _outside(law, run))
+            found = _observed(law, of_loss([run, *controls], law.loss_kind))
         except InputError as error:
             notes.append(f"left out of the charts: {error}")
             continue
-        if fit is None:
-            notes.append(f"left out of the charts: run {run.run} has no checkpoint that the law covers")
+        notes += [f"{run.run}: {note}" for note in found.notes]
+        if len(found):
+            observed.append((run, found))
         else:
-            fits.append(fit)
-    return fits, notes
+            notes.append(f"left out of the charts: run {run.run} has no checkpoint that the law covers")
+    everything = len(runs) + len(held_out)
+    held = [run.run in kept_out or _outside(law, run) for run, _ in observed]
+    shown: set[int] = set()
+    for kind, what in ((False, "fitted"), (True, "held out")):
+        mine = [i for i, out in enumerate(held) if out == kind]
+        share = max(_LEAST_RUNS, _RUNS * len(mine) // everything) if everything > _RUNS else len(mine)
+        few = _even_runs([observed[i][0] for i in mine], share)
+        shown |= {mine[i] for i in few}
+        if len(few) < len(mine):
+            notes.append(
+                f"{len(few)} of {len(mine)} {what} runs of {law.family}, {law.method} are drawn, evenly over sizes and "
+                "rates; the tables and the errors are of all"
+            )
+    most = int(np.clip(_DRAWN // max(everything, 1), _LEAST_PER_RUN, _DRAWN_PER_RUN))
+    return _fits(law, observed, held, shown, most), notes
 
 
-def _fit(law: Law, run: RunRecord, observed: Observations, most: int, *, held_out: bool) -> RunFit | None:
+def _observed(law: Law, records: Sequence[RunRecord]) -> Observations:
+    """What the law can be asked of a run: checkpoints above zero tokens at which all that it reads is known."""
+    observed = observe(records, baseline=law.baseline, columns=law.formula.columns)[0]
     # at zero tokens several forms are infinite; the loss right after pruning stands in the table of runs
     known = ~np.any([np.isnan(observed.x[name]) for name in law.formula.uses], axis=0)
-    observed = observed.keep(known & (observed.x.tokens > 0))
-    if not len(observed):
-        return None
-    kept = _evenly(observed.x.tokens, most)
-    inside = None
+    return observed.keep(known & (observed.x.tokens > 0))
+
+
+def _fits(
+    law: Law, observed: Sequence[tuple[RunRecord, Observations]], held: Sequence[bool], shown: set[int], most: int
+) -> list[RunFit]:
+    if not observed:
+        return []
+    chosen = [_evenly(seen.x.tokens, most) for _, seen in observed]
+    # the law is asked once for all runs: a call takes as long for one point as for many
+    predicted = _split(law.loss(_joined([seen.x for _, seen in observed])), [len(seen) for _, seen in observed])
+    inside: list[float | None] = [None] * len(observed)
     if len(law.draws):
-        low, high = law.interval(observed.x.keep(kept), level=LEVEL)
-        inside = float(np.mean((observed.loss[kept] >= low) & (observed.loss[kept] <= high)))
-    return RunFit(
-        run=run,
-        held_out=held_out,
-        x=observed.x,
-        loss=observed.loss,
-        predicted=law.loss(observed.x),
-        kept=kept,
-        share_inside=inside,
-    )
+        x = _joined([seen.x.keep(picked) for (_, seen), picked in zip(observed, chosen, strict=True)])
+        losses = np.concatenate([seen.loss[picked] for (_, seen), picked in zip(observed, chosen, strict=True)])
+        low, high = law.interval(x, level=LEVEL)
+        parts = _split((losses >= low) & (losses <= high), [len(picked) for picked in chosen])
+        inside = [float(np.mean(part)) for part in parts]
+    return [
+        RunFit(
+            run=run,
+            held_out=held[i],
+            x=seen.x,
+            loss=seen.loss,
+            predicted=predicted[i],
+            kept=chosen[i] if i in shown else chosen[i][:0],
+            share_inside=inside[i],
+        )
+        for i, (run, seen) in enumerate(observed)
+    ]
+
+
+def _joined(parts: Sequence[Setting]) -> Setting:
+    """Settings of the same columns, one behind the other."""
+    return Setting(**{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+
+
+def _split(values: np.ndarray, lengths: Sequence[int]) -> list[np.ndarray]:
+    return np.split(values, np.cumsum(lengths)[:-1])
+
+
+def _even_runs(runs: Sequence[RunRecord], most: int) -> list[int]:
+    """Indices of at most `most` runs to draw: all, or an even choice of sizes, rates and runs alike.
+
+    The rates are chosen for all sizes together and each size gives its nearest ones, so that a legend stays short.
+    """
+    if len(runs) <= most:
+        return list(range(len(runs)))
+    sizes = spaced(sorted({run.params_before for run in runs}), min(_SIZES, most))
+    wanted = spaced(sorted({run.pruning_rate for run in runs}), min(_RATES, most // len(sizes)))
+    alike = min(_ALIKE, most // (len(sizes) * len(wanted)))
+    chosen: list[int] = []
+    for size in sizes:
+        by_rate: dict[float, list[int]] = {}
+        for i, run in enumerate(runs):
+            if run.params_before == size:
+                by_rate.setdefault(run.pruning_rate, []).append(i)
+        rates = {min(by_rate, key=lambda rate: abs(rate - target)) for target in wanted}
+        chosen += [i for rate in rates for i in by_rate[rate][:alike]]
+    return sorted(chosen)
+
+
+def spaced(values: Sequence[Number], most: int) -> list[Number]:
+    """At most so many of the rising values, evenly by rank: the first and the last among them, or the middle one."""
+    if len(values) <= most:
+        return list(values)
+    places = np.linspace(0, len(values) - 1, most) if most > 1 else np.array([(len(values) - 1) / 2])
+    return [values[i] for i in np.unique(places.round().astype(int))]
 
 
 def _evenly(tokens: np.ndarray, most: int) -> np.ndarray:

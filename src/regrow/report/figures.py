@@ -42,6 +42,7 @@ def curve_panels(law: Law, fits: Sequence[RunFit], ident: str) -> tuple[list[Pan
 
     Runs of about one rate look alike in every panel (`rate_groups`); runs that differ only by their seed share a line.
     """
+    fits = [fit for fit in fits if fit.shown]
     groups = rate_groups([fit.run for fit in fits])
     style = {rate: i for i, group in enumerate(groups) for rate in group}
     panels = []
@@ -154,6 +155,7 @@ def _rate(run: RunRecord) -> str:
 
 def residual_chart(law: Law, fits: Sequence[RunFit], ident: str) -> Markup:
     """Residuals of every checkpoint, in per cent of the predicted loss, one row per run, small models at the top."""
+    fits = [fit for fit in fits if fit.shown]
     if not fits:
         return Markup("")
     marks = []
@@ -170,8 +172,8 @@ def residual_chart(law: Law, fits: Sequence[RunFit], ident: str) -> Markup:
     zero = Line(x=np.zeros(2), y=np.array([0.4, len(fits) + 0.6]), style=0, name="no error", css="zero")
     chart = Chart(
         title=f"Residuals of {law.family}, {law.method}, by run",
-        description="Measured over predicted loss minus one, in per cent, for every checkpoint; rows are the runs of "
-        "the table below, in its order.",
+        description="Measured over predicted loss minus one, in per cent, of the checkpoints that are drawn; rows are "
+        "runs, in the order of the table below.",
         x_label="measured minus predicted, per cent",
         y_label="size, rate",
         lines=[zero],

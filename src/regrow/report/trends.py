@@ -13,10 +13,12 @@ from regrow.planning.criteria import Gain
 from regrow.planning.curves import Curves
 from regrow.planning.solve import optimal_tokens
 from regrow.planning.trends import Trend, check_trends
-from regrow.report.curves import RunFit
+from regrow.report.curves import RunFit, spaced
 
 #: Rates closer than this have one column: different sizes rarely reach exactly the same rate.
 _SAME_RATE = 0.02
+#: Sizes and rates of the table at most; of more an even choice.
+_ROWS, _COLUMNS = 8, 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,11 +49,13 @@ def trends_of(law: Law, fits: Sequence[RunFit], *, min_gain: float = Gain.min_ga
     if not fits:
         return None
     before = {fit.run.params_before: fit.run.known_loss_before for fit in fits}
-    sizes = sorted(before)
-    rates = _distinct([fit.run.pruning_rate for fit in fits])
+    sizes = spaced(sorted(before), _ROWS)
+    rates = spaced(_distinct([fit.run.pruning_rate for fit in fits]), _COLUMNS)
     seen: dict[tuple[float, float], list[RunFit]] = {}
     for fit in fits:
-        seen.setdefault((fit.run.params_before, _nearest(rates, fit.run.pruning_rate)), []).append(fit)
+        rate = _nearest(rates, fit.run.pruning_rate)
+        if abs(fit.run.pruning_rate - rate) <= _SAME_RATE:
+            seen.setdefault((fit.run.params_before, rate), []).append(fit)
     rows = tuple(
         (
             float(size),

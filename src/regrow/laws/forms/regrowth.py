@@ -6,7 +6,7 @@ import numpy as np
 
 from regrow.laws.forms.base import Form, Parameter
 from regrow.laws.regrowth.before import log_odds
-from regrow.laws.regrowth.curve import LEAST_GAP, effective_tokens, gap_and_jacobian
+from regrow.laws.regrowth.curve import LEAST_GAP, effective_tokens, gap_alone, gap_and_jacobian
 from regrow.laws.regrowth.effects import SIZE, covariates
 from regrow.laws.setting import BASIC, LOSS_PRUNED, WARMUP_TOKENS, Reference, Setting
 
@@ -75,23 +75,29 @@ class Regrowth(Form):
         # D / (D + D_d) is 1 where the tokens are without limit
         return x.loss_before * (1 + share / (1 + half / np.maximum(x.tokens, _TINY)))
 
-    def _parts(self, theta: np.ndarray, x: Setting) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Gap [B, n], its derivatives by psi [B, n, 4], the gap right after pruning and effective tokens, [B, n]."""
+    def _parts(
+        self, theta: np.ndarray, x: Setting, *, jacobian: bool = True
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Gap [B, n], its derivatives by psi [B, n, 4] (of no number if not asked for), the gap right after pruning and
+        effective tokens, [B, n]."""
         start = self.gap_pruned(theta, x)
         psi = self.numbers(theta, x, start)
         warmup = np.nan_to_num(x["warmup_tokens"]) if "warmup_tokens" in x else 0.0
         tokens = np.broadcast_to(effective_tokens(x.tokens, warmup), start.shape)
         endless = np.isposinf(tokens)
         before = np.broadcast_to(x.loss_before, start.shape)
-        gap, jacobian = gap_and_jacobian(psi, start, before, np.where(endless, 0.0, tokens)[..., None])
-        gap, jacobian = gap[..., 0], jacobian[..., 0, :]
-        gap = np.where(endless, psi[..., 3] * before, np.where(tokens == 0, start, gap))
-        return gap, np.where(endless[..., None], 0.0, jacobian), start, tokens
+        at = np.where(endless, 0.0, tokens)[..., None]
+        if jacobian:
+            gap, by_psi = gap_and_jacobian(psi, start, before, at)
+        else:
+            gap, by_psi = gap_alone(psi, start, before, at), np.empty((*start.shape, 1, 0))
+        gap = np.where(endless, psi[..., 3] * before, np.where(tokens == 0, start, gap[..., 0]))
+        return gap, np.where(endless[..., None], 0.0, by_psi[..., 0, :]), start, tokens
 
     def value_and_jacobian(
         self, theta: np.ndarray, x: Setting, *, jacobian: bool = True
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        gap, by_psi, start, _ = self._parts(theta, x)
+        gap, by_psi, start, _ = self._parts(theta, x, jacobian=jacobian)
         value = self.baseline(theta, x) + gap
         if not jacobian:
             return value, None

@@ -42,9 +42,8 @@ def gap_and_jacobian(
     Args:
         gap_pruned, loss_before: of each run, [...], in nats; `gap_pruned` is positive.
     """
-    level, log_pace, log_b, end = (psi[..., i, None] for i in range(4))
-    b = np.exp(log_b)
-    u = tokens * np.exp(np.minimum(-log_pace - log_b, _MOST_LOG))
+    level, _, log_b, end = (psi[..., i, None] for i in range(4))
+    b, u = np.exp(log_b), _scaled_tokens(psi, tokens)
     z = np.log1p(u)
     left = np.exp(-b * z)
     moved = b * u / (1 + u)
@@ -57,6 +56,18 @@ def gap_and_jacobian(
         np.asarray(loss_before)[..., None] * (1 - left),
     ]
     return falling + reach, np.stack(rows, axis=-1)
+
+
+def gap_alone(psi: np.ndarray, gap_pruned: np.ndarray, loss_before: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+    """The gaps of `gap_and_jacobian` without the derivatives."""
+    left = np.exp(-np.exp(psi[..., 2, None]) * np.log1p(_scaled_tokens(psi, tokens)))
+    reach = psi[..., 3, None] * np.asarray(loss_before)[..., None]
+    return (np.exp(psi[..., 0, None]) * np.asarray(gap_pruned)[..., None] - reach) * left + reach
+
+
+def _scaled_tokens(psi: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+    """T/(b tau)."""
+    return tokens * np.exp(np.minimum(-psi[..., 1, None] - psi[..., 2, None], _MOST_LOG))
 
 
 #: exponents and paces that a start is searched among; paces in units of the geometric mean of a run's tokens
