@@ -124,10 +124,6 @@ class Blocks:
         begins = table.starts[np.searchsorted(table.starts, at, side="right") - 1]
         return (at - np.maximum(begins, first)).astype(np.int64)
 
-    def document_starts(self, block: int) -> np.ndarray:
-        """Offsets inside a block at which a document, or the rest of one, begins; the first is 0."""
-        return np.flatnonzero(self.position_ids(block)[0] == 0)
-
     def documents_of(self, blocks: Iterable[int]) -> list[str]:
         """Names of the documents with a token in these blocks, each once, in the order of the blocks."""
         table, length = self._table(), self.sequence_length

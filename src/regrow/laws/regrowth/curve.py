@@ -16,8 +16,6 @@ from __future__ import annotations
 
 import numpy as np
 
-#: numbers that describe a run
-NUMBERS = ("level", "pace", "exponent", "end")
 #: largest logarithm of 1/(b tau): a search may try a pace of nearly no tokens, and an infinite u has no derivative
 _MOST_LOG = 600.0
 #: a gap smaller than this share of the loss before pruning counts as this large: no curve can be scaled by 0
