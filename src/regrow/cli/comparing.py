@@ -64,7 +64,7 @@ def _print_rows(comparison: Comparison) -> None:
         p = row.plan
         ends = "-" if p.loss_low is None else f"{number(p.loss_low)} to {number(p.loss_high)}"
         tokens = "-" if p.tokens is None else format_count(p.tokens)
-        told = [
+        shown = [
             ">" if row.chosen else "*" if row.on_frontier else "",
             p.method,
             number(p.pruning_rate),
@@ -75,12 +75,12 @@ def _print_rows(comparison: Comparison) -> None:
             paid(p.gpu_hours, p.cost_usd),
         ]
         if serves:
-            told += [
+            shown += [
                 f"{row.inference_flops_per_token:.3g}",
                 paid(row.serving_gpu_hours, row.serving_cost_usd),
                 paid(row.total_gpu_hours, row.total_cost_usd),
             ]
-        return told
+        return shown
 
     print_table("", columns, [cells(row) for row in comparison.candidates], spare=_SPARE)
     typer.echo("* on the frontier of loss, parameters left and total cost; > the one to take")
@@ -98,9 +98,9 @@ def _print_rows(comparison: Comparison) -> None:
     for refusal in comparison.refused:
         rate = "" if refusal.pruning_rate is None else f" at {refusal.pruning_rate:.3g}"
         say(f"refused: {refusal.method}{rate}: {refusal.why}", err=True)
-    said: dict[str, list[str]] = {}
+    rows_of: dict[str, list[str]] = {}
     for row in comparison.candidates:
         for warning in row.plan.warnings:
-            said.setdefault(warning, []).append(row.name)
+            rows_of.setdefault(warning, []).append(row.name)
     everywhere = len(comparison.candidates)
-    warn(w if len(rows) == everywhere else f"{', '.join(rows)}: {w}" for w, rows in said.items())
+    warn(w if len(rows) == everywhere else f"{', '.join(rows)}: {w}" for w, rows in rows_of.items())

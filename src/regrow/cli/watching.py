@@ -83,13 +83,13 @@ class _Watch:
             self.errors[cell.name] = error
         if not self.console.is_terminal or error is not None:
             state = cell_state(cell, run_folder(cell, self.out))
-            told, then = f"failed: {error}", ""
+            outcome, then = f"failed: {error}", ""
             asked = sum(not c.finished for c in self.cells)
             if error is None:
-                told = f"loss {number(state.loss, '.4f')}, {_speed(state)}"
+                outcome = f"loss {number(state.loss, '.4f')}, {_speed(state)}"
                 left = self._seconds_left(self._states())
                 then = f", {format_duration(left)} left" if left and self.count < asked else ""
-            self.console.print(f"{self.count}/{asked} {cell.name}: {told}{then}", markup=False, soft_wrap=True)
+            self.console.print(f"{self.count}/{asked} {cell.name}: {outcome}{then}", markup=False, soft_wrap=True)
 
     def stop(self) -> None:
         self._stop.set()

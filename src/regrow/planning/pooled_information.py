@@ -111,8 +111,8 @@ class Pooled:
             weights = self.weights[cell]
             there = sum((self.information[r] for r in chosen if self.cell[r] == cell), np.zeros((len(left), 4, 4)))
             added = self._added(cell, there, self.information[run])
-            told = np.einsum("bki,bi->bk", weights, along)
+            projected = np.einsum("bki,bi->bk", weights, along)
             narrowed = shrunk(added, weights @ known @ np.swapaxes(weights, 1, 2))
-            less = np.einsum("bi,bij,bj->b", told, narrowed, told)
+            less = np.einsum("bi,bij,bj->b", projected, narrowed, projected)
             gains[i] = -np.log1p(-np.minimum(less / left, 1 - 1e-12)).mean()
         return gains

@@ -155,8 +155,8 @@ class PooledProblem(Problem):
             same = same_size(curve.size, float(mine.params_before[0])) and abs(curve.rate - mine.pruning_rate[0]) < 5e-3
             if same:
                 tokens = np.broadcast_to(mine.tokens, (len(out), len(mine.tokens)))
-                told = of_readings(curve.psi, curve.gap, curve.loss_before, tokens, self.state.noise)
-                out = out + shrunk(told, self.state.of("run"))
+                information = of_readings(curve.psi, curve.gap, curve.loss_before, tokens, self.state.noise)
+                out = out + shrunk(information, self.state.of("run"))
         return out
 
     def _variances(self, chosen: Sequence[Option]) -> np.ndarray:
@@ -204,8 +204,8 @@ class PooledProblem(Problem):
         floor = np.einsum("bi,ij,bj->b", self.gradient, least, self.gradient)
         tokens = EARLY * np.exp(self.log_tokens)
         prior = self._psi_after(chosen) + fresh
-        told = self.tell(self.own, tokens)
-        posterior = np.linalg.inv(np.linalg.inv(prior) + told)
+        information = self.tell(self.own, tokens)
+        posterior = np.linalg.inv(np.linalg.inv(prior) + information)
         early = np.einsum("bi,bij,bj->b", self.gradient, posterior, self.gradient)
         guessed = None
         if self.spec.target.loss_pruned is None:
