@@ -65,7 +65,8 @@ def test_python_says_the_same_by_a_law_of_ones_own(regrow, tmp_path, held_out):
     """The law of a file, of the method at hand; asked through the command and through `regrow.measure_pruned`."""
     law, out = tmp_path / "law.json", tmp_path / "pruned"
     assert regrow("fit", EXAMPLES / "six_runs.csv", "--form", "regrowth", "--draws", "50", "--out", law).code == 0
-    ask = ("tiny-llama-0.2m", "--method", "depth", "--rate", "0.25", "--calibration-blocks", "2", "--out", out)
+    text = ("--calibration", held_out, "--calibration-blocks", "2")
+    ask = ("tiny-llama-0.2m", "--method", "depth", "--rate", "0.25", *text, "--out", out)
     done = regrow("prune", *ask, "--held-out", held_out, "--law", law, "--json")
     assert done.code == 0, done.err
     found = done.json["held_out"]
