@@ -12,6 +12,9 @@ from regrow.cli.tables import print_table, say
 if TYPE_CHECKING:
     from regrow.laws.validation import HoldOutResults
 
+#: What stands beside the law of a score, and how the table calls it.
+_BESIDE = {"from_loss": "from loss", "last": "last", "power": "power"}
+
 
 def validate(
     runs: Runs,
@@ -96,7 +99,7 @@ def _print_scores(results: HoldOutResults, hold_out: str) -> None:
 
     print_table(
         f"held out: {hold_out}; errors in points",
-        ["family, method", "benchmark", "status", "error", "coverage", "readings", "last", "power"],
+        ["family, method", "benchmark", "status", "error", "coverage", "readings", *_BESIDE.values()],
         [
             [
                 f"{r.family}, {r.method}",
@@ -105,14 +108,22 @@ def _print_scores(results: HoldOutResults, hold_out: str) -> None:
                 points(r.mae),
                 number(r.coverage, ".2f"),
                 str(r.n_points),
-                points(r.baselines.get("last")),
-                points(r.baselines.get("power")),
+                *(points(r.baselines.get(name)) for name in _BESIDE),
             ]
             for r in results
         ],
     )
-    typer.echo(
-        "Beside it: the last score seen (of a run not seen, the nearest run's gap), a power law of each run alone."
+    say(
+        "Beside it: the score by the predicted loss and the family's link from loss to score; the last score seen (of "
+        "a run not seen, the nearest run's gap); a power law of each run alone."
     )
+    both = [(r.mae, other) for r in results if (other := r.baselines.get("from_loss")) is not None]
+    if both:
+        ours, other = (float(sum(errors)) / len(both) for errors in zip(*both, strict=True))
+        better = "The direct route" if ours <= other else "The route from the loss"
+        say(
+            f"{better} erred less: {points(min(ours, other))} points against {points(max(ours, other))}; the direct "
+            f"one did in {sum(a <= b for a, b in both)} of {len(both)}."
+        )
     for text in results.skipped:
         say(f"skipped: {text}", err=True)

@@ -19,10 +19,12 @@ from regrow.laws.setting import Column, Setting
 if TYPE_CHECKING:
     from regrow.laws.entry import fit
     from regrow.laws.fitting import Laws
+    from regrow.laws.link import fit_link
     from regrow.laws.validation import HoldOutResult, rank_forms, validate, validate_law
 
 _LAZY = {
     "fit": "entry",
+    "fit_link": "link",
     "Laws": "fitting",
     "validate": "validation",
     "validate_law": "validation",
@@ -41,6 +43,7 @@ __all__ = [
     "add_form",
     "find_form",
     "fit",
+    "fit_link",
     "load_laws",
     "rank_forms",
     "save_laws",

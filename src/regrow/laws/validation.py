@@ -20,6 +20,7 @@ from regrow.laws.observations import Observations, as_records, observe, of_loss
 from regrow.laws.pooled.fit import pools_of
 from regrow.laws.pooled.held_out import Held
 from regrow.laws.pooled.held_out import hold_out as hold_out_of
+from regrow.laws.pooled.loss_route import errors_by_loss
 from regrow.laws.pooled.pool import score_pools
 from regrow.laws.pooled.score_held_out import hold_out_scores
 from regrow.laws.pooled.scored import check_score_options, names_of
@@ -50,7 +51,8 @@ class HoldOutResult:
         outside: how far the held-out points stand outside what was fitted, as a factor per input.
         target: `loss`, or `score:NAME`: then losses are the errors 1 - score.
         baselines: mape (of scores: mae) of `last` (the last loss seen; across runs, the nearest run's gap), `power` (a
-            power law of the run alone, only for tokens) and `chinchilla`; None where one does not apply.
+            power law of the run alone, only for tokens) and `chinchilla`; None where one does not apply. Of scores
+            also `from_loss`: the loss by its own law, then the score by the family's link from loss to score.
         status: worst status among the laws fitted.
     """
 
@@ -253,11 +255,14 @@ def _scored(
         split_one = partial(masks, hold_out=hold_out)
         found, why = hold_out_scores(one, hold_out, name, split_one, level=level, draws=draws, seed=seed)
         skipped += why
+        by_loss = errors_by_loss(records, found, hold_out, name, draws=draws, seed=seed)
         for parts in found:
             folds = [(part.fitted, part.held) for part in parts]
             rivals: dict[str, float | None] = {"last": None, "power": None}
             if hold_out not in _SHARED:
                 rivals = baselines.errors(folds, hold_out, relative=False)
+            held = parts[0].held
+            rivals["from_loss"] = by_loss.get((held.family, held.method, held.benchmark))
             results.append(_summary(POOLED, hold_out, folds, [_part_of(part) for part in parts], rivals, level))
     if not results:
         raise InputError(f"nothing could be validated: {' | '.join(dict.fromkeys(skipped))}", where="validate")

@@ -24,7 +24,7 @@ Split = Callable[[Observations], list[np.ndarray]]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Held:
-    """What was held out of one group in one fold, and what was predicted of it, each [n]."""
+    """What was held out of one group in one fold, of this number, and what was predicted of it, each [n]."""
 
     fitted: Observations
     held: Observations
@@ -32,6 +32,7 @@ class Held:
     predicted: np.ndarray
     low: np.ndarray
     high: np.ndarray
+    fold: int = 0
 
 
 def hold_out(

@@ -38,7 +38,7 @@ def hold_out_scores(
         folds = list(_folds(pool, kind, split, skipped))
     except InputError as refused:
         return [], [str(refused)]
-    for masks in folds:
+    for fold, masks in enumerate(folds):
         keep = [np.ones(len(g), dtype=bool) if m is None else ~m for g, m in zip(pool.groups, masks, strict=True)]
         try:
             _refuse_orphans(pool, masks, kind)
@@ -50,7 +50,7 @@ def hold_out_scores(
             parts = _of_method(pool, members, masks, keep, fitted, kind, name, level=level, draws=draws, seed=seed)
             for part in parts:
                 key = (part.held.family, part.held.method, part.held.benchmark)
-                found.setdefault(key, []).append(part)
+                found.setdefault(key, []).append(replace(part, fold=fold))
     return list(found.values()), skipped
 
 
