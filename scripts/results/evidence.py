@@ -22,6 +22,8 @@ LADDERS = ("ladder-llama", "ladder-qwen2")
 DISTILLED, REAL = "ladder-llama-distilled", "smollm2"
 #: The same model on a GPU: by the default proportions of width pruning, and by neurons alone.
 GPU, NEURONS = "smollm2-2m", "smollm2-2m-neurons"
+#: The runs whose checkpoints answered the ladder's tasks.
+SCORES = "scores-llama"
 #: The runs that go past the stopping point.
 LONG = ("long-llama", "long-qwen2")
 #: Readings of the same runs: their losses, without the beginnings of the curves, of averaged weights, and the gaps

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-from results import fits, held_out, regrowth, runs, stopping, terms
-from results.evidence import GPU, Evidence
+from results import fits, held_out, regrowth, runs, scores, stopping, terms
+from results.evidence import GPU, SCORES, Evidence
 
 TABLES: Mapping[str, Callable[[Evidence], Iterator[list[str]]]] = {
     "regrowth": lambda seen: regrowth.held_out_table(seen.beside),
@@ -29,4 +29,5 @@ TABLES: Mapping[str, Callable[[Evidence], Iterator[list[str]]]] = {
     "real-gpu": runs.real_gpu_table,
     "real-laws": held_out.real_laws_table,
     "distillation": runs.distillation_table,
+    "scores": lambda seen: scores.scores_table(seen.studies[SCORES]),
 }

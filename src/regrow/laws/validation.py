@@ -47,6 +47,7 @@ class HoldOutResult:
         asd: average slope difference, nats per e-fold of tokens.
         coverage: share of held-out checkpoints inside the interval for a new run at `level`.
         width: mean width of those intervals, as a share of the loss.
+        span: mean width of those intervals, nats/token, or of a score, a fraction.
         r2: of the held-out losses; None where they are all equal.
         outside: how far the held-out points stand outside what was fitted, as a factor per input.
         target: `loss`, or `score:NAME`: then losses are the errors 1 - score.
@@ -74,6 +75,7 @@ class HoldOutResult:
     baselines: Mapping[str, float | None]
     status: str
     mae: float
+    span: float
     target: str = LOSS
     warnings: tuple[str, ...] = field(default=())
 
@@ -352,6 +354,7 @@ def _summary(
         asd=average_slope_difference(run, tokens, loss, predicted),
         coverage=float(np.mean((loss >= low) & (loss <= high))),
         width=float(np.mean((high - low) / loss)),
+        span=float(np.mean(high - low)),
         level=level,
         r2=1 - float(np.sum((loss - predicted) ** 2)) / spread if spread > 1e-12 * float(np.sum(loss**2)) else None,
         n_points=len(loss),
