@@ -54,7 +54,7 @@ def _print(result: DemoResult) -> None:
     size = format_count(methods[0].plan.params_before)
     print_table(
         f"\nPredicted from smaller models: the {size} model, never fitted (errors are fractions of the loss)",
-        ["method", "form", "MAPE", "worst", "ASD", "coverage", "width", "MAPE vs control", "D*"],
+        ["method", "form", "MAPE", "worst", "ASD", "coverage", "width", "MAPE vs control", "D*", "verdict"],
         [_row(m.law.method, found) for m in methods for found in (m, m.paper)],
     )
     print_table(
@@ -104,4 +104,5 @@ def _row(method: str, found: MethodResult | PaperResult) -> list[str]:
         number(held.width, ".3f"),
         number(found.against_control.mape if found.against_control else None, ".4f"),
         stop,
+        plan.verdict,
     ]
