@@ -19,12 +19,12 @@ from regrow.laws.setting import Column, Setting
 if TYPE_CHECKING:
     from regrow.laws.entry import fit
     from regrow.laws.fitting import Laws
-    from regrow.laws.link import fit_link
+    from regrow.laws.pooled.link import fit_link
     from regrow.laws.validation import HoldOutResult, rank_forms, validate, validate_law
 
 _LAZY = {
     "fit": "entry",
-    "fit_link": "link",
+    "fit_link": "pooled.link",
     "Laws": "fitting",
     "validate": "validation",
     "validate_law": "validation",

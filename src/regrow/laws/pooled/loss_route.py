@@ -11,10 +11,10 @@ from functools import cache, partial
 import numpy as np
 
 from regrow.errors import RegrowError
-from regrow.laws.link import Link, Pair, fit_link, pairs_at, pairs_of
 from regrow.laws.observations import Observations
 from regrow.laws.pooled.fit import pools_of
 from regrow.laws.pooled.held_out import Held, hold_out
+from regrow.laws.pooled.link import Link, Pair, fit_link, pairs_at, pairs_of
 from regrow.laws.pooled.scored import MEAN
 from regrow.runs.record import RunRecord
 
