@@ -57,6 +57,17 @@ def test_a_study_is_planned_without_an_estimate_of_its_time(light, regrow):
     assert "about" in done.out  # the disk
 
 
+def test_a_study_file_to_begin_with_is_written_and_can_be_planned(light, regrow):
+    done = regrow("study", "new.yaml", "--init")
+    assert (done.code, done.err) == (0, "")
+    assert done.out == "written to new.yaml; edit it, then: regrow study new.yaml --dry-run\n"
+    planned = regrow("study", "new.yaml", "--dry-run", "--json").json
+    assert len(planned["cells"]) == 16  # of two models: three rates by depth and by width, 2:4, and a control
+    assert planned["warnings"] == []
+    one_line_error(regrow("study", "new.yaml", "--init"), "new.yaml: a file is here already")
+    one_line_error(regrow("study", "study.yaml/new.yaml", "--init"), "can't be written")
+
+
 def test_the_outline_of_a_pruned_model_needs_nothing_more():
     """In an interpreter of its own: one that has loaded torch already can't be made to forget it."""
     code = (

@@ -26,8 +26,10 @@ _CRITERION_OF = {
 def law_source(law: str | None, named: str | None) -> str:
     """The law file, or the name of the law that is shipped. Raises `InputError` unless one of the two is given."""
     if (law is None) == (named is None):
-        wrong = "no law" if law is None else "a law file and --law"
-        raise InputError(wrong, hint="give a law file, or --law reference")
+        if law is not None:
+            raise InputError("a law file and --law", hint="give a law file, or --law reference")
+        hint = "give a law file, or ask the law that the package ships: --law reference"
+        raise InputError("no law", hint=hint)
     return str(law if named is None else named)
 
 

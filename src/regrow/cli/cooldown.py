@@ -20,12 +20,12 @@ def cooldown(
     ],
     out: Out,
     at: Annotated[
-        str | None, typer.Option(help="Start from the checkpoint at this many tokens. [the last one]")
+        str | None, typer.Option(help="Start from the checkpoint at this many tokens. [default: the last one]")
     ] = None,
     data: Annotated[str | None, typer.Option(help="The run's training text, if it has moved.")] = None,
     held_out: Annotated[str | None, typer.Option(help="The run's held-out text, if it has moved.")] = None,
     save_every: Annotated[
-        str | None, typer.Option(help="Tokens between checkpoints; by default a tenth of --tokens.")
+        str | None, typer.Option(help="Tokens between checkpoints; [default: a tenth of --tokens]")
     ] = None,
     keep_checkpoints: KeepCheckpoints = "2",
     shard: Annotated[

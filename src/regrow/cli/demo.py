@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Where runs, law and report go.")] = Path("demo"),
-    tokens: Annotated[str, typer.Option(help="Post-training tokens of every run.")] = "98304",
-    workers: Annotated[int | None, typer.Option(help="Processes; by default one per CPU, at most four.")] = None,
+    tokens: Annotated[str, typer.Option(help="Post-training tokens of every run, e.g. 100k.")] = "98304",
+    workers: Annotated[int | None, typer.Option(help="Processes. [default: one per CPU, at most four]")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Prune and post-train the embedded models, fit the law on the small ones, predict the largest, and plan.

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 def design(
     law: Annotated[
-        str | None, typer.Argument(metavar="[law.json]", help="A law from pilot runs. [a prior, which is printed]")
+        str | None,
+        typer.Argument(metavar="[law.json]", help="A law from pilot runs. [default: a prior, which is printed]"),
     ] = None,
     target: Annotated[str | None, typer.Option(help="The large model: a catalogue name or a config.json.")] = None,
     params_before: Annotated[
@@ -40,7 +41,9 @@ def design(
         float | None, typer.Option(help="Its loss right after pruning at --rate, nats/token (one evaluation).")
     ] = None,
     rate: Rate = None,
-    method: Annotated[str | None, typer.Option(help="Pruning method. [the law's, or depth]")] = None,
+    method: Annotated[
+        str | None, typer.Option(help="Pruning method: `depth`, `width` or N:M. [default: the law's, or depth]")
+    ] = None,
     family: Family = None,
     candidate: Annotated[
         list[str] | None,
@@ -48,9 +51,10 @@ def design(
             help="Models or sizes that the study may prune, separated by commas. `1B@2.4` also gives the loss."
         ),
     ] = None,
-    rates: Annotated[str, typer.Option(help="Pruning rates to choose from.")] = "0.15,0.25,0.35",
+    rates: Annotated[str, typer.Option(help="Pruning rates to choose from, fractions.")] = "0.15,0.25,0.35",
     tokens: Annotated[
-        str | None, typer.Option(help="Lengths of runs to choose from. [doublings from 0.2 per parameter]")
+        str | None,
+        typer.Option(help="Lengths of runs to choose from, tokens. [default: doublings from 0.2 per parameter]"),
     ] = None,
     seeds: Annotated[int, typer.Option(help="Runs of one size and rate, at most.")] = 2,
     budget_hours: Annotated[float | None, typer.Option(help="GPU-hours of the study, its controls included.")] = None,

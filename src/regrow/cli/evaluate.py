@@ -19,9 +19,11 @@ def evaluate(
         str | None,
         typer.Option(help="Benchmarks of lm-eval, such as arc_easy,hellaswag:acc, or `ladder` for the ladder's own."),
     ] = None,
-    limit: Annotated[int | None, typer.Option(help="Questions to ask of each task, from the first; 0 for all.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Questions to ask of each task, from the first; 0 for all. [default: all]")
+    ] = None,
     shots: Annotated[
-        int | None, typer.Option(help="Examples shown before each question. [the task's own number]")
+        int | None, typer.Option(help="Examples shown before each question. [default: the task's own number]")
     ] = None,
     task_path: Annotated[
         Path | None, typer.Option(help="A folder with task files of your own (lm-eval's --include_path).")
@@ -30,7 +32,9 @@ def evaluate(
     sequence_length: Annotated[
         int, typer.Option(help="Tokens of context. Losses at different contexts cannot be compared.")
     ] = 512,
-    blocks: Annotated[int, typer.Option(help="At most this many blocks; 0 for all.")] = 0,
+    blocks: Annotated[
+        int, typer.Option(help="Read at most this many blocks of --sequence-length tokens; 0 for all.")
+    ] = 0,
     precision: Annotated[
         str, typer.Option(help="`fp32`, or `bf16`: faster, with an error of about 0.001 nats.")
     ] = "fp32",

@@ -16,7 +16,12 @@ _OF_SCORES = ["pace", "exponent", "end"]
 def fit(
     runs: Runs,
     form: Annotated[
-        str, typer.Option(help="The law's form; `auto` takes `regrowth` or `p2`, whichever predicts better.")
+        str,
+        typer.Option(
+            help="The law's form: `regrowth`, `p2`, `p2_counts`, `p2_shifted`, `p2_odds`, `chinchilla`, "
+            "`compression` or "
+            "`sparse`; `auto` takes `regrowth` or `p2`, whichever predicts better."
+        ),
     ] = "auto",
     pool: Pool = None,
     baseline: Baseline = "initial",

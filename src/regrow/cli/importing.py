@@ -48,30 +48,48 @@ def import_logs(
         str | None, typer.Option(metavar="COLUMN", help="Split the table into runs, one for each value of this column.")
     ] = None,
     family: Annotated[str | None, typer.Option(help="Family name: runs of one family are fitted together.")] = None,
-    method: Annotated[str | None, typer.Option(help="How it was pruned; `none` for an unpruned control.")] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help="How it was pruned: `depth`, `width`, N:M such as `2:4`, `sparse`, `other`, or `none` for an "
+            "unpruned control."
+        ),
+    ] = None,
     model: Annotated[
         str | None, typer.Option(help="The unpruned model, for its parameters: a config.json or a catalogue name.")
     ] = None,
     pruned_model: Annotated[str | None, typer.Option(help="The pruned one: a config.json or its folder.")] = None,
     params_before: Annotated[str | None, typer.Option(help="Parameters before pruning, e.g. 8B.")] = None,
-    params_after: Annotated[str | None, typer.Option(help="Parameters after pruning (N:M: the non-zero ones).")] = None,
+    params_after: Annotated[
+        str | None, typer.Option(help="Parameters after pruning; those that are not zero, for N:M.")
+    ] = None,
     loss_before: Annotated[
         float | None, typer.Option(help="Held-out loss before pruning, on the same text; nats/token.")
     ] = None,
-    rate: Annotated[float | None, typer.Option(help="Pruning rate, if it is not 1 - after/before.")] = None,
+    rate: Annotated[float | None, typer.Option(help="Pruning rate, a fraction. [default: 1 - after/before]")] = None,
     tokens_per_step: Annotated[str | None, typer.Option(help="Tokens per step, if the log counts steps.")] = None,
     sequence_length: Annotated[str | None, typer.Option(help="Tokens per sample, if the log counts samples.")] = None,
     unit: Annotated[
-        str | None, typer.Option(help="Unit of the log's loss: `nats`, `bits`, `perplexity` or `bits-per-byte`.")
+        str | None,
+        typer.Option(
+            help="Unit of the log's loss: `nats`, `bits`, `perplexity` or `bits-per-byte`. [default: what its "
+            "name says, else nats]"
+        ),
     ] = None,
     bytes_per_token: Annotated[
         float | None, typer.Option(help="Bytes per token of the held-out text, for bits per byte.")
     ] = None,
-    loss_column: Annotated[str | None, typer.Option(help="Name of the held-out loss in the log.")] = None,
-    tokens_column: Annotated[str | None, typer.Option(help="Name of the token count in the log.")] = None,
-    step_column: Annotated[str | None, typer.Option(help="Name of the step in the log.")] = None,
+    loss_column: Annotated[
+        str | None, typer.Option(help="Name of the held-out loss in the log. [default: found by its name]")
+    ] = None,
+    tokens_column: Annotated[
+        str | None, typer.Option(help="Name of the token count in the log. [default: found by its name]")
+    ] = None,
+    step_column: Annotated[
+        str | None, typer.Option(help="Name of the step in the log. [default: found by its name]")
+    ] = None,
     step_offset: Annotated[
-        int | None, typer.Option(help="Added to every step; 1 if the log counts from 0. [known for each tool]")
+        int | None, typer.Option(help="Added to every step; 1 if the log counts from 0. [default: known for each tool]")
     ] = None,
     train_loss: Annotated[
         bool,

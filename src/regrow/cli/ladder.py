@@ -47,7 +47,7 @@ def list_models(as_json: AsJson = False) -> None:
 
 @app.command("build")
 def build(
-    out: Annotated[Path | None, typer.Option("--out", help="Folder to build in. [the package's own]")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder to build in. [default: the package's own]")] = None,
     only: Annotated[list[str] | None, typer.Option(help="Train only this model; may be repeated.")] = None,
     keep_corpus: Annotated[
         bool, typer.Option("--keep-corpus", help="Train on the existing corpus instead of building it.")

@@ -51,13 +51,13 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-def build_app(names: Iterable[str] = COMMANDS) -> typer.Typer:
-    """The command line with these commands."""
+def build_app(names: Iterable[str] = COMMANDS, *, completion: bool = False) -> typer.Typer:
+    """The command line with these commands; `completion` adds the options that install it for a shell."""
     app = typer.Typer(
         name="regrow",
         help="Prune a language model, regrow it, and know how many tokens it will take before you pay for them.",
         no_args_is_help=True,
-        add_completion=False,
+        add_completion=completion,
         rich_markup_mode="markdown",
         context_settings={"help_option_names": ["-h", "--help"]},
     )
@@ -96,8 +96,8 @@ def main() -> None:
         gc.set_threshold(50_000)
         atexit.register(gc.freeze)
     try:
-        app = build_app([first] if first in COMMANDS else COMMANDS)
-        code = app(standalone_mode=False) or 0
+        app = build_app([first]) if first in COMMANDS else build_app(completion=True)
+        code = app(standalone_mode=False, prog_name="regrow") or 0
         if code == _INTERRUPTED:  # typer makes this of Ctrl-C
             raise KeyboardInterrupt
         sys.exit(code)

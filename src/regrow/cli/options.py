@@ -57,7 +57,9 @@ Baseline = Annotated[
 ]
 Pool = Annotated[
     str | None,
-    typer.Option(help="Fit one regrowth law for the runs of each `method`, of each `family`, or for `all`. [family]"),
+    typer.Option(
+        help="Fit one regrowth law for the runs of each `method`, of each `family`, or for `all`. [default: family]"
+    ),
 ]
 Loss = Annotated[
     str,
@@ -90,7 +92,7 @@ Rate = Annotated[
     float | None,
     typer.Option(
         "--rate",
-        help="Pruning rate: the share of the parameters to remove. Not needed for N:M.",
+        help="Pruning rate: the share of the parameters to remove, a fraction. Not needed for N:M.",
         callback=_checked(check_rate, where="--rate"),
     ),
 ]
@@ -125,8 +127,17 @@ LossPruned = Annotated[
         callback=_checked(check_loss, where="--loss-pruned"),
     ),
 ]
-Level = Annotated[float, typer.Option("--level", help="Probability of the intervals.", callback=_checked(check_level))]
-Gpu = Annotated[str, typer.Option("--gpu", help="The GPU whose hours are counted.")]
+Level = Annotated[
+    float, typer.Option("--level", help="Probability of the intervals, a fraction.", callback=_checked(check_level))
+]
+Gpu = Annotated[
+    str,
+    typer.Option(
+        "--gpu",
+        help="The GPU whose hours are counted: a100, h100, h100-pcie, h100-nvl, h200, b200, l40s, l4, "
+        "rtx-4090, mi250x, mi300x or mi325x.",
+    ),
+]
 Price = Annotated[
     float | None,
     typer.Option("--price", help="USD per GPU-hour. Without it no cost is computed.", callback=_checked(check_price)),

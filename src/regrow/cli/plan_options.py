@@ -25,7 +25,8 @@ Rates = Annotated[
     list[float] | None,
     typer.Option(
         "--rate",
-        help="Pruning rate: the share of the parameters to remove; several give a plan each. N:M needs none.",
+        help="Pruning rate: the share of the parameters to remove, a fraction; several give a plan each. "
+        "N:M needs none.",
         callback=_each_rate,
         show_default=False,
     ),

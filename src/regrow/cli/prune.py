@@ -37,17 +37,26 @@ _Shape = Annotated[
     str | None, typer.Option(help="Sizes to leave instead of a rate: layers=24, or hidden=768,intermediate=2048.")
 ]
 _ScorerName = Annotated[
-    str | None, typer.Option("--scorer", help="How the parts are ranked. [each method has its own default]")
+    str | None,
+    typer.Option(
+        "--scorer",
+        help="How the parts are ranked. Depth: block-influence, perplexity, angular, random. Width: activation, "
+        "least-squares, random. N:M sparsity: sparsegpt, wanda, magnitude. [default: the first of the method's]",
+    ),
 ]
 _Axes = Annotated[
-    str | None, typer.Option(help="What width may shrink, e.g. intermediate or hidden,intermediate,kv_heads.")
+    str | None,
+    typer.Option(
+        help="What width may shrink, e.g. intermediate or hidden,intermediate,kv_heads. "
+        "[default: hidden,intermediate; kv_heads where nothing else reaches the target]"
+    ),
 ]
-_MultipleOf = Annotated[int | None, typer.Option(help="Round widths to multiples of this.")]
+_MultipleOf = Annotated[int | None, typer.Option(help="Round widths to multiples of this. [default: by their size]")]
 _Search = Annotated[
     int | None,
     typer.Option(
-        help="Width: how many shapes near the target are tried; the one of least calibration loss is kept. Default: 4 "
-        "if there is text."
+        help="Width: how many shapes near the target are tried; the one of least calibration loss is kept. "
+        "[default: 4 with text, else 1]"
     ),
 ]
 _Iterative = Annotated[
@@ -74,8 +83,9 @@ _LawFile = Annotated[
     str | None,
     typer.Option(
         "--law",
-        help="With --held-out: the law that predicts the tokens to win half back, a law file. [`reference`, which the "
-        "package ships]",
+        help="With --held-out: the law that predicts the tokens to win half back, a law file. [default: "
+        "`reference`, which "
+        "the package ships]",
     ),
 ]
 _PlanFile = Annotated[

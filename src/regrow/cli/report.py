@@ -64,7 +64,11 @@ def report(
     named: NamedLaw = None,
     file_format: Annotated[
         str | None,
-        typer.Option("--format", help="`html`, `md` or `png`. [by the ending of --out]", show_default=False),
+        typer.Option(
+            "--format",
+            help="What to write: `html`, `md` or `png`. [default: by the ending of --out]",
+            show_default=False,
+        ),
     ] = None,
     form: Annotated[
         str, typer.Option(help="The form to fit, where no law file is given; `auto` as in `regrow fit`.")
@@ -78,7 +82,8 @@ def report(
     params_before: Annotated[
         str | None,
         typer.Option(
-            help="Plan for this many parameters. [the largest size among the runs that they support an answer for]",
+            help="Plan for this many parameters. [default: the largest size among the runs that they support "
+            "an answer for]",
             show_default=False,
         ),
     ] = None,
@@ -87,7 +92,9 @@ def report(
     shape: Shape = None,
     loss_before: Annotated[
         float | None,
-        typer.Option(help="Loss of that model before pruning, nats/token. [from its runs]", show_default=False),
+        typer.Option(
+            help="Loss of that model before pruning, nats/token. [default: from its runs]", show_default=False
+        ),
     ] = None,
     family: Family = None,
     method: Method = None,
@@ -115,7 +122,7 @@ def report(
         bool | None,
         typer.Option(
             "--compare/--no-compare",
-            help="Whether to set methods and rates side by side. [yes, if there are two or more]",
+            help="Whether to set methods and rates side by side. [default: yes, if there are two or more]",
             show_default=False,
         ),
     ] = None,
@@ -128,7 +135,7 @@ def report(
         bool | None,
         typer.Option(
             "--validate/--no-validate",
-            help="Whether to compute hold-out errors. [yes, if it takes seconds]",
+            help="Whether to compute hold-out errors. [default: yes, if it takes seconds]",
             show_default=False,
         ),
     ] = None,

@@ -96,7 +96,7 @@ def show_run(path: Path_, as_json: AsJson = False) -> None:
 def run_documents(
     path: Path_,
     tokens: Annotated[
-        str | None, typer.Option(help="Count the documents seen in this many tokens. [all tokens of the run]")
+        str | None, typer.Option(help="Count the documents seen in this many tokens. [default: all tokens of the run]")
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Write the whole list as a CSV.")] = None,
     as_json: AsJson = False,

@@ -19,19 +19,23 @@ def study(
     file: Annotated[
         str, typer.Argument(metavar="STUDY.yaml", help="The study file; docs/study.md explains every key.")
     ],
-    out: Annotated[Path | None, typer.Option("--out", help="The study's folder. [the name of the file]")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The study's folder. [default: the name of the file]")
+    ] = None,
     engine: Annotated[
         str, typer.Option(help="`local`: processes on this machine; `ray`: a Ray cluster, or a local one.")
     ] = "local",
     workers: Annotated[
         int | None,
-        typer.Option(help="Cells that run at once. [one per GPU, else one per CPU and at most four]"),
+        typer.Option(help="Cells that run at once. [default: one per GPU, else one per CPU and at most four]"),
     ] = None,
     address: Annotated[
         str | None, typer.Option(help="Address of a running Ray cluster: `auto`, or `host:port` of its head.")
     ] = None,
-    cpus: Annotated[float | None, typer.Option(help="CPUs of a Ray cluster that each cell takes.")] = None,
-    gpus: Annotated[float | None, typer.Option(help="GPUs of a Ray cluster that each cell takes.")] = None,
+    cpus: Annotated[float | None, typer.Option(help="CPUs of a Ray cluster that each cell takes. [default: 1]")] = None,
+    gpus: Annotated[
+        float | None, typer.Option(help="GPUs of a Ray cluster that each cell takes. [default: 1 where there are GPUs]")
+    ] = None,
     retries: Annotated[int, typer.Option(help="How often a cell is tried again after its process died.")] = 1,
     records: Annotated[
         list[str] | None,
@@ -40,6 +44,9 @@ def study(
             help="Archive of `regrow runs export`: cells whose finished record is in it are not run. May be repeated.",
         ),
     ] = None,
+    init: Annotated[
+        bool, typer.Option("--init", help="Write a study file to begin with to STUDY.yaml, with comments; run nothing.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan of every cell, and run nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -49,9 +56,14 @@ def study(
 
     Example: `regrow study study.yaml --out study`
 
+    To begin: `regrow study study.yaml --init`
+
     On another machine: `regrow study study.yaml --records done.jsonl`, then `regrow runs export study --append --out
     done.jsonl`
     """
+    if init:
+        _write_template(Path(file), as_json)
+        return
     if not dry_run and engine == "local":
         need_training("regrow study")
     from contextlib import closing
@@ -85,6 +97,24 @@ def study(
     if result.failed:
         name, error = next(iter(result.failed.items()))
         raise RunFailed(f"{len(result.failed)} of {total} cells failed; {name}: {error}", where=str(folder))
+
+
+def _write_template(path: Path, as_json: bool) -> None:
+    """A study file to begin with. Raises `InputError` where a file is in the way, or nothing can be written."""
+    from regrow.disk import write_text
+    from regrow.errors import InputError
+
+    if path.exists():
+        raise InputError("a file is here already", where=str(path), hint="choose another name for --init")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, (Path(__file__).parent / "study_template.yaml").read_text())
+    except OSError as error:
+        raise InputError(f"can't be written ({error.strerror or error})", where=str(path)) from None
+    if as_json:
+        print_json({"out": str(path)})
+    else:
+        typer.echo(f"written to {path}; edit it, then: regrow study {path} --dry-run")
 
 
 def _print_plan(plan: StudyPlan, as_json: bool) -> None:

@@ -28,7 +28,7 @@ def train(
     tokens: Annotated[str, typer.Option(help="Tokens to train on, e.g. 300k or 2B.")],
     out: Out,
     held_out: Annotated[
-        str | None, typer.Option(help="Held-out text; by default 5% of the documents of --data.")
+        str | None, typer.Option(help="Held-out text. [default: 5% of the documents of --data]")
     ] = None,
     teacher: Annotated[str | None, typer.Option(help="Distil from this model (forward KL on its logits).")] = None,
     original: Annotated[
@@ -40,11 +40,14 @@ def train(
     method: Annotated[
         str | None,
         typer.Option(
-            help="How another tool pruned it: `depth`, `width`, `2:4`, `sparse` (zeros in no pattern) or `none`; "
-            "by default what `regrow prune` recorded, or what the zeros of its weights show."
+            help="How another tool pruned it: `depth`, `width`, `2:4`, `sparse` (zeros in no pattern) or `none`. "
+            "[default: what `regrow prune` recorded, or what the zeros of its weights show]"
         ),
     ] = None,
-    family: Annotated[str | None, typer.Option(help="Family name: a law is fitted to the runs of one family.")] = None,
+    family: Annotated[
+        str | None,
+        typer.Option(help="Family name: a law is fitted to the runs of one family. [default: the model type]"),
+    ] = None,
     lr: Annotated[
         str, typer.Option("--lr", help="Learning rate after warm-up; `auto` takes it from the model's size.")
     ] = "auto",
@@ -55,17 +58,19 @@ def train(
     schedule: Annotated[
         str,
         typer.Option(
-            help="`constant` (all checkpoints can be compared), `cosine`, or `wsd` (constant, then annealed)."
+            help="The learning rate's: `constant` (all checkpoints can be compared), `cosine`, or `wsd` "
+            "(constant, then annealed)."
         ),
     ] = "constant",
     decay_tokens: Annotated[
-        str | None, typer.Option(help="Length of the annealing of `wsd`. [a fifth of --tokens]")
+        str | None, typer.Option(help="Length of the annealing of `wsd`, tokens. [default: a fifth of --tokens]")
     ] = None,
     cooldown: Annotated[
         str | None, typer.Option(help="Also read an annealed loss at each milestone, on a branch of this many tokens.")
     ] = None,
     cooldown_at: Annotated[
-        str | None, typer.Option(help="Read the annealed loss only at these milestones, e.g. 100k,1M.")
+        str | None,
+        typer.Option(help="Read the annealed loss only at these milestones, tokens, e.g. 100k,1M. [default: at all]"),
     ] = None,
     average: Annotated[
         str | None, typer.Option(help="Also read the loss of averaged weights: `ema:0.99`, or `last:5` (milestones).")
@@ -74,7 +79,7 @@ def train(
     batch_tokens: Annotated[str, typer.Option(help="Tokens in one optimizer step.")] = "2048",
     sequence_length: Annotated[int, typer.Option(help="Tokens in a block.")] = 256,
     lora: Annotated[int, typer.Option(help="Train adapters of this rank and merge them; 0 trains everything.")] = 0,
-    lora_alpha: Annotated[float | None, typer.Option(help="Scale of the adapters. [twice the rank]")] = None,
+    lora_alpha: Annotated[float | None, typer.Option(help="Scale of the adapters. [default: twice the rank]")] = None,
     gradient_checkpointing: Annotated[
         bool, typer.Option("--gradient-checkpointing", help="Recompute activations: less memory, a third more work.")
     ] = False,
@@ -84,7 +89,7 @@ def train(
             help="`cross`: attention reaches earlier documents of a block. `isolated`: it stays inside each document."
         ),
     ] = "cross",
-    attention: Annotated[str, typer.Option(help="`sdpa`, `flash` or `eager`.")] = "sdpa",
+    attention: Annotated[str, typer.Option(help="How attention is computed: `sdpa`, `flash` or `eager`.")] = "sdpa",
     compiled: Annotated[bool, typer.Option("--compile", help="torch.compile the model.")] = False,
     liger: Annotated[bool, typer.Option("--liger", help="Liger's kernels, on NVIDIA GPUs.")] = False,
     shard: Annotated[
@@ -94,28 +99,45 @@ def train(
         ),
     ] = False,
     save_every: Annotated[
-        str | None, typer.Option(help="Tokens between checkpoints; by default one at every milestone.")
+        str | None, typer.Option(help="Tokens between checkpoints. [default: one at every milestone]")
     ] = None,
     keep_checkpoints: KeepCheckpoints = "2",
     micro_batch: Annotated[
-        int | None, typer.Option(help="Blocks in one forward pass; gradients of the rest of a batch are accumulated.")
+        int | None,
+        typer.Option(
+            help="Blocks in one forward pass; gradients of the rest of a batch are accumulated. "
+            "[default: the whole batch]"
+        ),
     ] = None,
-    eval_at: Annotated[str, typer.Option(help="`log:10`, `linear:10`, or a list such as 10k,100k.")] = "log:10",
+    eval_at: Annotated[
+        str,
+        typer.Option(
+            help="When the held-out loss is read: `log:10`, `linear:10`, or a list of tokens such as 10k,100k."
+        ),
+    ] = "log:10",
     held_out_blocks: Annotated[int, typer.Option(help="Held-out blocks in every evaluation.")] = 64,
-    precision: Annotated[str, typer.Option(help="`bf16`, `fp32`, or `auto`: bf16 where it is fast.")] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="Arithmetic: `bf16`, `fp32`, or `auto`: bf16 where it is fast.")
+    ] = "auto",
     seed: Annotated[int, typer.Option(help="Seed of the order of the data.")] = 0,
     temperature: Annotated[float, typer.Option(help="Temperature of the distillation.")] = 1.0,
-    mix: Annotated[float, typer.Option(help="Share of the distillation in the loss; the rest is cross-entropy.")] = 1.0,
+    mix: Annotated[
+        float, typer.Option(help="Share of the distillation in the loss, 0 to 1; the rest is cross-entropy.")
+    ] = 1.0,
     tasks: Annotated[
         str | None, typer.Option(help="Also read scores: benchmarks of lm-eval, or `ladder` (see `regrow eval`).")
     ] = None,
     tasks_at: Annotated[
         str | None,
-        typer.Option(help="Tokens at which scores are read, besides start and end, e.g. 100k,1M. [every milestone]"),
+        typer.Option(
+            help="Tokens at which scores are read, besides start and end, e.g. 100k,1M. [default: every milestone]"
+        ),
     ] = None,
-    task_limit: Annotated[int | None, typer.Option(help="Questions to ask of each task, from the first.")] = None,
+    task_limit: Annotated[
+        int | None, typer.Option(help="Questions to ask of each task, from the first. [default: all]")
+    ] = None,
     task_shots: Annotated[
-        int | None, typer.Option(help="Examples shown before each question. [the task's own number]")
+        int | None, typer.Option(help="Examples shown before each question. [default: the task's own number]")
     ] = None,
     task_path: Annotated[Path | None, typer.Option(help="A folder with task files of your own.")] = None,
     forecast: Annotated[
@@ -127,7 +149,9 @@ def train(
     stop_when: Annotated[
         str | None,
         typer.Option(
-            help="End the run when the forecast meets a criterion: `gain:0.01`, `slope:`, `recovery:`, `target:`."
+            help="End the run when the forecast meets a criterion: `gain:0.01` (nats), `slope:0.05` (nats per "
+            "million tokens), "
+            "`recovery:0.9` (a share) or `target:2.1` (nats/token)."
         ),
     ] = None,
     report_to: Annotated[

@@ -22,7 +22,8 @@ def validate(
         str, typer.Option(help="What to leave out of the fit: `size`, `rate`, `tokens`, `run`, `method` or `family`.")
     ] = "size",
     form: Annotated[
-        list[str] | None, typer.Option(help="A form to validate; may be repeated. [all forms, ranked]")
+        list[str] | None,
+        typer.Option(help="A form to validate, as in `regrow fit`; may be repeated. [default: all forms, ranked]"),
     ] = None,
     pool: Pool = None,
     baseline: Baseline = "initial",
