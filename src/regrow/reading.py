@@ -57,6 +57,18 @@ def parse_json(text: str) -> Any:
         raise ValueError("nested too deep") from None
 
 
+def check_format(found: object, newest: int, *, where: str, unit: str = "format") -> None:
+    """Raise `InputError` for a file whose format number is not one that this version knows."""
+    if isinstance(found, int) and not isinstance(found, bool) and 1 <= found <= newest:
+        return
+    if isinstance(found, int) and found > newest:
+        hint = f"upgrade regrow: this version reads {unit}s up to {newest}"
+        raise InputError(f"{unit} {found}, written by a newer regrow", where=where, hint=hint)
+    raise InputError(
+        f"{unit} {str(found)[:40]!r}", where=where, hint="the file is damaged: formats are numbers from 1 on"
+    )
+
+
 def repeated(values: Iterable[Hashable]) -> Any:
     """The first value that was there before, None if all differ; linear in their number."""
     seen = set[Hashable]()

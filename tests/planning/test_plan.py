@@ -14,6 +14,7 @@ from regrow.arch import catalog
 from regrow.errors import InputError
 from regrow.laws import Setting
 from regrow.planning import Budget, Gain, PlanSpec, Recovery, Slope, Target, plan
+from regrow.planning.answer import perplexity, say_perplexity
 
 CONTRACT = (
     "tokens",
@@ -270,3 +271,15 @@ def test_a_printed_plan_is_its_verdict_and_its_block(make_law) -> None:
     assert lines[0] == answer.judgement()
     assert any(line.split() == ["parameters", "500M", "->", "375M"] for line in lines)
     assert dict(answer.facts())["tokens"].endswith("90%)")
+
+
+@pytest.mark.parametrize("name", ["loss_before", "loss_pruned"])
+def test_a_perplexity_in_the_place_of_a_loss_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match="of 60; give nats per token: take the logarithm of a perplexity"):
+        PlanSpec(**{"params_before": 1e9, "pruning_rate": 0.25, "loss_before": 2.5, name: 60.0})
+
+
+def test_a_perplexity_past_what_a_number_holds_is_none() -> None:
+    assert perplexity(np.log(12.0)) == pytest.approx(12.0)
+    assert perplexity(800.0) is None
+    assert say_perplexity(800.0) == "over 1e+06"

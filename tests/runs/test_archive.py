@@ -51,7 +51,10 @@ def test_an_archive_says_what_the_folders_say(tmp_path):
     ("spoil", "complaint"),
     [
         (lambda line: line[: len(line) // 2], "line 2: not a run"),
-        (lambda line: json.dumps({**json.loads(line), "format": 2}), "line 2: format 2"),
+        (
+            lambda line: json.dumps({**json.loads(line), "format": 2}),
+            "format 2, written by a newer regrow; upgrade",
+        ),
         (
             lambda line: json.dumps({**json.loads(line), "spec": {"train": {"tokens": 11}}}),
             "line 2: its spec was changed",

@@ -138,3 +138,11 @@ def test_done_is_written_last(write, tmp_path, monkeypatch):
     writer.finish()
     assert seen == [False]
     assert (tmp_path / "r" / DONE_FILE).exists()
+
+
+def test_a_run_of_a_newer_format_says_to_upgrade(tmp_path, record):
+    RunWriter.store(tmp_path / "run", record("a"))
+    path = tmp_path / "run" / "run.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 2}))
+    with pytest.raises(InputError, match="format 2, written by a newer regrow; upgrade regrow"):
+        read_run(tmp_path / "run")

@@ -18,7 +18,7 @@ from regrow.errors import InputError
 from regrow.laws.file_checks import check_law
 from regrow.laws.forms import find_form
 from regrow.laws.law import LOSS, Law
-from regrow.reading import MALFORMED, parse_json, read_text
+from regrow.reading import MALFORMED, check_format, parse_json, read_text
 
 FORMAT = 1
 #: the law that the package ships, and the name by which it is asked for (`scripts/make_reference_law.py` makes it)
@@ -136,9 +136,7 @@ def load_laws(path: str | Path) -> list[Law]:
         raise InputError(f"cannot be read ({failed.strerror})", where=where) from None
     if not isinstance(data, dict) or "laws" not in data or not isinstance(data["laws"], list):
         raise InputError("not a law file", where=where, hint="write one with `regrow fit --out`")
-    version = data.get("format")
-    if not isinstance(version, int) or version > FORMAT or version < 1:
-        raise InputError(f"law format {version}", where=where, hint=f"this regrow reads up to {FORMAT}: upgrade it")
+    check_format(data.get("format"), FORMAT, where=where, unit="law format")
     if not data["laws"]:
         raise InputError("the file holds no law", where=where, hint="fit one with `regrow fit --out`")
     laws = [law_from_json(law, where=where) for law in data["laws"]]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from regrow.errors import InputError
+from regrow.runs.record import LARGEST_LOSS
 from regrow.units import format_count
 
 if TYPE_CHECKING:
@@ -103,7 +104,12 @@ TOKENS = Column(
     hint="give the tokens trained on",
     of=lambda record: [float(point.tokens) for point in record.curve],
 )
-LOSS_BEFORE = Column(name="loss_before", spoken="loss before pruning", hint="give nats/token")
+LOSS_BEFORE = Column(
+    name="loss_before",
+    spoken="loss before pruning",
+    below=LARGEST_LOSS,
+    hint="give nats/token: take the logarithm of a perplexity",
+)
 LOSS_PRUNED = Column(
     name="loss_pruned", spoken="loss right after pruning", hint="give nats/token", of=lambda record: record.start_loss
 )

@@ -18,6 +18,8 @@ from regrow.units import format_count, format_si
 NO_INTERVAL = "no interval that the runs support"
 #: Perplexities above this say no more than that the model is broken.
 _MOST_PERPLEXITY = 1e6
+#: Nats of which a float can't hold the perplexity.
+_MOST_LOSS = 700.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -99,8 +101,8 @@ class Plan:
             return {**plain, "gap": self.gap, **self.scored.to_dict(), **lists}
         end = {
             "gap": self.gap,
-            "perplexity_before": math.exp(self.loss_before),
-            "perplexity": None if self.loss is None else math.exp(self.loss),
+            "perplexity_before": perplexity(self.loss_before),
+            "perplexity": None if self.loss is None else perplexity(self.loss),
         }
         return {**plain, **end, **lists}
 
@@ -237,7 +239,13 @@ class Plan:
         return time if self.cost_usd is None else f"{time}, {say_usd(self.cost_usd)}"
 
 
+def perplexity(loss: float) -> float | None:
+    """The perplexity of a loss in nats/token; None for one past what a number holds."""
+    return math.exp(loss) if loss < _MOST_LOSS else None
+
+
 def say_perplexity(loss: float) -> str:
     """The perplexity of a loss in nats/token, three digits."""
-    value = math.exp(min(loss, 700.0))
-    return format(value, ".3g") if value < _MOST_PERPLEXITY else f"over {_MOST_PERPLEXITY:.0e}"
+    value = perplexity(loss)
+    known = value is not None and value < _MOST_PERPLEXITY
+    return format(value, ".3g") if known else f"over {_MOST_PERPLEXITY:.0e}"

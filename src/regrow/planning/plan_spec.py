@@ -12,6 +12,7 @@ from regrow.errors import InputError
 from regrow.laws.setting import Setting
 from regrow.planning.cost import DEFAULT_MFU, check_mfu, cost_usd, find_gpu, teacher_size
 from regrow.planning.criteria import Budget, Criterion, Gain, Recovery
+from regrow.runs.record import LARGEST_LOSS
 from regrow.units import check_context, check_level, check_rate, parse_count
 
 if TYPE_CHECKING:
@@ -83,10 +84,10 @@ class PlanSpec:
             self._check_memory()
         if self.pruning_rate is not None:
             check_rate(self.pruning_rate)
-        if self.loss_before is not None and not (np.isfinite(self.loss_before) and self.loss_before > 0):
-            raise InputError(f"a loss before pruning of {self.loss_before:g}", hint="give nats per token")
-        if self.loss_pruned is not None and not (np.isfinite(self.loss_pruned) and self.loss_pruned > 0):
-            raise InputError(f"a loss right after pruning of {self.loss_pruned:g}", hint="give nats per token")
+        for value, what in ((self.loss_before, "before pruning"), (self.loss_pruned, "right after pruning")):
+            if value is not None and not 0 < value <= LARGEST_LOSS:
+                hint = "give nats per token: take the logarithm of a perplexity"
+                raise InputError(f"a loss {what} of {value:g}", hint=hint)
         check_level(self.level, where="plan")
         check_context(self.context, where="plan")
         if self.teacher is not None:

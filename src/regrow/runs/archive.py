@@ -13,7 +13,7 @@ from typing import Any
 
 from regrow.disk import write_text
 from regrow.errors import InputError, RegrowError
-from regrow.reading import MALFORMED, parse_json, read_text
+from regrow.reading import MALFORMED, check_format, parse_json, read_text
 from regrow.runs.record import CurvePoint, RunRecord, spec_hash
 
 #: How the name of an archive ends.
@@ -81,8 +81,7 @@ def _to_dict(run: RunRecord) -> dict[str, Any]:
 def _from_line(line: str, where: str) -> RunRecord:
     try:
         content = parse_json(line)
-        if content["format"] != FORMAT:
-            raise InputError(f"format {content['format']}, not {FORMAT}", where=where, hint="update regrow")
+        check_format(content["format"], FORMAT, where=where)
         if content["hash"] != spec_hash(content["spec"]):
             raise InputError("its spec was changed after it was stored", where=where, hint="export the runs again")
         return RunRecord.from_dict(content, (CurvePoint(**point) for point in content["curve"]))

@@ -16,10 +16,12 @@ from typing import Any
 
 from regrow.disk import append_line, make_folder, write_json, write_text
 from regrow.errors import InputError, RegrowError, RunFailed
-from regrow.reading import MALFORMED, parse_json, read_text, repeated
+from regrow.reading import MALFORMED, check_format, parse_json, read_text, repeated
 from regrow.runs.archive import SUFFIX, read_archive
 from regrow.runs.record import SCORES_ONLY, CurvePoint, RunRecord
 
+#: Of run.json; a file without a number is of the first.
+FORMAT = 1
 RUN_FILE = "run.json"
 CURVE_FILE = "curve.jsonl"
 DONE_FILE = "DONE"
@@ -87,7 +89,7 @@ class RunWriter:
     def update(self, **changes: Any) -> None:
         """Change fields of `run.json`, atomically."""
         self._record = replace(self._record, **changes)
-        content = {"format": 1, **self._record.to_dict(), "hash": self._record.hash}
+        content = {"format": FORMAT, **self._record.to_dict(), "hash": self._record.hash}
         self._guard(lambda: write_json(self.folder / RUN_FILE, content))
 
     def append(self, point: CurvePoint) -> None:
@@ -157,6 +159,7 @@ def read_run(folder: Path) -> RunRecord:
     path = folder / RUN_FILE
     try:
         content = parse_json(read_text(path))
+        check_format(content.get("format", FORMAT), FORMAT, where=str(path))
         return RunRecord.from_dict(content, _read_curve(folder))
     except FileNotFoundError:
         raise InputError("no run here", where=str(folder), hint="a run folder holds run.json") from None

@@ -166,7 +166,7 @@ class _Shop:
             PRUNED,
             {**self.source, "prune": spec.to_dict(), "data": None if tokens is None else train.fingerprint},
             make=lambda: prune_model(model, spec, tokens, scores=self._scores(model, spec, tokens, train)),
-            save=lambda made, path: _save_pruned(*made, path, self.beside()),
+            save=lambda made, path: _save_pruned(*made, path, self.beside(), self.cell.model),
             load=_load_pruned,
         )
 
@@ -205,7 +205,7 @@ def _run(cell: Cell, out: Path, shop: _Shop, stop: StopRequest | None) -> RunRec
     if cell.prune is not None:
         # pruned anew, with other threads or on another machine, a run that goes on might not keep the zeros it trained
         # with, nor adapters the weights they lie on
-        model, plan = _start(out, partial(shop.pruned, model, cell.prune, train), around)
+        model, plan = _start(out, partial(shop.pruned, model, cell.prune, train), around, cell.model)
         around = beside(out / START)
         after, rate = plan.params_after, plan.pruning_rate
         masks = zero_masks(model) if is_masked(cell.method) else {}
@@ -252,15 +252,15 @@ def _on_device(model: PreTrainedModel, read: Callable[[PreTrainedModel], T]) -> 
         model.to(home)  # type: ignore[arg-type]
 
 
-def _save_pruned(model: PreTrainedModel, plan: PrunePlan, path: Path, original: Beside) -> None:
+def _save_pruned(model: PreTrainedModel, plan: PrunePlan, path: Path, original: Beside, name: str) -> None:
+    """Store a pruned model. It is recorded as pruned from `name`, as the study calls the model: a path of this machine
+    says nothing on another one."""
     around = planned_beside(original, plan, model.config)
-    save_checkpoint(
-        model, None, path, beside=around, extra={PRUNE_RECORD: {"model": str(original.folder), "plan": plan.to_dict()}}
-    )
+    save_checkpoint(model, None, path, beside=around, extra={PRUNE_RECORD: {"model": name, "plan": plan.to_dict()}})
 
 
 def _start(
-    out: Path, prune: Callable[[], tuple[PreTrainedModel, PrunePlan]], original: Beside
+    out: Path, prune: Callable[[], tuple[PreTrainedModel, PrunePlan]], original: Beside, name: str
 ) -> tuple[PreTrainedModel, PrunePlan]:
     """The pruned model that the run in `out` starts from."""
     start = out / START
@@ -274,7 +274,7 @@ def _start(
             )
         shutil.rmtree(start)
     made = prune()
-    _save_pruned(*made, start, original)
+    _save_pruned(*made, start, original, name)
     return made
 
 

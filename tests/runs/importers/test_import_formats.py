@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import struct
+import zlib
 
 import pandas as pd
 import pytest
 
 from regrow import InputError, import_log
 from regrow.runs.importers import FORMATS as NAMES
+from regrow.runs.importers.leveldb import read_log
 from regrow.runs.importers.registry import find_format
 
 from .import_samples import BIGSCIENCE, BLOOM_GERMAN, FORMATS, SEQ_LENGTH, TRACKED, notes, points, spec, write
@@ -60,6 +63,44 @@ def test_a_folder_will_do_and_a_torn_end_is_lost_alone(name, lost, curve, tmp_pa
     read = points(record)
     assert 4 <= len(read) < len(curve)
     assert [tokens for tokens, _ in read] == [tokens for tokens, _ in curve][: len(read)]
+
+
+@pytest.mark.parametrize("name", ["run-tracked.wandb", "run-small.swanlab"])
+def test_a_flipped_bit_loses_what_it_hits_and_is_said(name, tmp_path):
+    whole = find_format(FORMATS / name, None).read(FORMATS / name)
+    assert not whole.notes
+    content = (FORMATS / name).read_bytes()
+    for place in (len(content) // 3, len(content) // 2):
+        spoilt = bytearray(content)
+        spoilt[place] ^= 0x10
+        (tmp_path / name).write_bytes(spoilt)
+        read = find_format(tmp_path / name, None).read(tmp_path / name)
+        assert len(whole) - 3 <= len(read) <= len(whole)
+        assert any("damaged: " in note and " bytes in 1 place were left out" in note for note in read.notes)
+    # what stands before and after the place is what it was
+    column = max(whole.columns, key=lambda name: sum(value is not None for value in whole.columns[name]))
+    assert set(read.columns[column]) <= set(whole.columns[column])
+    assert read.columns[column][-1] == whole.columns[column][-1]
+
+
+def test_a_length_that_was_spoilt_costs_one_record(tmp_path):
+    records = [f"record {n}".encode() * 40 for n in range(60)]
+    content, at = bytearray(b":W&B\xe1\xbe\x00"), []
+    for record in records:
+        at.append(len(content))
+        content += struct.pack("<IHB", zlib.crc32(record, zlib.crc32(b"\x01")), len(record), 1) + record
+    log = read_log(bytes(content), 7)
+    assert log.records == tuple(records)
+    assert not log.notes
+    content[at[30] + 5] ^= 0xFF  # the length
+    content[at[50] + 2] ^= 0x01  # the CRC
+    log = read_log(bytes(content), 7)
+    assert log.records == tuple(r for n, r in enumerate(records) if n not in (30, 50))
+    assert (log.places, log.torn) == (2, 0)
+    assert log.lost == at[31] - at[30] + at[51] - at[50]
+    torn = read_log(bytes(content[: at[59] + 20]), 7)
+    assert len(torn.records) == 57
+    assert torn.torn == 20
 
 
 def test_wandb_exports(curve, tmp_path):

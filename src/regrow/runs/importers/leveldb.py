@@ -1,7 +1,8 @@
 """Records in a LevelDB log, and the fields of a protobuf message: what the run files of W&B and SwanLab are made of.
 
 The log is cut into blocks of 32 KiB; each record has a CRC, a length and a type, and is split over blocks as first,
-middle and last (google/leveldb, doc/log_format.md). A record torn by a crash ends the log.
+middle and last (google/leveldb, doc/log_format.md). A record torn by a crash ends the log. A damaged one is left out,
+with what it was part of, and the log goes on at the next whole record; the notes say how much was left out.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from regrow.errors import InputError
+from regrow.runs.importers.history import count
 
 _BLOCK = 32768
 #: Bytes before the log, of the tool's own.
@@ -32,8 +34,8 @@ class RunFiles:
         """Whether `path` is a run file, or a folder that holds some; `head` is the file's first bytes."""
         return bool(self._inside(path)) if path.is_dir() else head.startswith(self.magic)
 
-    def open(self, path: Path) -> tuple[Path, Iterator[bytes]]:
-        """The run file at `path`, or the one in that folder, and its records.
+    def open(self, path: Path) -> tuple[Path, Log]:
+        """The run file at `path`, or the one in that folder, and what can be read of it.
 
         Raises `InputError` for a folder that holds none or several, and for another kind of file.
         """
@@ -44,30 +46,86 @@ class RunFiles:
         content = files[0].read_bytes()
         if not content.startswith(self.magic):
             raise InputError(f"not a {self.tool} run file", where=str(path), hint="say which it is: --as")
-        return files[0], records(content, _HEADER)
+        return files[0], read_log(content, _HEADER)
 
     def _inside(self, folder: Path) -> list[Path]:
         return sorted(folder.glob(f"run-*{self.suffix}"))
 
 
-def records(content: bytes, start: int) -> Iterator[bytes]:
-    """The records of the log from `start` up to its end or the first that is torn."""
-    at, parts = start, b""
+@dataclass(frozen=True, kw_only=True)
+class Log:
+    """What can be read of a log.
+
+    Attributes:
+        records: in their order.
+        places, lost: how many damaged places were left out, and their bytes together.
+        torn: bytes at the end that hold no whole record.
+    """
+
+    records: tuple[bytes, ...]
+    places: int
+    lost: int
+    torn: int
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was left out, in words; nothing where all was read."""
+        notes = []
+        if self.places:
+            notes.append(
+                f"damaged: {self.lost:,} bytes in {count(self.places, 'place')} were left out, with the readings in "
+                f"them; {len(self.records):,} records were read"
+            )
+        if self.torn:
+            notes.append(f"the last record is torn or damaged: {self.torn:,} bytes at the end were left out")
+        return tuple(notes)
+
+
+def read_log(content: bytes, start: int) -> Log:
+    """The records of the log from `start` on."""
+    found: list[bytes] = []
+    parts: bytes | None = None
+    at, places, lost, torn = start, 0, 0, 0
     while at + 7 <= len(content):
         left = _BLOCK - at % _BLOCK
         if left < 7:
             at += left
             continue
-        crc, length, kind = struct.unpack_from("<IHB", content, at)
-        data = content[at + 7 : at + 7 + length]
-        if len(data) < length or kind not in (_FULL, _FIRST, _MIDDLE, _LAST):
-            return
-        if zlib.crc32(data, zlib.crc32(bytes([kind]))) != crc:
-            return
-        at += 7 + length
-        parts = data if kind in (_FULL, _FIRST) else parts + data
-        if kind in (_FULL, _LAST):
-            yield parts
+        whole = _part(content, at)
+        if whole is None:
+            following = _next_part(content, at + 1)
+            if following is None:
+                torn = len(content) - at
+                break
+            places, lost, at, parts = places + 1, lost + following - at, following, None
+            continue
+        kind, data = whole
+        at += 7 + len(data)
+        if kind in (_FULL, _FIRST):
+            parts = data
+        elif parts is not None:
+            parts += data
+        if kind in (_FULL, _LAST) and parts is not None:
+            found.append(parts)
+            parts = None
+    return Log(records=tuple(found), places=places, lost=lost, torn=torn)
+
+
+def _part(content: bytes, at: int) -> tuple[int, bytes] | None:
+    """Kind and data of the record, or part of one, that begins at `at`; None where none does that is whole."""
+    crc, length, kind = struct.unpack_from("<IHB", content, at)
+    if kind not in (_FULL, _FIRST, _MIDDLE, _LAST) or length > _BLOCK - at % _BLOCK - 7:
+        return None
+    data = content[at + 7 : at + 7 + length]
+    whole = len(data) == length and zlib.crc32(data, zlib.crc32(bytes([kind]))) == crc
+    return (kind, data) if whole else None
+
+
+def _next_part(content: bytes, at: int) -> int | None:
+    """Where the next whole record begins: anywhere in this block, else at the beginning of a later one."""
+    block_end = min(at - at % _BLOCK + _BLOCK, len(content))
+    later = range(block_end, len(content), _BLOCK)
+    return next((i for i in (*range(at, block_end), *later) if i + 7 <= len(content) and _part(content, i)), None)
 
 
 def fields(message: bytes) -> Iterator[tuple[int, bytes | int]]:

@@ -25,11 +25,11 @@ def recognise(path: Path, head: bytes) -> bool:
 
 def read(path: Path) -> History:
     """Read a run file, or the folder (`swanlog/run-...`) that holds one."""
-    file, found = _FILES.open(path)
-    events = [event for record in found for event in _scalars(record)]
+    file, log = _FILES.open(path)
+    events = [event for record in log.records for event in _scalars(record)]
     if not events:
         raise InputError("no scalar in this run", where=str(path), hint="was anything logged?")
-    return History.from_rows(rows_of(events), where=str(file))
+    return History.from_rows(rows_of(events), where=str(file), notes=log.notes)
 
 
 def _scalars(record: bytes) -> list[Event]:

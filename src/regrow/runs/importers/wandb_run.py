@@ -11,12 +11,14 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from regrow.errors import InputError
 from regrow.runs.importers.history import History
-from regrow.runs.importers.leveldb import RunFiles, fields
+from regrow.runs.importers.leveldb import Log, RunFiles, fields
 
 _FILES = RunFiles(tool="W&B", magic=b":W&B\xe1\xbe", suffix=".wandb")
 
@@ -27,11 +29,20 @@ def recognise(path: Path, head: bytes) -> bool:
 
 def read(path: Path) -> History:
     """Read a run file, or the folder (`wandb/offline-run-...`) that holds one."""
-    file, found = _FILES.open(path)
-    rows = [row for record in found for row in _rows(record)]
+    file, log = _FILES.open(path)
+    rows = [row for record in log.records for row in _rows(record)]
     if not rows:
         raise InputError("no history in this run", where=str(path), hint="was anything logged?")
-    return History.from_rows(rows, where=str(file), log_calls=frozenset({"_step"}))
+    return History.from_rows(rows, where=str(file), log_calls=frozenset({"_step"}), notes=_notes(log, rows))
+
+
+def _notes(log: Log, rows: list[dict[str, Any]]) -> tuple[str, ...]:
+    """What was left out of a damaged file, and how many log calls that were, where `_step` counts them one by one."""
+    steps = [row["_step"] for row in rows if isinstance(row.get("_step"), int)]
+    if not log.places or len(steps) < 2 or median(after - before for before, after in pairwise(steps)) != 1:
+        return log.notes
+    calls = steps[-1] - steps[0] + 1
+    return (*log.notes, f"{calls - len(set(steps)):,} of {calls:,} log calls are missing, by _step")
 
 
 def _rows(record: bytes) -> Iterator[dict[str, Any]]:
