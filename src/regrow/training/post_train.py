@@ -30,7 +30,8 @@ from regrow.training.spec import TrainSpec
 from regrow.training.teacher import load_teacher
 from regrow.training.trackers import tracker_callbacks
 
-#: Gives the path of a thing on this machine, from its name and what it is (`model`, `data`, ...).
+#: Gives the path of a model or text on this machine, from its name and what it is: `model`, `data`, `held_out`,
+#: `original` or `teacher`. The record holds the names, so that another machine can go on with the run.
 Find = Callable[[str, str], str]
 
 
@@ -65,40 +66,33 @@ def post_train(
     """Post-train the checkpoint `model` on `data` and record its curve in the run folder `out`.
 
     Args:
-        held_out: held-out text; without it, `held_out_share` of the documents of `data` are held out.
+        held_out, held_out_share, cache: see `regrow.training.inputs.TextSpec`.
         original: the unpruned model, whose held-out loss is L0; known for what `regrow prune` wrote.
         loss_before: L0 in nats/token on the same held-out text, if the unpruned model is not at hand.
         method: how another tool pruned the model: `depth`, `width`, N:M, `sparse`, `other`, or `none`; known for what
             `regrow prune` wrote, and where every matrix of the blocks keeps an N:M pattern.
         family: name under which runs are fitted together; the model type if None.
         teacher: a model to distil from.
-        cache: keep the tokenised text for the next run (`regrow.data`).
         lr_probe: tokens on which each of several rates around the spec's is tried first; the best is used. 0: none.
         resume, shard, stop, keep, on_start, on_progress: see `regrow.training.run.RunOptions`.
         forecast, stop_when, on_forecast: `source`, `stop_when` and `show` of `regrow.training.forecast.watch_for`.
-        report_to: trackers that follow the run too: `wandb`, `tensorboard`, `trackio` and what else transformers knows
-            (`regrow.training.trackers`).
+        report_to: trackers that follow the run, such as `wandb` or `tensorboard`; see `regrow.training.trackers`.
         task_folders: of further task files for the benchmarks that the spec names; see `regrow.scores.TasksSpec`.
-        find: gives the path of a model or text (`model`, `data`, `held_out`, `original`, `teacher`) on this machine,
-            from its name and which of these it is. The record holds the names; by default they are the paths.
+        find: gives the path of a model or text on this machine; by default its name is the path. See `Find`.
 
     Raises `InputError` where L0 can't be known, the data do not fit, another process writes the run, or a run that is
     resumed was begun with another text or model; `RunFailed` where training breaks.
     """
     refuse_other_writer(Path(out))  # before anything is loaded
-    watcher = _watcher(forecast, stop_when, on_forecast)
+    watcher, trackers = _watcher(forecast, stop_when, on_forecast), tracker_callbacks(report_to, Path(out))
     names = _Sources(model=model, data=data, held_out=held_out, teacher=teacher, original=original)
     share = None if held_out else held_out_share
-    options = RunOptions(
-        resume=resume, shard=shard, keep=keep, stop=stop, on_start=on_start, on_progress=on_progress,
-        trackers=tracker_callbacks(report_to, Path(out)),
-    )  # fmt: skip
-    start = _start(names, find, spec, share, cache=cache, method=method, loss=loss_before, shard=shard)
-    start = start.with_teacher_and_tasks(spec, task_folders)
+    start = _start(names, find, spec, share, task_folders, cache=cache, method=method, loss=loss_before, shard=shard)
     spec, probed = _probed(start.inputs, spec, lr_probe, Path(out) if resume else None)
     asked = _asked(names, spec, share, method=method, forecast=forecast, stop_when=stop_when)
     record = start.record(Path(out).name, family, spec, asked, probed, shard=shard)
-    options = replace(options, watch=None if watcher is None else watcher(record, spec))
+    options = RunOptions(resume=resume, shard=shard, keep=keep, stop=stop, on_start=on_start, on_progress=on_progress)
+    options = replace(options, trackers=trackers, watch=None if watcher is None else watcher(record, spec))
     with writing_run(Path(out)):
         return train_model(start.inputs, spec=spec, record=record, out=Path(out), options=options)
 
@@ -147,16 +141,6 @@ class _Start:
     params_before: int
     loss_before: float
 
-    def with_teacher_and_tasks(self, spec: TrainSpec, task_folders: tuple[Path, ...]) -> _Start:
-        inputs, teacher = self.inputs, self.paths.teacher
-        if spec.tasks:
-            from regrow.scores.harness import Harness
-
-            inputs = replace(inputs, harness=Harness(spec.tasks_spec(*task_folders), inputs.tokenizer))
-        if teacher:
-            inputs = replace(inputs, teacher=load_teacher(teacher, inputs.tokenizer))
-        return replace(self, inputs=inputs)
-
     def record(
         self, name: str, family: str | None, spec: TrainSpec, asked: dict[str, Any], probed: Any, *, shard: bool
     ) -> RunRecord:
@@ -192,13 +176,15 @@ def _start(
     find: Find | None,
     spec: TrainSpec,
     share: float | None,
+    task_folders: tuple[Path, ...],
     *,
     cache: bool,
     method: str | None,
     loss: float | None,
     shard: bool,
 ) -> _Start:
-    """Load the model and its text, and find how it was pruned and what the unpruned model's size and loss are."""
+    """Load the model, its text, its teacher and its benchmarks; find how it was pruned, and the unpruned model's size
+    and loss."""
     paths = names.found(find)
     origin = read_origin(local_checkpoint(paths.model))
     paths = replace(paths, original=paths.original or _original_of(origin, find))
@@ -209,6 +195,12 @@ def _start(
     if pruned.keeps_zeros:
         inputs = replace(inputs, masks=zero_masks(inputs.model))
     before, loss = _before(paths.model, inputs, spec, origin, pruned, paths.original, loss, shard)
+    if spec.tasks:
+        from regrow.scores.harness import Harness
+
+        inputs = replace(inputs, harness=Harness(spec.tasks_spec(*task_folders), inputs.tokenizer))
+    if paths.teacher:
+        inputs = replace(inputs, teacher=load_teacher(paths.teacher, inputs.tokenizer))
     return _Start(inputs=inputs, paths=paths, origin=origin, pruned=pruned, params_before=before, loss_before=loss)
 
 
