@@ -341,3 +341,20 @@ def test_a_memory_target_needs_a_model_and_a_method(regrow):
     one_line_error(regrow(*size), "a memory target without a model")
     model = ("plan", "--law", "reference", "--model", "Llama-3.1-8B", "--loss-before", "2.0", "--max-memory", "12GB")
     one_line_error(regrow(*model), "depth and width make a model smaller")
+
+
+def test_turns_are_compared_with_one_step(regrow):
+    ask = ("plan", "--law", "reference", "--method", "depth", "--model", "tiny-llama-0.2m", "--loss-before", "3.877")
+    answer = regrow(*ask, "--stages", "0.25,0.5", "--stage-tokens", "200k", "--json").json
+    one, (first, second) = answer["stages"]["one"], answer["stages"]["turns"]
+    assert one["tokens"] == 200_000 == first["tokens"] + second["tokens"]
+    # whole blocks: 3 and 6 of 8 go
+    assert (first["pruning_rate"], second["pruning_rate"]) == pytest.approx((0.245, 0.490), abs=1e-3)
+    assert answer["pruning_rate"] == one["pruning_rate"] == second["pruning_rate"]
+    said = regrow(*ask, "--stages", "0.25,0.5", "--stage-tokens", "200k").out
+    assert "one step, and turns with as many tokens in all:" in said
+    assert "in turns less one step" in said
+    one_line_error(regrow(*ask, "--stages", "0.5,0.25"), "the rates of stages must rise")
+    one_line_error(regrow(*ask, "--stages", "0.25,0.5", "--rate", "0.3"), "--stages with --rate")
+    one_line_error(regrow(*ask, "--rate", "0.3", "--stage-tokens", "1M"), "--stage-tokens without --stages")
+    one_line_error(regrow(*ask, "--stages", "0.25,0.5"), "give them with --stage-tokens")

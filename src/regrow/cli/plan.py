@@ -46,6 +46,7 @@ from regrow.cli.plan_options import (
     Teacher,
     Verbose,
 )
+from regrow.cli.staging import Stages, StageTokens
 from regrow.cli.tables import say
 from regrow.units import format_count
 
@@ -99,6 +100,8 @@ def plan(
     served_tokens: ServedTokens = None,
     sparse_speedup: SparseSpeedup = None,
     serving_mfu: ServingMfu = None,
+    stages: Stages = None,
+    stage_tokens: StageTokens = None,
     verbose: Verbose = False,
     as_json: AsJson = False,
 ) -> None:
@@ -110,6 +113,8 @@ def plan(
 
     For a card: `regrow plan law.json --model Llama-3.1-8B --max-memory 12GB --context 32k --batch 2 --loss-before 2.0`
 
+    In turns: `regrow plan law.json --model Llama-3.1-8B --stages 0.25,0.5 --stage-tokens 10B --loss-before 2.0`
+
     Benchmark scores: `regrow plan scores.json --score-before 0.72 --score-pruned 0.31 --target 0.70`
 
     Which rate and method: `regrow plan law.json --compare --model Llama-3.1-8B --loss-before 2.0 --rates 0.15,0.25`
@@ -117,6 +122,7 @@ def plan(
     from regrow.cli.asking import law_source
     from regrow.cli.plan_options import compare_fields, plan_fields
     from regrow.cli.plan_output import print_plans
+    from regrow.cli.staging import compare_with_turns, print_turns, stage_rates
     from regrow.laws.files import load_laws
     from regrow.planning.plan_spec import PlanSpec
 
@@ -129,6 +135,7 @@ def plan(
     }
     never = {"--rate": rate, "--layers": layers, "--shape": shape, "--max-memory": max_memory}
     _check_compare(compare, only=only, never=never)
+    turns = stage_rates(stages, stage_tokens, {**never, "--compare": compare, "--score-before": score_before})
     laws = load_laws(law_source(law, named))
     of_scores = any(one.benchmark is not None for one in laws)
     if compare and of_scores:
@@ -174,12 +181,17 @@ def plan(
         asked = compare_fields(**only)  # type: ignore[arg-type]
         print_comparison(laws, spec, asked, family=family, method=method, as_json=as_json)
     else:
-        answers = _plans(laws, spec, rate or [], named=named, family=family, method=method, score=score)
+        asked_rates = [turns[-1]] if turns else rate or []
+        used, answers = _plans(laws, spec, asked_rates, named=named, family=family, method=method, score=score)
+        found = compare_with_turns(used, spec, answers[0], turns, stage_tokens) if turns else None
         if as_json:
             several = {"plans": [answer.to_dict() for answer in answers]}
-            print_json(several if len(answers) > 1 else answers[0].to_dict())
+            staged = {} if found is None else {"stages": found.to_dict()}
+            print_json(several if len(answers) > 1 else {**answers[0].to_dict(), **staged})
         else:
             print_plans(answers, verbose=verbose)
+            if found is not None:
+                print_turns(found)
 
 
 def _check_compare(compare: bool, *, only: Mapping[str, Any], never: Mapping[str, Any]) -> None:
@@ -210,8 +222,8 @@ def _plans(
     family: str | None,
     method: str | None,
     score: str | None,
-) -> "list[Plan]":
-    """A plan for each rate, or one for the shape given."""
+) -> "tuple[Law, list[Plan]]":
+    """The law that is asked, and a plan for each rate, or one for the shape given."""
     from dataclasses import replace
 
     from regrow.laws.files import ANY, REFERENCE_NAME
@@ -224,7 +236,7 @@ def _plans(
             say(f"note: no --rate: FLOPs and parameters are those of a rate of {_USUAL_RATE}", err=True)
             wanted = [_USUAL_RATE]
     law = _law_of(laws, family, method, score)
-    return [run(law, replace(spec, pruning_rate=rate)) for rate in wanted]
+    return law, [run(law, replace(spec, pruning_rate=rate)) for rate in wanted]
 
 
 def _law_of(laws: "Sequence[Law]", family: str | None, method: str | None, score: str | None) -> "Law":

@@ -21,6 +21,7 @@ from regrow.reading import repeated
 from regrow.runs.objective import Objective
 from regrow.runs.record import CurvePoint, RunRecord
 from regrow.runs.store import require_losses
+from regrow.runs.turns import stage_runs
 from regrow.units import format_count
 
 if TYPE_CHECKING:
@@ -100,7 +101,11 @@ class Observations:
 
 
 def as_records(runs: Sequence[RunRecord] | pd.DataFrame | Any, *, where: str = "runs") -> list[RunRecord]:
-    """Run records as they are, or read from a table with the contract's columns (`regrow.runs.table`)."""
+    """Run records as they are, or read from a table with the contract's columns (`regrow.runs.table`).
+
+    Of a run that prunes and trains in turns only the first stage is read: it is a run like any other. What comes after
+    starts from a trained model, of which a law's other runs say nothing.
+    """
     if hasattr(runs, "columns"):
         from regrow.runs.table import from_table
 
@@ -112,7 +117,7 @@ def as_records(runs: Sequence[RunRecord] | pd.DataFrame | Any, *, where: str = "
         raise InputError(f"{type(wrong[0]).__name__} is not a run", where=where, hint="give run records or a table")
     if not records:
         raise InputError("no runs", where=where, hint="give at least one run with its curve")
-    return records
+    return [stage_runs(record)[0] if record.stages else record for record in records]
 
 
 def of_loss(records: Sequence[RunRecord], loss: str, *, controls: bool = False) -> list[RunRecord]:

@@ -17,6 +17,7 @@ from typing import Any, Literal, Self
 
 from regrow.errors import InputError, printable
 from regrow.runs.scores import Score, plain_scores, read_scores
+from regrow.runs.stages import Stage, plain_stages, read_stages
 from regrow.units import format_count
 
 #: The method of an unpruned control: trained on the same tokens, so that the baseline's own drift is known.
@@ -142,6 +143,8 @@ class RunRecord:
         details: data and tokenizer fingerprints, versions, hardware, throughput; kept, not used by laws. `tasks` says
             how the scores of each benchmark were measured.
         scores_before: benchmark scores of the unpruned model, by name; plain data is taken as well.
+        stages: of a run that prunes and trains in turns, each turn; plain data is taken as well. The curve then has the
+            reading before the next pruning at the tokens where it was done.
     """
 
     run: str
@@ -160,9 +163,11 @@ class RunRecord:
     schedule: str | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
     scores_before: Mapping[str, Score] = field(default_factory=dict)
+    stages: tuple[Stage, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scores_before", read_scores(self.scores_before))
+        object.__setattr__(self, "stages", read_stages(self.stages))
         for name in ("run", "family", "method"):
             check_name(getattr(self, name), what=name)
         for name in ("params_before", "params_after"):
@@ -219,12 +224,16 @@ class RunRecord:
 
     def to_dict(self) -> dict[str, Any]:
         """All but the curve, as plain data that `from_dict` reads."""
-        plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("curve", "scores_before")}
-        return plain | ({"scores_before": plain_scores(self.scores_before)} if self.scores_before else {})
+        own = ("curve", "scores_before", "stages")
+        plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in own}
+        plain |= {"scores_before": plain_scores(self.scores_before)} if self.scores_before else {}
+        return plain | ({"stages": plain_stages(self.stages)} if self.stages else {})
 
     def __str__(self) -> str:
         """One line: what it is, how far it came, where it stands."""
         pruned = "unpruned" if self.is_control else f"{self.method} at {self.pruning_rate:.3g}"
+        if self.stages:
+            pruned = f"{self.method} at {', then '.join(f'{stage.pruning_rate:.3g}' for stage in self.stages)}"
         ends = "no evaluation yet"
         if self.curve:
             first, last = self.curve[0], self.curve[-1]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ from regrow.runs.score_columns import (
     scores_of_row,
     widened,
 )
+from regrow.runs.turns import stage_runs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,10 +53,18 @@ _PER_RUN = ("family", "method", "params_before", "params_after", "loss_before")
 
 
 def to_table(runs: Iterable[RunRecord]) -> pd.DataFrame:
-    """One row per checkpoint with the contract's columns, in the order of the runs and their tokens."""
+    """One row per checkpoint with the contract's columns, in the order of the runs and their tokens.
+
+    Of a run that prunes and trains in turns the first stage is a run like any other; a later one is of a method of its
+    own, such as `depth, stage 2`, as it starts from a trained model.
+    """
     import pandas as pd
 
-    runs = list(runs)
+    runs = [
+        stage if number == 1 else replace(stage, method=f"{stage.method}, stage {number}")
+        for run in runs
+        for number, stage in enumerate(stage_runs(run), 1)
+    ]
     others = [c for c in OTHER_LOSSES if any(getattr(p, c) is not None for run in runs for p in run.curve)]
     scores = score_columns(runs)
     pruned = ["loss_pruned"] if any(run.loss_pruned is not None for run in runs) else []

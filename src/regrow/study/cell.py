@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -49,6 +50,7 @@ from regrow.study.shared import (
     save_task_scores,
     share,
 )
+from regrow.study.stages import Turn, run_stages
 from regrow.training.checkpoints import checkpoints
 from regrow.training.inputs import RunInputs
 from regrow.training.processes import processes
@@ -202,7 +204,7 @@ def _run(cell: Cell, out: Path, shop: _Shop, stop: StopRequest | None) -> RunRec
     harness = shop.harness(tokenizer)
     scores_before = shop.scores_before(model, harness)
     around = shop.beside()
-    if cell.prune is not None:
+    if cell.prune is not None and not cell.stages:
         # pruned anew, with other threads or on another machine, a run that goes on might not keep the zeros it trained
         # with, nor adapters the weights they lie on
         model, plan = _start(out, partial(shop.pruned, model, cell.prune, train), around, cell.model)
@@ -234,9 +236,29 @@ def _run(cell: Cell, out: Path, shop: _Shop, stop: StopRequest | None) -> RunRec
         details={"model": cell.model, "setup_seconds": round(time.perf_counter() - began, 3)},
         scores_before=scores_before,
     )
+    if cell.stages:
+        return run_stages(_turn(cell, out, shop, inputs, record), stop)
     with ProgressFile(out) as progress:
         options = RunOptions(resume=True, stop=stop, on_progress=progress.tell)
         return train_model(inputs, spec=cell.train, record=record, out=out, options=options)
+
+
+def _turn(cell: Cell, out: Path, shop: _Shop, inputs: RunInputs, record: RunRecord) -> Turn:
+    """What the stages of a cell share."""
+
+    def start(folder: Path, prune: Callable[[], tuple[PreTrainedModel, PrunePlan]]) -> tuple[RunInputs, PrunePlan]:
+        model, plan = _start(folder, prune, shop.beside())
+        return replace(inputs, model=model, beside=beside(folder / START)), plan
+
+    return Turn(
+        cell=cell,
+        out=out,
+        record=record,
+        inputs=inputs,
+        before=architecture_of(inputs.model),
+        prune=lambda spec: shop.pruned(inputs.model, spec, inputs.train),
+        start=start,
+    )
 
 
 def _on_device(model: PreTrainedModel, read: Callable[[PreTrainedModel], T]) -> T:

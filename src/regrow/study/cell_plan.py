@@ -10,6 +10,7 @@ from regrow.pruning.plan import outline
 from regrow.study.cells import Cell
 from regrow.study.inputs import shape_of
 from regrow.study.progress import cell_state
+from regrow.study.stage_plan import stage_recipes
 
 #: Bytes of a parameter: of a final model in fp32, and of a checkpoint (weights and AdamW's two moments), of which the
 #: last two are kept.
@@ -88,9 +89,20 @@ def plan_cell(cell: Cell, out: Path, shape: Architecture | None, *, recorded: bo
         params_before=shape.params,
         params_after=params,
         rate=rate,
-        flops=_flops(cell, after),
+        flops=_flops(cell, after) if not cell.stages else _stage_flops(cell, shape),
         disk=dense * (_MODEL_BYTES + saves * _CHECKPOINT_BYTES),
     )
+
+
+def _stage_flops(cell: Cell, shape: Architecture) -> float | None:
+    """FLOPs of a cell that prunes and trains in turns."""
+    assert cell.prune is not None
+    costs = [
+        _flops(replace(cell, train=recipe, stages=()), outline(shape, replace(cell.prune, rate=rate)).after)
+        for rate, (_, recipe) in zip(cell.rates, stage_recipes(cell), strict=True)
+    ]
+    known = [cost for cost in costs if cost is not None]
+    return sum(known) if len(known) == len(costs) else None
 
 
 def _flops(cell: Cell, after: Architecture) -> float | None:

@@ -25,6 +25,8 @@ class Cell:
         train: the recipe, with the run's own seed.
         data, held_out: text, as `regrow train` takes it.
         teacher: the model to distil from; None for cross-entropy.
+        stages: rates at which the model is pruned and trained before it is pruned to the rate of `prune`, rising; the
+            tokens are shared out equally. Empty: it is pruned once.
         fingerprints: of the contents of local files, by their role (`model`, `data`, ...). A changed file is another
             cell.
     """
@@ -36,6 +38,7 @@ class Cell:
     data: str
     held_out: str
     teacher: str | None = None
+    stages: tuple[float, ...] = ()
     fingerprints: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -52,6 +55,8 @@ class Cell:
         }
         if self.teacher is not None:
             spec["teacher"] = self.teacher
+        if self.stages:
+            spec["stages"] = list(self.stages)
         if self.fingerprints:
             spec["fingerprints"] = dict(self.fingerprints)
         return spec
@@ -66,6 +71,12 @@ class Cell:
         return self.prune.method if self.prune else CONTROL
 
     @property
+    def rates(self) -> tuple[float, ...]:
+        """The rates asked for, one after the other; empty for a control and for N:M."""
+        last = None if self.prune is None else self.prune.rate
+        return () if last is None else (*self.stages, last)
+
+    @property
     def objective(self) -> Objective:
         """What the run minimises."""
         return self.train.objective(distils=self.teacher is not None)
@@ -73,7 +84,7 @@ class Cell:
     @property
     def name(self) -> str:
         """A readable, unique name: model, method, rate, and the start of the hash."""
-        rate = f"-{self.prune.rate:g}" if self.prune and self.prune.rate is not None else ""
+        rate = "".join(f"-{rate:g}" for rate in self.rates)
         method = "control" if self.prune is None else self.method.replace(":", "of")
         base = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(self.model).name)
         taught = "" if self.teacher is None else "-distilled"

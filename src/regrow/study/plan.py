@@ -89,7 +89,7 @@ class StudyPlan:
         groups: dict[Any, dict[float, list[CellPlan]]] = {}
         for row in self.chosen:
             prune = row.cell.prune
-            if prune is None or prune.rate is None or row.params_after is None:
+            if prune is None or prune.rate is None or row.params_after is None or row.cell.stages:
                 continue
             key = (row.cell.model, prune.method, prune.scorer, row.params_after)
             groups.setdefault(key, {}).setdefault(prune.rate, []).append(row)

@@ -19,6 +19,7 @@ from regrow.scores.spec import parse_tasks
 from regrow.study.budget import StudyBudget
 from regrow.study.cells import Cell
 from regrow.study.inputs import check_data, fingerprint_data, fingerprint_model, shape_of
+from regrow.study.stage_plan import check_shapes, check_stages
 from regrow.training.spec import TrainSpec, parse_eval_at
 from regrow.units import parse_count
 
@@ -35,6 +36,8 @@ class StudySpec:
         objectives: `cross-entropy`, `distillation` (from the unpruned model itself), `distillation:MODEL`. Runs of
             different objectives are not fitted together: those that distil are of the family `FAMILY-distilled`, or
             `FAMILY-distilled-from-MODEL`.
+        stages: rates that rise, e.g. `(0.25, 0.5)`: each depth and width method also gets cells that are pruned to the
+            first, trained, pruned on to the next, and so on, with as many tokens in all as the other cells.
         seeds: repeats; each run's data order differs whatever its seed.
         controls: whether each model also has an unpruned run of the same tokens and objective. A model that only
             learns from itself has nothing to learn, so there is none for it.
@@ -54,6 +57,7 @@ class StudySpec:
     train: TrainSpec
     methods: tuple[str, ...] = ("depth", "width", "2:4")
     rates: tuple[float, ...] = (0.15, 0.25, 0.35)
+    stages: tuple[float, ...] = ()
     objectives: tuple[str, ...] = (CROSS_ENTROPY,)
     seeds: tuple[int, ...] = (0,)
     controls: bool = True
@@ -80,6 +84,8 @@ class StudySpec:
             raise InputError("no methods and no controls", where="study", hint="there is nothing to run")
         for objective in self.objectives:
             parse_teacher(objective)
+        if self.stages:
+            check_stages(self.stages, self.methods, self.train)
         for model, own in self.train_by_model.items():
             one_of(model, self.models, what="model", where="study, train_by_model")
             if not isinstance(own, Mapping):
@@ -98,17 +104,21 @@ class StudySpec:
         """
         cells = []
         for model in self.models:
-            prunes: list[PruneSpec | None] = [None] if self.controls else []
+            prunes: list[tuple[PruneSpec | None, tuple[float, ...]]] = [(None, ())] if self.controls else []
             for method in self.methods:
                 axes = self.width_axes if method == WIDTH else None
                 rates = (None,) if is_masked(method) else self.rates_by_method.get(method, self.rates)
                 asked = self.scorers.get(method)
                 for scorer in asked if isinstance(asked, tuple) else (asked,):
                     # proportions by the rule: runs that a law is fitted to are pruned alike
+                    asked_rates: list[tuple[float | None, tuple[float, ...]]] = [(rate, ()) for rate in rates]
+                    if self.stages and not is_masked(method):
+                        asked_rates.append((self.stages[-1], self.stages[:-1]))
                     prunes += [
-                        PruneSpec(method=method, rate=rate, scorer=scorer, axes=axes, search=1) for rate in rates
+                        (PruneSpec(method=method, rate=rate, scorer=scorer, axes=axes, search=1), before)
+                        for rate, before in asked_rates
                     ]
-            for prune in prunes:
+            for prune, stages in prunes:
                 for objective in self.objectives:
                     named = parse_teacher(objective)
                     teacher = model if named == "" else named
@@ -116,10 +126,14 @@ class StudySpec:
                         train = self._train(model, recipe)
                         if prune is None and teacher == model and train.distill_mix == 1:
                             continue
-                        cells += [self._cell(model, prune, teacher, replace(train, seed=seed)) for seed in self.seeds]
+                        cells += [
+                            self._cell(model, prune, teacher, replace(train, seed=seed), stages) for seed in self.seeds
+                        ]
         return cells
 
-    def _cell(self, model: str, prune: PruneSpec | None, teacher: str | None, train: TrainSpec) -> Cell:
+    def _cell(
+        self, model: str, prune: PruneSpec | None, teacher: str | None, train: TrainSpec, stages: tuple[float, ...]
+    ) -> Cell:
         family = self.family
         if teacher is not None:
             family += "-distilled" if teacher == model else f"-distilled-from-{Path(teacher).name}"
@@ -131,6 +145,7 @@ class StudySpec:
             data=self.data,
             held_out=self.held_out,
             teacher=teacher,
+            stages=stages,
             fingerprints=self._fingerprints(model, teacher),
         )
         # each cell has its own order of batches: one order for all would bend every curve at the same step
@@ -158,14 +173,18 @@ class StudySpec:
         cells = self.cells()
         for train in {cell.train.tasks: cell.train for cell in cells if cell.train.tasks}.values():
             find_tasks(train.tasks, limit=train.task_limit, shots=train.task_shots)
-        for model, prune in dict.fromkeys((cell.model, cell.prune) for cell in cells):
+        pruned = [(cell.model, replace(cell.prune, rate=rate)) for cell in cells if cell.prune for rate in cell.stages]
+        pruned += [(cell.model, cell.prune) for cell in cells if cell.prune]
+        for model, prune in dict.fromkeys(pruned):
             shape = shapes[model]
-            if shape is None or prune is None:
+            if shape is None:
                 continue
             try:
                 outline(shape, prune)
             except InputError as error:
                 raise InputError(error.what, where=f"study, {model}, {error.where}", hint=error.hint) from None
+        for cell in {(cell.model, cell.prune): cell for cell in cells if cell.stages}.values():
+            check_shapes(cell, shapes[cell.model])
         for model, teacher in dict.fromkeys((cell.model, cell.teacher) for cell in cells if cell.teacher):
             shape, taught = shapes[model], shape_of(str(teacher))
             if shape and taught and shape.vocab != taught.vocab:
@@ -191,7 +210,7 @@ class StudySpec:
         if missing:
             raise InputError(f"{', '.join(missing)} missing", where=where, hint="a study names models, family, train")
         values = {key: value for key, value in content.items() if value is not None}
-        for key in ("models", "methods", "objectives", "rates", "seeds", "width_axes"):
+        for key in ("models", "methods", "objectives", "rates", "stages", "seeds", "width_axes"):
             if key in values:
                 values[key] = _listed(values[key], key, where)
         for key in ("scorers", "rates_by_method", "train_by_model", "recipes"):
@@ -292,7 +311,7 @@ def _method(value: Any) -> str:
 def _listed(value: Any, key: str, where: str) -> tuple[Any, ...]:
     """One value or a list of them, each of the kind that the key holds."""
     values = value if isinstance(value, list | tuple) else [value]
-    kinds = {"rates": (int, float), "seeds": (int,)}.get(key)
+    kinds = {"rates": (int, float), "stages": (int, float), "seeds": (int,)}.get(key)
     for one in values:
         if kinds and (isinstance(one, bool) or not isinstance(one, kinds)):
             raise InputError(f"{one!r} is not a number", where=f"{where}, {key}")
