@@ -247,7 +247,7 @@ def _turn(cell: Cell, out: Path, shop: _Shop, inputs: RunInputs, record: RunReco
     """What the stages of a cell share."""
 
     def start(folder: Path, prune: Callable[[], tuple[PreTrainedModel, PrunePlan]]) -> tuple[RunInputs, PrunePlan]:
-        model, plan = _start(folder, prune, shop.beside())
+        model, plan = _start(folder, prune, shop.beside(), cell.model)
         return replace(inputs, model=model, beside=beside(folder / START)), plan
 
     return Turn(
