@@ -40,13 +40,13 @@ def test_depth_rates_near_a_sixth_a_quarter_and_a_third_exist_at_every_size():
 
 @functools.cache
 def first_blocks(family):
-    """The first 64 blocks of the held-out split, which a few of its documents fill."""
+    """The first 32 blocks of the held-out split, which a few of its documents fill."""
     import pandas as pd
 
     texts = pd.read_parquet(ASSETS / "corpus" / "held_out.parquet", columns=["text"])["text"]
-    blocks = tokenize(texts.iloc[:40].tolist(), family_tokenizer(family, ASSETS / "tokenizer"), sequence_length=256)
-    assert len(blocks) >= 64
-    return replace(blocks, tokens=blocks.tokens[:64])
+    blocks = tokenize(texts.iloc[:20].tolist(), family_tokenizer(family, ASSETS / "tokenizer"), sequence_length=256)
+    assert len(blocks) >= 32
+    return replace(blocks, tokens=blocks.tokens[:32])
 
 
 @pytest.mark.parametrize("rung", RUNGS, ids=lambda r: r.name)
