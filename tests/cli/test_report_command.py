@@ -10,6 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from regrow.laws import fit, load_laws, save_laws
+from regrow.report import write_report
+from regrow.report.answers import answer
+from regrow.runs import read_runs
+
 from .conftest import one_line_error
 
 ROOT = Path(__file__).parents[2]
@@ -87,7 +92,23 @@ def test_the_commands_of_the_docs_front_page_agree(regrow, tmp_path):
     fit, plan, report = [[at.get(word, ROOT / word if "/" in word else word) for word in line] for line in lines[:3]]
     assert (fit[0], plan[0], report[0]) == ("fit", "plan", "report")
     regrow(*fit)
-    assert regrow(*report, "--no-validate", "--json").json["plans"] == [regrow(*plan, "--json").json]
+    assert regrow(*report, "--json").json["plans"] == [regrow(*plan, "--json").json]
+    assert (tmp_path / "report.html").stat().st_size < 300_000
+
+
+def test_the_page_of_a_study_weighs_no_more_than_the_limit(regrow, tmp_path):
+    """A page as `regrow demo` writes it: 32 runs, three methods, the largest size held out."""
+    every = read_runs(ROOT / "studies" / "ladder-llama.jsonl")
+    cells = {(r.method, r.params_before, f"{r.pruning_rate:.2f}"): r for r in every if r.pruning_rate < 0.4}
+    runs = list(cells.values())
+    largest = max(run.params_before for run in runs)
+    law, out = tmp_path / "law.json", tmp_path / "report.html"
+    save_laws(fit([run for run in runs if run.params_before < largest], form="regrowth"), law)
+    laws = load_laws(law)
+    write_report(runs, laws, answer(laws, runs).plans, out=out)
+    assert len(runs) >= 31
+    assert len(laws) == 3
+    assert out.stat().st_size < 300_000
 
 
 def test_report_takes_every_option_of_plan():
@@ -97,7 +118,8 @@ def test_report_takes_every_option_of_plan():
 
     commands = get_command(build_app(["plan", "report"])).commands
     plan, report = ({opt for param in commands[name].params for opt in param.opts} for name in ("plan", "report"))
-    assert plan - report == {"law"}  # the law file is one of report's PATHs
+    scores = {"--score", "--score-before", "--score-pruned"}  # a report is of losses
+    assert plan - report == {"law", *scores}  # the law file is one of report's PATHs
 
 
 def test_a_shape_is_planned_as_plan_does(regrow, table, law_file, tmp_path):

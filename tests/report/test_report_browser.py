@@ -6,12 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from report_browser import Browser
 
 from regrow.arch import catalog
-from regrow.planning import PlanSpec, Target, plan
+from regrow.planning import Gain, PlanSpec, Target, plan
 from regrow.report import build_report
+from regrow.units import parse_count
 
 EVIL = '</script><img src=x onerror="window.pwned=1"><script>window.pwned=1</script>\''
 
@@ -176,8 +178,125 @@ def test_what_the_runs_do_not_support_has_no_number(browser: Browser, page: Path
     spec = PlanSpec(architecture=catalog()["Llama-3.1-8B"], pruning_rate=0.25, loss_before=2.91)
     reason = plan(study.laws[0], spec).tokens_reason
     assert reason
-    assert browser.run("document.querySelector('.problem').textContent").lower() == f"{reason}.".lower()
-    assert not visible(browser, ".answer-now")
+    assert browser.run("document.querySelector('[data-out=verdict]').textContent") == "cannot say"
+    assert (
+        browser.run("document.querySelector('[data-out=verdict_because]').textContent").lower() == f"{reason}.".lower()
+    )
+    assert browser.run("document.querySelector('[data-out=tokens]').textContent") == "Cannot say yet"
+    assert browser.run("document.querySelector('[data-out=tokens]').dataset.value") == ""
+    assert not visible(browser, "svg.live")
+
+
+def test_the_planner_opens_on_the_card_whatever_was_asked(browser: Browser, wide_laws, tmp_path: Path) -> None:
+    """Teacher, context, level, a shape of one's own, a size that the fit has seen: the same numbers as the plan's."""
+    law = wide_laws[1]
+    size = catalog()["Llama-3.2-1B"].params
+    law = replace(law, sizes={size: np.vstack([law.theta, law.draws]) * (1 + 0.2 * (np.arange(len(law.theta)) == 5))})
+    spec = PlanSpec(
+        architecture="Llama-3.2-1B",
+        sizes={"intermediate": 5120},
+        loss_before=2.9,
+        criterion=Gain(min_gain=0.03),
+        teacher=8e9,
+        context=2048,
+        level=0.8,
+        price_usd_per_hour=3.0,
+        gpu="a100",
+        mfu=0.3,
+    )
+    answer = plan(law, spec)
+    assert answer.tokens is not None
+    path = tmp_path / "report.html"
+    path.write_text(build_report([], [law], [answer]))
+    browser.look()
+    browser.open(path)
+    assert browser.said == []
+    for name in ("tokens", "loss", "floor", "gap", "gpu_hours", "cost_usd", "flops", "params_after"):
+        assert shown(browser, name) == pytest.approx(getattr(answer, name), rel=1e-6), name
+    assert shown(browser, "interval") == pytest.approx(answer.tokens_low, rel=1e-6)
+    assert shown(browser, "loss_interval") == pytest.approx(answer.loss_low, rel=1e-5)
+    assert browser.run("document.querySelector('[name=model]').value") == "Llama-3.2-1B"
+    assert "80% of the law's draws" in browser.run("document.querySelector('[data-out=interval]').textContent")
+
+
+def test_the_rate_of_a_named_model_is_that_of_a_shape(browser: Browser, wide_page: Path) -> None:
+    shape = catalog()["Llama-3.2-1B"]
+    rates = [k * shape.block_params / shape.params for k in range(1, shape.layers)]
+    browser.look()
+    browser.open(wide_page)
+    rate = "Number(document.querySelector('[name=pruning_rate]').value)"
+    choose(browser, "model", "Llama-3.2-1B")
+    assert browser.run(rate) == pytest.approx(min(rates, key=lambda r: abs(r - 0.25)), rel=1e-3)
+    browser.press("[name=pruning_rate_slider]", "ArrowRight", 39)
+    assert browser.run(rate) == pytest.approx(rates[5], rel=1e-3)
+    browser.press("[name=pruning_rate_slider]", "End", 35)
+    assert browser.run(rate) == pytest.approx(rates[-1], rel=1e-3)
+    browser.run(
+        "(e => { e.value = '0.4'; for (const kind of ['input', 'change']) "
+        "e.dispatchEvent(new Event(kind, { bubbles: true })); })(document.querySelector('[name=pruning_rate]'))"
+    )
+    assert browser.run(rate) == pytest.approx(min(rates, key=lambda r: abs(r - 0.4)), rel=1e-3)
+    assert browser.said == []
+
+
+def test_what_was_fitted_is_marked_on_sliders_and_charts(browser: Browser, page: Path, study) -> None:
+    browser.look()
+    browser.open(page)
+    for name, (low, high) in study.laws[0].ranges.items():
+        field = "trial" if name == "tokens" else name
+        bar = f"document.querySelector('[data-field={field}] .fitted')"
+        ends = [float(browser.run(f"{bar}.style.getPropertyValue('{end}')")) for end in ("--from", "--to")]
+        assert 0 <= ends[0] < ends[1] <= 1, name
+        # the slider at the end of the bar stands at the end of the range
+        for place, value in zip(ends, (low, high), strict=True):
+            slider = f"document.querySelector('[name={field}_slider]')"
+            browser.run(
+                f"{slider}.value = Math.round({place} * 1000); "
+                f"{slider}.dispatchEvent(new Event('input', {{ bubbles: true }}))"
+            )
+            text = browser.run(f"document.querySelector('[name={field}]').value")
+            shown_value = parse_count(text) if name in ("params_before", "tokens") else float(text)
+            assert shown_value == pytest.approx(value, rel=0.02), name
+        assert browser.run(f"document.querySelector('[data-field={field}] .runs').textContent").startswith("runs: ")
+    assert browser.run("document.querySelectorAll('svg.live .fitted-area').length") == 1
+    assert browser.run("document.querySelectorAll('#laws .fitted-area').length") > 0
+
+
+def test_the_what_if_is_labelled_and_follows_a_click(browser: Browser, page: Path) -> None:
+    browser.look()
+    browser.open(page)
+    labels = "[...document.querySelectorAll('svg.live .mark-label')].map(e => e.textContent)"
+    assert sorted(browser.run(labels)) == ["D*", "what if"]
+    # close to each other, too, and then apart from each other
+    choose(browser, "trial", browser.run("document.querySelector('[data-out=tokens]').dataset.value"))
+    assert sorted(browser.run(labels)) == ["D*", "what if"]
+    boxes = browser.run(
+        "[...document.querySelectorAll('svg.live .mark-label')]"
+        ".map(e => e.getBoundingClientRect()).map(b => [b.top, b.bottom])"
+    )
+    (one, other) = sorted(boxes)
+    assert one[1] <= other[0]
+    before = shown(browser, "trial_loss")
+    browser.run(
+        "(e => { const b = e.getBoundingClientRect(); e.dispatchEvent(new MouseEvent('click', "
+        "{ clientX: b.left + 0.9 * b.width, clientY: b.top + 20, bubbles: true })); })"
+        "(document.querySelector('svg.live'))"
+    )
+    assert shown(browser, "trial_loss") < before
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_one_card_fills_the_width(browser: Browser, study, tmp_path: Path, width: int) -> None:
+    path = tmp_path / "report.html"
+    path.write_text(build_report([], study.laws[:1], study.plans[:1]))
+    browser.look(width=width)
+    browser.open(path)
+    across = "(s => document.querySelector(s).getBoundingClientRect().width)"
+    assert browser.run(f"{across}('.answer')") == pytest.approx(browser.run(f"{across}('#answer')"))
+    assert browser.run(f"{across}('.tiles')") > 0.85 * browser.run(f"{across}('.answer')")
+    # its last column ends where the card does
+    right = "(s => document.querySelector(s).getBoundingClientRect().right)"
+    assert browser.run(f"{right}('.tiles div:last-child')") == pytest.approx(browser.run(f"{right}('.tiles')"), abs=1)
 
 
 @pytest.mark.parametrize("bad", ["#law=99", "#params_before=x&gpu=none&criterion=no&model=no", "#%%%", "#law=-1&mfu=9"])

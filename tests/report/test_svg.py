@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from xml.etree import ElementTree
 
 import numpy as np
@@ -10,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regrow.report.axes import Axis, linear_ticks, log_ticks, padded, same_decimals
+from regrow.report.picture import flat_style
 from regrow.report.svg import MARKS, Chart, Line, Marks, draw, legend_key
 
 
@@ -117,3 +120,42 @@ def test_whiskers_longer_than_most_are_cut_so_that_the_marks_stay_apart() -> Non
 def test_ticks_of_one_axis_have_the_same_decimals() -> None:
     assert same_decimals([3.9, 4.0, 4.1]) == ["3.9", "4.0", "4.1"]
     assert same_decimals([0.0, 50.0]) == ["0", "50"]
+
+
+def test_marks_without_tooltips_are_as_many_and_where_the_others_are(browser, tmp_path) -> None:
+    """Every mark of a repeated marker is drawn: as many coloured spots, at the same places."""
+    x = np.array([1e3, 1e4, 1e5, 3e5])
+    both = [
+        chart(lines=[], marks=[Marks(x=x, y=y, style=s, tips=tips, hollow=s == 1) for s, y in enumerate(heights)])
+        for tips in (["a", "b", "c", "d"], [])
+        for heights in [(np.array([3.1, 2.4, np.nan, 2.6]), np.array([2.9, 2.8, 2.5, 2.2]))]
+    ]
+    pages = [draw(one, "c") for one in both]
+    assert pages[1].count('class="mark') == 2
+    pictures = []
+    for name, svg in zip("ab", pages, strict=True):
+        path = tmp_path / f"{name}.html"
+        path.write_text(f"<!doctype html><title>x</title><style>{flat_style()}</style><body>{svg}")
+        browser.look(width=500)
+        browser.open(path)
+        pictures.append(browser.picture(tmp_path / f"{name}.png").read_bytes())
+    # places are rounded at another step, so a few pixels at the edges differ
+    differ = browser.run(
+        "(async (...sources) => { const all = []; for (const s of sources) { const i = new Image(); "
+        "i.src = 'data:image/png;base64,' + s; await i.decode(); const c = document.createElement('canvas'); "
+        "[c.width, c.height] = [i.width, i.height]; const g = c.getContext('2d'); g.drawImage(i, 0, 0); "
+        "all.push(g.getImageData(0, 0, i.width, i.height).data); } "
+        "let inked = 0, off = 0; for (let k = 0; k < all[0].length; k += 4) { "
+        "inked += all[0][k] < 240; off += Math.abs(all[0][k] - all[1][k]) > 60; } return [inked, off]; })"
+        f"({', '.join(json.dumps(base64.b64encode(one).decode()) for one in pictures)})"
+    )
+    assert differ[0] > 500
+    assert differ[1] < 0.02 * differ[0]
+
+
+def test_only_a_part_of_the_chart_that_was_fitted_is_shaded() -> None:
+    inside = draw(chart(shaded=(1e3, 1e4)), "c")
+    assert inside.count("fitted-area") == 1
+    assert ">fitted<" in inside
+    assert "fitted-area" not in draw(chart(shaded=(1.0, 1e9)), "c")
+    assert "fitted-area" not in draw(chart(shaded=(1e7, 1e9)), "c")

@@ -35,7 +35,7 @@ CONTROL_BASELINE = (
     "and D* is of the gap alone"
 )
 #: parameter counts closer than this share are of one model
-_SAME_SIZE = 1e-3
+SAME_SIZE = 1e-3
 #: pruning rates closer than this are of one pruned model
 _SAME_RATE = 0.01
 #: noise values per bootstrap draw, with which the draws make the quantiles of a new run: fewer where the draws alone
@@ -281,7 +281,7 @@ class Law:
     def parameters_at(self, params_before: np.ndarray | float) -> np.ndarray:
         """Parameters for a new run of one model, [1 + draws, p]: those of the model where the fit has seen it."""
         for known, rows in self.sizes.items():
-            if np.all(np.isclose(params_before, known, rtol=_SAME_SIZE)):
+            if np.all(np.isclose(params_before, known, rtol=SAME_SIZE)):
                 return rows
         return np.concatenate([self.theta[None, :], self.draws])
 
@@ -292,7 +292,7 @@ class Law:
             return evaluate(every, x)
         size = x.params_before.ravel()
         row = x.ravel()
-        parts = [(np.isclose(size, known, rtol=_SAME_SIZE), rows) for known, rows in self.sizes.items()]
+        parts = [(np.isclose(size, known, rtol=SAME_SIZE), rows) for known, rows in self.sizes.items()]
         rates = self.diagnostics.get("rates_of_sizes")  # of scores: what is known is one pruned model of the size
         if rates is not None and "pruning_rate" in x:
             read = np.array([rates[str(known)] for known in self.sizes])

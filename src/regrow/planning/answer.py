@@ -38,9 +38,9 @@ class Plan:
     none. `model` is the name that the model was given by, `removed` what pruning takes from its shape, and `beside`
     the shapes beside it where the rate asked for lies between two. `memory` is what it takes where it is served, bytes
     (`weights`, `cache`, `total`), beside the target that was asked for; None where none was. `gap` is `loss` -
-    `loss_before`. `context` is the length of a training sequence in tokens, `teacher_flops` the part of a teacher's
-    forward pass in the FLOPs of a token.
-    Of a law of benchmark scores every loss is the error 1 - score, and `scored` says the same in scores.
+    `loss_before`. `context` is the length of a training sequence in tokens, `criterion_options` the thresholds by the
+    names of their options; of `flops_per_token`, those of a training token, `teacher_flops` are a teacher's forward
+    pass. Of a law of benchmark scores every loss is the error 1 - score, and `scored` says the same in scores.
     `extrapolates` maps an input outside the fitted data to the factor, above 1, by which it is.
     """
 
@@ -85,6 +85,9 @@ class Plan:
     memory: Mapping[str, Any] | None = None
     others: Mapping[str, float] = field(default_factory=dict)
     context: int = 4096
+    criterion_options: Mapping[str, float] = field(default_factory=dict)
+    price_usd_per_hour: float | None = None
+    flops_per_token: float | None = None
     teacher_flops: float = 0.0
     scored: ScoreAnswer | None = None
 
@@ -97,6 +100,7 @@ class Plan:
         """Plain data for JSON: the keys of `regrow plan --json`, and some more."""
         plain = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "scored"}
         lists = {"extrapolates": dict(self.extrapolates), "others": dict(self.others), "warnings": list(self.warnings)}
+        lists["criterion_options"] = dict(self.criterion_options)
         if self.scored is not None:
             return {**plain, "gap": self.gap, **self.scored.to_dict(), **lists}
         end = {

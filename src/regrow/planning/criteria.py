@@ -196,6 +196,18 @@ CRITERIA: dict[str, type[Criterion | Budget]] = {
 }
 
 
+#: What the command line calls a field of a criterion, where it is not the field's own name.
+_OPTIONS = {"loss": "target", "score": "target", "gpu_hours": "budget_hours", "usd": "budget_usd"}
+#: Fields that are no thresholds, but where the gap of a recovery begins.
+_STARTS = ("loss_pruned", "score_before")
+
+
+def options_of(criterion: Criterion | Budget) -> dict[str, float]:
+    """The thresholds of a criterion, by the names of their options: `min_gain`, `target`, `budget_hours`..."""
+    given = {field.name: getattr(criterion, field.name) for field in fields(criterion) if field.name not in _STARTS}
+    return {_OPTIONS.get(name, name): float(value) for name, value in given.items() if value is not None}
+
+
 #: The same of laws of scores.
 SCORE_CRITERIA: dict[str, type[Criterion | Budget]] = {
     "gain": ScoreGain,

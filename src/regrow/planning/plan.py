@@ -21,7 +21,7 @@ from regrow.planning.cost import (
     gpu_hours,
     pruned_model,
 )
-from regrow.planning.criteria import Budget
+from regrow.planning.criteria import Budget, options_of
 from regrow.planning.curves import Curves
 from regrow.planning.measuring import expected_start, worth_measuring
 from regrow.planning.notes import about, beyond, no_gap, other_family, ranked
@@ -85,6 +85,7 @@ def plan(law: Law, spec: PlanSpec) -> Plan:
         verdict_because=why,
         next_run=missing,
         criterion=spec.criterion.name,
+        criterion_options=options_of(spec.criterion),
         because=spec.criterion.describe(curves),
         **losses,
         scored=score_answer(law, spec, losses),
@@ -153,9 +154,11 @@ def _costs(spec: PlanSpec, tokens: float | None, per_token: TrainingFlops, gpu: 
         "flops": flops,
         "flops_how": per_token.how,
         "context": spec.context,
+        "flops_per_token": per_token.per_token,
         "teacher_flops": per_token.teacher,
         "gpu_hours": hours,
         "cost_usd": cost_usd(hours, price_usd_per_hour=spec.price_usd_per_hour),
+        "price_usd_per_hour": spec.price_usd_per_hour,
         "gpu": gpu.name,
         "mfu": spec.mfu,
         "mfu_how": spec.mfu_how or ("assumed" if spec.mfu == DEFAULT_MFU else "given"),

@@ -82,27 +82,27 @@ def plan_card(plan: Plan, laws: Sequence[Law] = (), validation_rows: Sequence[Ma
 
 def plans_table(plans: Sequence[Plan]) -> Table:
     """Every plan of the report in a row, the recommended one first."""
+    several = len({plan.family for plan in plans}) > 1
     priced = any(plan.cost_usd is not None for plan in plans)
 
     def cells(plan: Plan) -> tuple[str, ...]:
         known = plan.loss_low is not None and plan.loss_high is not None
+        ends = "fixed" if plan.criterion == Budget.name else plan.interval().rsplit(", ", 1)[0]
+        interval = "" if ends == NO_INTERVAL else f" ({ends})"
         return (
-            f"{plan.family}, {plan.method} at {plan.pruning_rate:.3g}",
+            f"{plan.family + ', ' if several else ''}{plan.method} at {plan.pruning_rate:.3g}",
             plan.verdict,
             count(plan.params_after),
-            bound(plan) if plan.tokens is None else count(plan.tokens),
-            "fixed" if plan.criterion == Budget.name else plan.interval().rsplit(", ", 1)[0],
-            number(plan.loss, ".3f"),
-            f"{plan.loss_low:.3f} to {plan.loss_high:.3f}" if known else MISSING,
+            (bound(plan) if plan.tokens is None else count(plan.tokens)) + interval,
+            number(plan.loss, ".3f") + (f" ({plan.loss_low:.3f} to {plan.loss_high:.3f})" if known else ""),
             number(plan.gap, "+.3f"),
             MISSING if plan.gpu_hours is None else say_gpu_time(plan.gpu_hours),
             *((_usd(plan),) if priced else ()),
         )
 
     return Table(
-        caption="The plans of this report, the recommended one first; intervals as above.",
-        head=("Plan", "Verdict", "Left", "D*", "Interval", "Loss", "Interval", "Gap", "GPU time")
-        + (("Cost",) if priced else ()),
+        caption="All plans of this report, the recommended one first; in brackets the intervals, as above.",
+        head=("Plan", "Verdict", "Left", "D*", "Loss", "Gap", "GPU time") + (("Cost",) if priced else ()),
         rows=tuple(Row(cells=cells(plan), strong=i == 0) for i, plan in enumerate(plans)),
         label="Plans",
     )

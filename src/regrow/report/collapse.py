@@ -33,10 +33,13 @@ _CURVE_POINTS = 80
 _SIZE = 0.6
 
 
-def collapse_chart(laws: Sequence[Law], runs: Sequence[RunRecord], ident: str) -> tuple[Markup, list[Key]]:
+def collapse_chart(
+    laws: Sequence[Law], runs: Sequence[RunRecord], ident: str, *, tips: bool = True
+) -> tuple[Markup, list[Key]]:
     """The chart and its legend; empty where no law is of the form `regrowth` or none of its runs was read.
 
-    A series for each method. The line is the law's own curve for the median G0 and size of what is drawn.
+    A series for each method; each mark has a tooltip with `tips`. The line is the law's own curve for the median G0 and
+    size of what is drawn.
     """
     series: dict[str, list[tuple[RunCurve, np.ndarray, np.ndarray, tuple[float, float]]]] = {}
     for law in laws:
@@ -53,12 +56,13 @@ def collapse_chart(laws: Sequence[Law], runs: Sequence[RunRecord], ident: str) -
     for style, rows in enumerate(series.values()):
         every = max(1, -(-sum(len(at) for _, at, _, _ in rows) // _MOST))
         for curve, at, left, _ in rows:
-            tips = [
+            words = [
                 f"{curve.run}: {format_count(d)} tokens, {value:.0%} of {curve.gap_pruned:.3f} nats are left"
                 for d, value in zip(curve.tokens[::every], left[::every], strict=True)
             ]
-            small = np.full(len(tips), _SIZE)
-            marks.append(Marks(x=at[::every], y=left[::every], style=style, tips=tips, sizes=small))
+            small = np.full(len(words), _SIZE)
+            shown = words if tips else []
+            marks.append(Marks(x=at[::every], y=left[::every], style=style, tips=shown, sizes=small))
     shapes = np.array([shape for rows in series.values() for *_, shape in rows])
     level, b = np.median(shapes, axis=0)
     x = np.geomspace(min(m.x.min() for m in marks), max(m.x.max() for m in marks), _CURVE_POINTS)

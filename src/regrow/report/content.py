@@ -13,7 +13,7 @@ from regrow.laws.law import Law
 from regrow.planning.answer import Plan
 from regrow.planning.frontier import Comparison
 from regrow.report import present
-from regrow.report.card import Card, plan_card, plans_table
+from regrow.report.card import Card, held_out_words, plan_card, plans_table
 from regrow.report.collapse import collapse_chart
 from regrow.report.curves import LEVEL, fits_of, thinned
 from regrow.report.figures import (
@@ -29,6 +29,8 @@ from regrow.report.figures import (
 from regrow.report.trends import trends_of
 from regrow.runs.record import RunRecord
 
+#: Up to this many checkpoints each mark has a tooltip; more would weigh too much, and stand in the table alone.
+_MOST_TIPS = 300
 #: The note beside methods and rates if no comparison was asked for.
 _TO_CHOOSE = (
     "Less pruning ends at a lower loss, so the rows trade loss against the parameters that are left. Say how many may "
@@ -91,7 +93,7 @@ class CollapseSection:
 
 @dataclass(frozen=True, kw_only=True)
 class Content:
-    """All parts of a report; those without data are empty or None."""
+    """All parts of a report; those without data are empty or None. `sure` has the held-out errors of each law."""
 
     title: str
     summary: str
@@ -101,6 +103,7 @@ class Content:
     comparisons: tuple[ComparisonSection, ...]
     notes: tuple[str, ...]
     laws: tuple[LawSection, ...]
+    sure: tuple[str, ...]
     collapse: CollapseSection | None
     held_out: present.Table | None
     validation: present.Table | None
@@ -122,9 +125,10 @@ def gather(
 ) -> Content:
     """Gather a report's content; the arguments are those of `regrow.report.build_report` and `Parts`."""
     everything = [*runs, *held_out]
+    few = sum(len(run.curve) for run in everything) <= _MOST_TIPS
     sections, unseen, remarks = [], [], list(notes)
     for i, law in enumerate(laws):
-        section, row, left_out = _law_section(law, runs, held_out, ident=f"law-{i}")
+        section, row, left_out = _law_section(law, runs, held_out, ident=f"law-{i}", tips=few)
         sections.append(section)
         remarks += left_out
         if row is not None:
@@ -140,7 +144,8 @@ def gather(
         ),
         notes=tuple(dict.fromkeys(remarks)),
         laws=tuple(sections),
-        collapse=_collapse_section(laws, everything),
+        sure=tuple(held_out_words(law, validation_rows) for law in laws),
+        collapse=_collapse_section(laws, everything, tips=few),
         held_out=present.held_out_table(unseen) if unseen else None,
         validation=present.validation_table(validation_rows) if validation_rows else None,
         controls=_control_section(everything),
@@ -149,11 +154,11 @@ def gather(
 
 
 def _law_section(
-    law: Law, runs: Sequence[RunRecord], held_out: Sequence[RunRecord], *, ident: str
+    law: Law, runs: Sequence[RunRecord], held_out: Sequence[RunRecord], *, ident: str, tips: bool
 ) -> tuple[LawSection, present.Row | None, list[str]]:
     few = thinned(law, _DRAWS)
     fits, left_out = fits_of(few, runs, held_out)
-    panels, keys = curve_panels(few, fits, ident)
+    panels, keys = curve_panels(few, fits, ident, tips=tips)
     trends = trends_of(few, fits)
     heading = f"{law.family}, {law.method}"
     section = LawSection(
@@ -163,7 +168,7 @@ def _law_section(
         warnings=tuple(law.warnings),
         panels=tuple(panels),
         legend=tuple(keys),
-        residuals=residual_chart(law, fits, f"{ident}-residuals"),
+        residuals=residual_chart(law, fits, f"{ident}-residuals", tips=tips),
         runs=present.run_table(fits, heading),
         points=present.point_table(fits, heading),
         parameters=present.parameter_table(parameter_rows(law), heading),
@@ -194,8 +199,8 @@ def _comparison_section(comparison: Comparison, ident: str, *, asked: bool) -> C
     )
 
 
-def _collapse_section(laws: Sequence[Law], runs: Sequence[RunRecord]) -> CollapseSection | None:
-    chart, keys = collapse_chart(laws, runs, "collapse-chart")
+def _collapse_section(laws: Sequence[Law], runs: Sequence[RunRecord], *, tips: bool) -> CollapseSection | None:
+    chart, keys = collapse_chart(laws, runs, "collapse-chart", tips=tips)
     return CollapseSection(chart=chart, legend=tuple(keys)) if chart else None
 
 

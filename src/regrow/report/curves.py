@@ -20,10 +20,12 @@ Number = TypeVar("Number", int, float)
 #: Coverage of the bands and intervals on the page.
 LEVEL = 0.9
 #: Points of a drawn curve; a power law on log axes is smooth.
-_CURVE_POINTS = 40
-#: The most checkpoints that are drawn and listed, of all runs and of one, and the fewest of one run. More could not be
-#: distinguished, and each takes about 600 bytes.
-_DRAWN, _DRAWN_PER_RUN, _LEAST_PER_RUN = 4000, 40, 8
+_CURVE_POINTS = 24
+#: The most checkpoints that are drawn and listed, and the most that are compared with the band, of all runs. More could
+#: not be distinguished, and the page stays small.
+_DRAWN, _COMPARED = 600, 4000
+#: The most and the fewest of one run.
+_MOST_PER_RUN, _LEAST_PER_RUN = 40, 8
 #: Runs of a report that are all drawn. Of more, each law draws its share, and at least so many: an even choice.
 _RUNS, _LEAST_RUNS = 200, 4
 #: Sizes, rates and runs alike of such a choice at most.
@@ -36,7 +38,7 @@ class RunFit:
 
     `held_out` is true for a run that the law was not fitted on. `kept` [at most n] are the indices of the checkpoints
     to draw: all, of a long run an even choice, and none of a run that is not drawn. `share_inside` is the share of an
-    even choice of checkpoints inside the law's interval of coverage `LEVEL` for a new run.
+    even choice of checkpoints inside the law's interval of coverage `LEVEL` for a new run, and `compared` their number.
     """
 
     run: RunRecord
@@ -46,6 +48,7 @@ class RunFit:
     predicted: np.ndarray
     kept: np.ndarray
     share_inside: float | None
+    compared: int
 
     @property
     def tokens(self) -> np.ndarray:
@@ -133,8 +136,13 @@ def fits_of(law: Law, runs: Sequence[RunRecord], held_out: Sequence[RunRecord]) 
                 f"{len(few)} of {len(mine)} {what} runs of {law.family}, {law.method} are drawn, evenly over sizes and "
                 "rates; the tables and the errors are of all"
             )
-    most = int(np.clip(_DRAWN // max(everything, 1), _LEAST_PER_RUN, _DRAWN_PER_RUN))
-    return _fits(law, observed, held, shown, most), notes
+    drawn, compared = (_per_run(most, everything) for most in (_DRAWN, _COMPARED))
+    return _fits(law, observed, held, shown, drawn=drawn, compared=compared), notes
+
+
+def _per_run(most: int, runs: int) -> int:
+    """How many of so many checkpoints one of the runs has."""
+    return int(np.clip(most // max(runs, 1), _LEAST_PER_RUN, _MOST_PER_RUN))
 
 
 def _observed(law: Law, records: Sequence[RunRecord]) -> Observations:
@@ -146,11 +154,17 @@ def _observed(law: Law, records: Sequence[RunRecord]) -> Observations:
 
 
 def _fits(
-    law: Law, observed: Sequence[tuple[RunRecord, Observations]], held: Sequence[bool], shown: set[int], most: int
+    law: Law,
+    observed: Sequence[tuple[RunRecord, Observations]],
+    held: Sequence[bool],
+    shown: set[int],
+    *,
+    drawn: int,
+    compared: int,
 ) -> list[RunFit]:
     if not observed:
         return []
-    chosen = [_evenly(seen.x.tokens, most) for _, seen in observed]
+    chosen = [_evenly(seen.x.tokens, compared) for _, seen in observed]
     # the law is asked once for all runs: a call takes as long for one point as for many
     predicted = _split(law.loss(_joined([seen.x for _, seen in observed])), [len(seen) for _, seen in observed])
     inside: list[float | None] = [None] * len(observed)
@@ -167,8 +181,9 @@ def _fits(
             x=seen.x,
             loss=seen.loss,
             predicted=predicted[i],
-            kept=chosen[i] if i in shown else chosen[i][:0],
+            kept=_evenly(seen.x.tokens, drawn) if i in shown else chosen[i][:0],
             share_inside=inside[i],
+            compared=len(chosen[i]),
         )
         for i, (run, seen) in enumerate(observed)
     ]

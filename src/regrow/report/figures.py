@@ -37,10 +37,11 @@ class Key:
     text: str
 
 
-def curve_panels(law: Law, fits: Sequence[RunFit], ident: str) -> tuple[list[Panel], list[Key]]:
+def curve_panels(law: Law, fits: Sequence[RunFit], ident: str, *, tips: bool = True) -> tuple[list[Panel], list[Key]]:
     """A panel per size, small to large, measured marks over predicted lines, and the legend they share.
 
     Runs of about one rate look alike in every panel (`rate_groups`); runs that differ only by their seed share a line.
+    Each mark has a tooltip with `tips`. The tokens that were fitted are shaded.
     """
     fits = [fit for fit in fits if fit.shown]
     groups = rate_groups([fit.run for fit in fits])
@@ -57,12 +58,12 @@ def curve_panels(law: Law, fits: Sequence[RunFit], ident: str) -> tuple[list[Pan
                 tokens, loss, low, high = drawn_curve(law, fit)
                 name = f"predicted at rate {rate}"
                 lines[rate] = Line(x=tokens, y=loss, low=low, high=high, style=style[rate], name=name)
-            tips = [
+            words = [
                 f"{fit.run.run}: {format_count(d)} tokens, measured {m:.4f}, predicted {p:.4f} nats"
                 for d, m, p in zip(*fit.drawn, strict=True)
             ]
             tokens, loss, _ = fit.drawn
-            marks.append(Marks(x=tokens, y=loss, style=style[rate], tips=tips, hollow=fit.held_out))
+            marks.append(Marks(x=tokens, y=loss, style=style[rate], tips=words if tips else [], hollow=fit.held_out))
         heading = f"{format_count(size)} parameters"
         chart = Chart(
             title=f"{law.family}, {law.method}, {heading}{', held out' if held_out else ''}",
@@ -74,6 +75,7 @@ def curve_panels(law: Law, fits: Sequence[RunFit], ident: str) -> tuple[list[Pan
             lines=list(lines.values()),
             marks=marks,
             rules=_before([fit.run for fit in here]),
+            shaded=law.ranges["tokens"],
         )
         panels.append(Panel(heading=heading, held_out=held_out, svg=draw(chart, f"{ident}-{number}")))
     return panels, [Key(svg=legend_key(i), text=f"rate {_span(group)}") for i, group in enumerate(groups)]
@@ -153,8 +155,11 @@ def _rate(run: RunRecord) -> str:
     return f"{run.pruning_rate:.3g}"
 
 
-def residual_chart(law: Law, fits: Sequence[RunFit], ident: str) -> Markup:
-    """Residuals of every checkpoint, in per cent of the predicted loss, one row per run, small models at the top."""
+def residual_chart(law: Law, fits: Sequence[RunFit], ident: str, *, tips: bool = True) -> Markup:
+    """Residuals of every checkpoint, in per cent of the predicted loss, one row per run, small models at the top.
+
+    Each mark has a tooltip with `tips`.
+    """
     fits = [fit for fit in fits if fit.shown]
     if not fits:
         return Markup("")
@@ -162,9 +167,10 @@ def residual_chart(law: Law, fits: Sequence[RunFit], ident: str) -> Markup:
     for row, fit in enumerate(fits):
         tokens, loss, predicted = fit.drawn
         off = 100 * (loss / predicted - 1)
-        tips = [f"{fit.run.run}: {r:+.2f}% at {format_count(d)} tokens" for r, d in zip(off, tokens, strict=True)]
+        words = [f"{fit.run.run}: {r:+.2f}% at {format_count(d)} tokens" for r, d in zip(off, tokens, strict=True)]
         height = np.full(len(off), float(len(fits) - row))
-        marks.append(Marks(x=off, y=height, style=1 if fit.held_out else 0, tips=tips, hollow=fit.held_out))
+        style = 1 if fit.held_out else 0
+        marks.append(Marks(x=off, y=height, style=style, tips=words if tips else [], hollow=fit.held_out))
     names = {
         float(len(fits) - row): f"{format_count(fit.run.params_before)}, {_rate(fit.run)}"
         for row, fit in enumerate(fits)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from regrow.arch import Architecture
 from regrow.laws.law import Law
@@ -27,16 +28,19 @@ def render_page(
     The planner gets the laws themselves, and begins with the first plan. `models` are shapes that it offers besides the
     catalogue's.
     """
-    data = planner.payload(laws, plans, models or {})
+    data = planner.payload(laws, plans, models or {}, content.sure)
     template = _environment().get_template("page.html.j2")
     return template.render(
         content=content,
         of_draws=OF_DRAWS,
         of_runs=OF_RUNS,
-        css=Markup(read("style.css") + read("chart.css")),
+        css=Markup(bare(read("style.css") + read("chart.css"))),
         planner=data is not None,
+        planner_level=f"{data['level']:.0%}" if data else "",
         planner_json=planner.as_script(data),
-        planner_js=Markup("\n".join([planner.forms_script(), *(read(name) for name in _SCRIPTS)])),
+        planner_js=Markup(
+            "\n".join([planner.forms_script({law.form for law in laws}), *(bare(read(name)) for name in _SCRIPTS)])
+        ),
     )
 
 
@@ -45,11 +49,24 @@ def read(name: str) -> str:
     return (TEMPLATES / name).read_text(encoding="utf-8")
 
 
+def bare(script: str) -> str:
+    """A script or a style sheet without comments and indentation, which a page does not need; its lines stay."""
+    text = re.sub(r"/\*.*?\*/", "", script, flags=re.DOTALL)
+    return "\n".join(line.strip() for line in text.splitlines() if line.strip())
+
+
+def code(text: str) -> Markup:
+    """Text with what stands between backticks as code; all else is escaped."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
+
+
 def _environment() -> Environment:
-    return Environment(
+    environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
+    environment.filters["code"] = code
+    return environment

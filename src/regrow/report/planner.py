@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -15,17 +16,24 @@ from markupsafe import Markup
 from regrow.arch import Architecture, catalog
 from regrow.errors import InputError
 from regrow.laws.forms import FORMS
-from regrow.laws.law import MOST_SIZE_EFFECT, Law
+from regrow.laws.law import MOST_SIZE_EFFECT, SAME_SIZE, Law
 from regrow.laws.setting import BASIC_NAMES
 from regrow.methods import is_masked
 from regrow.planning.answer import Plan
 from regrow.planning.cost import DEFAULT_MFU, GPUS
 from regrow.planning.support import MOST_TIMES_DESIGNED, MOST_TIMES_TOKENS, supported_tokens
+from regrow.planning.verdict import ROUGH_WIDTH, TRUST_ERROR, TRUST_TIMES, TRUST_WIDTH
 from regrow.report.curves import LEVEL
 from regrow.shapes import prune_shape
 
-#: Bootstrap draws in the page, of all laws together; each takes about 300 bytes with its noise.
+#: Rate asked for, rate reached, FLOPs of a training token.
+_Shape = tuple[float, float, float]
+#: Bootstrap draws that travel with the page, all laws together: with its noise each weighs about 170 bytes.
 _DRAWS = 4000
+#: The largest number of 16 bits, and the least one that a float of 32 bits tells to six digits.
+_SHORT, _LEAST_SINGLE = 32767, 1e-37
+#: Bytes for the parameters of sizes that the fits have seen, all laws together.
+_SIZES_BYTES = 50_000
 #: A law keeps at least this many of its draws.
 _LEAST_DRAWS = 100
 #: Tokens of a training sequence, where a named model's attention is counted.
@@ -44,6 +52,8 @@ def _why_not(law: Law) -> str:
     if law.status == "failed":
         why = "; ".join(law.warnings) or "no reason given"
         return f"This law failed to fit ({why}). Add runs or choose another form before planning with it."
+    if law.benchmark is not None:
+        return f"This page's planner reads losses: plan the score {law.benchmark} by regrow plan."
     if not law.formula.javascript:
         return f"This page can't evaluate the form {law.form}: plan with it by regrow plan."
     unknown = [c.name for c in law.formula.columns if c.name not in law.ranges]
@@ -52,38 +62,54 @@ def _why_not(law: Law) -> str:
     return ""
 
 
-def forms_script() -> str:
-    """The forms for the page's code, each as it gives itself (`Form.javascript`)."""
-    forms = ",\n".join(f"  {json.dumps(form.name)}: {form.javascript}" for form in FORMS.values() if form.javascript)
+def forms_script(names: Collection[str] = tuple(FORMS)) -> str:
+    """The forms of these names for the page's code, each as it gives itself (`Form.javascript`)."""
+    used = [form for form in FORMS.values() if form.javascript and form.name in names]
+    forms = ",\n".join(f"  {json.dumps(form.name)}: {form.javascript}" for form in used)
     return f"const FORMS = {{\n{forms}\n}};\n"
 
 
 def payload(
-    laws: Sequence[Law], plans: Sequence[Plan], models: Mapping[str, Architecture] | None = None
+    laws: Sequence[Law],
+    plans: Sequence[Plan],
+    models: Mapping[str, Architecture] | None = None,
+    sure: Sequence[str] = (),
 ) -> dict[str, Any] | None:
     """Laws, GPUs, models and the setting to begin with, as plain data; None if the page can evaluate none of the laws.
 
     It begins with the first plan of a law that it can evaluate, or in the middle of that law's data. Of a law that
     failed the page has only the reason.
+
+    Args:
+        models: shapes to offer besides the catalogue's, by name.
+        sure: a sentence on the held-out errors of each law.
     """
     usable = [i for i, law in enumerate(laws) if can_evaluate(law)]
     if not usable:
         return None
-    most = max(_LEAST_DRAWS, _DRAWS // len(usable))
-    methods = sorted({laws[i].method for i in usable})
+    offered = {**catalog(), **(models or {})}
+    first = _first_plan(laws, usable, plans)
+    context = first.context if first is not None else CONTEXT
+    words = [*sure, *([""] * len(laws))]
+    arrays: list[str] = []
+    room = _Room(draws=max(_LEAST_DRAWS, _DRAWS // len(usable)), sizes=_SIZES_BYTES // len(usable))
     return {
-        "laws": [_law(law, most) if can_evaluate(law) else _refused(law) for law in laws],
-        "gpus": [{"name": g.name, "label": g.label, "peak": g.peak_flops} for g in GPUS.values()],
-        "models": [
-            _model(name, architecture, methods) for name, architecture in {**catalog(), **(models or {})}.items()
+        "laws": [
+            _law(law, says, plans, room, arrays) if can_evaluate(law) else _refused(law)
+            for law, says in zip(laws, words, strict=False)
         ],
-        "context": CONTEXT,
+        "arrays": arrays,
+        "gpus": [{"name": g.name, "label": g.label, "peak": g.peak_flops} for g in GPUS.values()],
+        "models": _models(offered, [laws[i] for i in usable], context, first),
+        "context": context,
+        "teacher": 0.0 if first is None else first.teacher_flops,
         "width_step": _WIDTH_RATES[2],
-        "level": LEVEL,
+        "level": LEVEL if first is None else first.level,
         "mostTimesDesigned": MOST_TIMES_DESIGNED,
         "mostTimesTokens": MOST_TIMES_TOKENS,
+        "verdict": {"width": TRUST_WIDTH, "times": TRUST_TIMES, "error": TRUST_ERROR, "roughWidth": ROUGH_WIDTH},
         "others": _others([laws[i] for i in usable]),
-        "start": _start(laws, usable, plans),
+        "start": _start(laws, usable, first, offered),
     }
 
 
@@ -125,10 +151,25 @@ def _refused(law: Law) -> dict[str, Any]:
     }
 
 
-def _law(law: Law, most: int) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class _Room:
+    """How many draws of a law travel, and how many bytes of what its fit knows of single sizes."""
+
+    draws: int
+    sizes: int
+
+
+def _law(law: Law, sure: str, plans: Sequence[Plan], room: _Room, arrays: list[str]) -> dict[str, Any]:
+    """A law's numbers; its draws and noise go to `arrays`, once where laws share them, and are named by their place."""
+
+    def place(text: str) -> int:
+        if text not in arrays:
+            arrays.append(text)
+        return arrays.index(text)
+
     bounds = supported_tokens(law)
     # every n-th, so that all of them together stay a fair sample
-    step = max(1, math.ceil(len(law.draws) / most))
+    step = max(1, math.ceil(len(law.draws) / room.draws))
     kept = np.flatnonzero(np.isfinite(law.draws).all(axis=1))[::step]
     return {
         "name": _name(law),
@@ -137,9 +178,13 @@ def _law(law: Law, most: int) -> dict[str, Any]:
         "masked": is_masked(law.method),
         "refused": "",
         "params": dict(law.params),
-        "draws": _packed(law.draws[kept], "<f8"),
-        "noise": _packed(law.noise_numbers[kept], "<f4"),
-        "sizeEffects": _packed(law.size_effect_numbers[kept], "<f8"),
+        "status": law.status,
+        "heldOut": law.diagnostics.get("held_out_error"),
+        "sure": sure,
+        **_draws(law.draws[kept], place),
+        **_noise(law.noise_numbers[kept], place),
+        **_known_sizes(law, kept, [plan.params_before for plan in plans], room, place),
+        "sizeEffects": place(_packed(law.size_effect_numbers[kept], "<f8")),
         "sizeSpread": law.size_spread,
         "mostSizeEffect": MOST_SIZE_EFFECT,
         "ranges": {name: list(ends) for name, ends in law.ranges.items()},
@@ -150,31 +195,104 @@ def _law(law: Law, most: int) -> dict[str, Any]:
     }
 
 
+def _known_sizes(
+    law: Law, kept: np.ndarray, planned: Sequence[float], room: _Room, place: Callable[[str], int]
+) -> dict[str, Any]:
+    """The parameters for models that the fit has seen (`Law.sizes`): those with a plan, and others as far as they fit.
+
+    The sizes that are left out are named, so that the page can say so.
+    """
+    order = sorted(law.sizes, key=lambda size: (not any(abs(n / size - 1) < SAME_SIZE for n in planned), -size))
+    asked = sum(any(abs(n / size - 1) < SAME_SIZE for n in planned) for size in law.sizes)
+    most = max(room.sizes // (law.theta.nbytes * (len(kept) + 1)), asked)
+    known = [
+        {"size": size, "point": list(law.sizes[size][0]), **_draws(law.sizes[size][1:][kept], place)}
+        for size in order[:most]
+    ]
+    return {"known": known, "unknown": order[most:], "sameSize": SAME_SIZE}
+
+
+def _draws(rows: np.ndarray, place: Callable[[str], int]) -> dict[str, Any]:
+    """Draws [n, parameters]. A law file rounds them to six digits, and those a float of half the size still tells."""
+    rounded = np.array([float(f"{value:.6g}") for value in rows.ravel()]).reshape(rows.shape)
+    short = bool((rounded == rows).all()) and bool((np.abs(rows[rows != 0]) > _LEAST_SINGLE).all())
+    return {"draws": place(_packed(rows, "<f4" if short else "<f8")), "sixDigits": short}
+
+
+def _noise(values: np.ndarray, place: Callable[[str], int]) -> dict[str, Any]:
+    """Noise [n, k] in 16 bits each, on a scale that is even near zero and logarithmic in the tails.
+
+    Its ends of an interval are off by less than a thousandth of its spread.
+    """
+    scale = float(np.median(np.abs(values))) or 1.0
+    bent = np.arcsinh(values / scale)
+    most = float(np.max(np.abs(bent), initial=0.0)) or 1.0
+    return {"noise": place(_packed(np.round(bent / most * _SHORT), "<i2")), "noiseScale": scale, "noiseMost": most}
+
+
 def _packed(values: np.ndarray, kind: str) -> str:
     return base64.b64encode(np.ascontiguousarray(values, dtype=kind).tobytes()).decode("ascii")
 
 
-def _model(name: str, architecture: Architecture, methods: Sequence[str]) -> dict[str, Any]:
-    """A named model: its size, its dense FLOPs, and for each method the shapes that pruning can leave."""
-    shapes = {method: _shapes(architecture, method) for method in methods}
+def _models(
+    offered: Mapping[str, Architecture], laws: Sequence[Law], context: int, first: Plan | None
+) -> list[dict[str, Any]]:
+    """Named models: size, FLOPs of a dense token, and the shapes that pruning can leave, where some law answers.
+
+    `own` is the shape of the first plan, whichever sizes it was given by: method, rate, and FLOPs of a training token.
+    """
+    methods = sorted({law.method for law in laws})
+    models = []
+    for name, architecture in offered.items():
+        answered = [m for m in methods if any(_answers(law, architecture.params) for law in laws if law.method == m)]
+        shapes = {method: _shapes(architecture, method, context) for method in answered}
+        models.append(
+            {
+                "name": name,
+                "params": architecture.params,
+                "flops": architecture.training_flops_per_token(context),
+                "half_block": 0.5 * architecture.block_params / architecture.params,
+                "shapes": {method: _packed_shapes(rows, method) for method, rows in shapes.items() if rows},
+                "own": _own_shape(first) if first is not None and _is_plan_of(first, name, architecture) else None,
+            }
+        )
+    return models
+
+
+def _answers(law: Law, params: float) -> bool:
+    """Whether the law answers for models of this size (`regrow.planning.support`)."""
+    if "params_before" not in (c.name for c in law.formula.columns):
+        return True
+    low, high = law.ranges["params_before"]
+    return low <= params * MOST_TIMES_DESIGNED and params <= high * MOST_TIMES_DESIGNED
+
+
+def _is_plan_of(plan: Plan, name: str, architecture: Architecture) -> bool:
+    """Whether the plan was made for this model's shape."""
+    known = plan.flops_how.startswith("exact for the pruned shape")
+    return known and plan.params_before == architecture.params and plan.model in (None, name)
+
+
+def _own_shape(plan: Plan) -> tuple[str, float, float]:
+    return plan.method, plan.pruning_rate, (plan.flops_per_token or 0.0) - plan.teacher_flops
+
+
+def _packed_shapes(rows: Sequence[_Shape], method: str) -> dict[str, Any]:
+    """Shapes as arrays of rates reached and of FLOPs, in 32 bits each, and the rates asked for where they differ."""
+    asked, reached, flops = zip(*rows, strict=True)
+    first, last, step = _WIDTH_RATES
+    every = [round(first + i * step, 6) for i in range(round((last - first) / step) + 1)]
+    skipped = [i for i, rate in enumerate(every) if rate not in asked] if method == "width" else []
     return {
-        "name": name,
-        "params": architecture.params,
-        "flops": _flops(architecture),
-        "half_block": 0.5 * architecture.block_params / architecture.params,
-        "shapes": {method: rows for method, rows in shapes.items() if rows},
+        "reached": _packed(np.array(reached), "<f4"),
+        "flops": _packed(np.array(flops), "<f4"),
+        "asked": {"first": first, "step": step, "count": len(every), "skipped": skipped} if method == "width" else None,
     }
 
 
-def _flops(architecture: Architecture) -> tuple[float, float]:
-    """FLOPs of a training token at no context, and what each token of context adds: the count is linear in it."""
-    fixed = architecture.training_flops_per_token(0)
-    return fixed, architecture.training_flops_per_token(1) - fixed
-
-
 @cache
-def _shapes(architecture: Architecture, method: str) -> list[tuple[float, float, float, float]]:
-    """Rate asked for, rate reached and FLOPs (`_flops`) of every shape the page offers, rates ascending."""
+def _shapes(architecture: Architecture, method: str, context: int) -> list[_Shape]:
+    """Every shape that the page offers, rates ascending."""
     if is_masked(method):
         asked = [0.5]  # the pattern decides, whatever rate is asked for
     elif method == "depth":
@@ -191,41 +309,55 @@ def _shapes(architecture: Architecture, method: str) -> list[tuple[float, float,
         except InputError:
             continue
         if pruned is not None:
-            rows.append((rate, pruned.rate, *_flops(pruned.architecture)))
+            flops = pruned.architecture.training_flops_per_token(context)
+            rows.append((rate, pruned.rate, flops))
     return rows
 
 
-def _start(laws: Sequence[Law], usable: Sequence[int], plans: Sequence[Plan]) -> dict[str, Any]:
-    """The setting that the page opens with; the threshold of its criterion is evaluated at `tokens`."""
+def _first_plan(laws: Sequence[Law], usable: Sequence[int], plans: Sequence[Plan]) -> Plan | None:
+    """The first plan of a law that the page can evaluate."""
+    known = {(laws[i].family, laws[i].method, laws[i].form) for i in usable}
+    return next((plan for plan in plans if (plan.family, plan.method, plan.form) in known), None)
+
+
+def _thresholds(plan: Plan) -> dict[str, float]:
+    """The thresholds of the plan's criterion; a budget in USD as GPU-hours, which the page asks for."""
+    options = dict(plan.criterion_options)
+    usd = options.pop("budget_usd", None)
+    if usd is not None and plan.price_usd_per_hour:
+        options["budget_hours"] = usd / plan.price_usd_per_hour
+    return options
+
+
+def _start(
+    laws: Sequence[Law], usable: Sequence[int], plan: Plan | None, offered: Mapping[str, Architecture]
+) -> dict[str, Any]:
+    """The setting to begin with; `tokens` are those that the threshold of its criterion is read off."""
     start: dict[str, Any] = {"law": usable[0], "criterion": "gain", "tokens": None, "model": ""}
     start |= {"gpu": "h100", "mfu": DEFAULT_MFU, "price": None}
-    names = {float(architecture.params): name for name, architecture in catalog().items()}
-    for plan in plans:
-        for number in usable:
-            law = laws[number]
-            if (plan.family, plan.method, plan.form) != (law.family, law.method, law.form):
-                continue
-            # name the model only if its shape was used, not if a size merely equals its parameters
-            exact = plan.flops_how.startswith("exact")
-            return {
-                **start,
-                "law": number,
-                "criterion": plan.criterion,
-                "tokens": plan.tokens,
-                "model": names.get(plan.params_before, "") if exact else "",
-                "params_before": plan.params_before,
-                "pruning_rate": plan.pruning_rate,
-                "loss_before": plan.loss_before,
-                "loss_pruned": plan.loss_pruned,
-                **plan.others,
-                "gpu": plan.gpu,
-                "mfu": plan.mfu,
-                "price": None if not plan.gpu_hours or plan.cost_usd is None else plan.cost_usd / plan.gpu_hours,
-            }
-    ranges = laws[usable[0]].ranges
+    if plan is None:
+        ranges = laws[usable[0]].ranges
+        return {
+            **start,
+            "params_before": ranges["params_before"][1],
+            "pruning_rate": round(sum(ranges["pruning_rate"]) / 2, 3),
+            "loss_before": round(sum(ranges["loss_before"]) / 2, 3),
+        }
+    made_with = (plan.family, plan.method, plan.form)
+    known = [name for name, shape in offered.items() if _is_plan_of(plan, name, shape)]
     return {
         **start,
-        "params_before": ranges["params_before"][1],
-        "pruning_rate": round(sum(ranges["pruning_rate"]) / 2, 3),
-        "loss_before": round(sum(ranges["loss_before"]) / 2, 3),
+        "law": next(i for i in usable if (laws[i].family, laws[i].method, laws[i].form) == made_with),
+        "criterion": plan.criterion,
+        "tokens": plan.tokens,
+        "model": known[0] if known else "",
+        "params_before": plan.params_before,
+        "pruning_rate": plan.pruning_rate,
+        "loss_before": plan.loss_before,
+        "loss_pruned": plan.loss_pruned,
+        **_thresholds(plan),
+        **plan.others,
+        "gpu": plan.gpu,
+        "mfu": plan.mfu,
+        "price": plan.price_usd_per_hour,
     }

@@ -25,9 +25,13 @@ MISSING = "not known"
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One row of a table, already in words; `held_out` and `strong` rows stand out."""
+    """One row of a table, already in words; `held_out` and `strong` rows stand out.
+
+    The first cell stands for `spans` rows; 0 in those that have it from a row above.
+    """
 
     cells: tuple[str, ...]
+    spans: int = 1
     held_out: bool = False
     strong: bool = False
 
@@ -116,9 +120,13 @@ def run_table(fits: Sequence[RunFit], label: str) -> Table:
 def point_table(fits: Sequence[RunFit], label: str) -> Table:
     """The checkpoints behind the charts: run, tokens, measured, predicted, error."""
     rows = tuple(
-        Row(cells=(fit.run.run, count(float(d)), number(m), number(p), f"{m / p - 1:+.2%}"), held_out=fit.held_out)
+        Row(
+            cells=(fit.run.run, count(float(d)), number(m), number(p), f"{m / p - 1:+.2%}"),
+            held_out=fit.held_out,
+            spans=0 if i else len(fit.kept),
+        )
         for fit in fits
-        for d, m, p in zip(*fit.drawn, strict=True)
+        for i, (d, m, p) in enumerate(zip(*fit.drawn, strict=True))
     )
     thin = any(len(fit.kept) < len(fit.tokens) for fit in fits)
     return Table(
@@ -230,7 +238,7 @@ def held_out_row(law: Law, fits: Sequence[RunFit]) -> Row | None:
         return None
     errors = np.concatenate([np.abs(fit.predicted / fit.loss - 1) for fit in out])
     asds = [fit.asd for fit in out if fit.asd is not None]
-    inside = [(fit.share_inside, len(fit.kept)) for fit in out if fit.share_inside is not None]
+    inside = [(fit.share_inside, fit.compared) for fit in out if fit.share_inside is not None]
     coverage = sum(s * n for s, n in inside) / sum(n for _, n in inside) if inside else None
     return Row(
         cells=(

@@ -1,14 +1,14 @@
 """Small charts as inline SVG.
 
-A plotting library's bundle (plotly's is 4.8 MB) would break the page's own limit of 5 MB and weigh on every phone.
-These charts are static lines, bands and marks, so they are drawn here; every mark carries a native tooltip, and colours
-come from the page's style sheet, so that dark mode and print just work. All text is escaped.
+One drawing serves the page, the PNG and notebooks, of which two run no script; colours come from the page's style
+sheet, so that dark mode and print work. docs/report.md says why no chart library does this. All text is escaped.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from markupsafe import Markup, escape
@@ -36,7 +36,9 @@ class Line:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Marks:
-    """Points `x`, `y` [n] with a tooltip each. `hollow` for what was never fitted, or what something else beats.
+    """Points `x`, `y` [n] with a tooltip each, or without any where `tips` is empty: a mark then weighs a tenth.
+
+    `hollow` is for what was never fitted, or what something else beats.
 
     They are drawn `shift` pixels to the right, so that series at one place stand side by side. Where given, `low` to
     `high` [n] are drawn as whiskers, `sizes` [n] multiply the marks, and `labels` [n] stand
@@ -66,6 +68,8 @@ class Chart:
     lines: list[Line] = field(default_factory=list)
     marks: list[Marks] = field(default_factory=list)
     rules: list[tuple[float, str]] = field(default_factory=list)
+    #: where along x a law was fitted; shaded, if some of the chart lies outside
+    shaded: tuple[float, float] | None = None
     x_log: bool = True
     x_format: Callable[[float], str] = format_count
     #: None writes all ticks of the axis with as many decimals as they need
@@ -100,12 +104,14 @@ def draw(chart: Chart, ident: str) -> Markup:
         f'<clipPath id="{clip}"><rect x="{left}" y="{top}" width="{right - left}" height="{bottom - top}"/></clipPath>',
         *_grid(chart, x, y, (left, right, top, bottom)),
         f'<g clip-path="url(#{clip})">',
+        _shade(chart.shaded, x, (top, bottom)) if chart.shaded is not None else "",
         *(_rule(value, label, y, left, right) for value, label in chart.rules),
         *(_band(line, x, y) for line in chart.lines if line.low is not None and line.high is not None),
         *(_path(line, x, y) for line in chart.lines),
         *(whisker for marks in chart.marks for whisker in _whiskers(marks, x, y)),
         "</g>",
-        *(mark for marks in chart.marks for mark in _marks(marks, x, y)),
+        *(mark for marks in chart.marks if marks.tips for mark in _marks(marks, x, y)),
+        *_repeated([marks for marks in chart.marks if not marks.tips], x, y, ident),
         *_labels(chart.marks, x, y),
         "</svg>",
     ]
@@ -163,6 +169,17 @@ def _grid(chart: Chart, x: Axis, y: Axis, box: tuple[int, int, int, int]) -> Ite
     )
 
 
+def _shade(span: tuple[float, float], x: Axis, box: tuple[int, int]) -> str:
+    """The part of the chart that was fitted, if some of it was not."""
+    top, bottom = box
+    left, right = (x(float(np.clip(end, x.low, x.high))) for end in span)
+    if right - left < 1 or right - left > 0.98 * (x.end - x.start):
+        return ""
+    where = f'x="{left:.1f}" y="{top}" width="{right - left:.1f}" height="{bottom - top}"'
+    middle = f'x="{(left + right) / 2:.1f}" y="{top + 11}"'
+    return f'<rect class="fitted-area" {where}/><text class="fitted-label" {middle} text-anchor="middle">fitted</text>'
+
+
 def _rule(value: float, label: str, y: Axis, left: int, right: int) -> str:
     at = y(value)
     return (
@@ -171,26 +188,31 @@ def _rule(value: float, label: str, y: Axis, left: int, right: int) -> str:
     )
 
 
-def _points(xs: np.ndarray, ys: np.ndarray, x: Axis, y: Axis) -> list[str]:
-    return [f"{x(float(a)):.1f} {y(float(b)):.1f}" for a, b in zip(xs, ys, strict=True) if np.isfinite(b)]
+def _points(xs: np.ndarray, ys: np.ndarray, x: Axis, y: Axis) -> list[tuple[float, float]]:
+    return [(x(float(a)), y(float(b))) for a, b in zip(xs, ys, strict=True) if np.isfinite(b)]
+
+
+def _trace(points: list[tuple[float, float]]) -> str:
+    """The points as a path of steps between rounded places: half as long as their places, and as exact."""
+    places = [(round(10 * a), round(10 * b)) for a, b in points]
+    steps = [f"{(c - a) / 10:g} {(d - b) / 10:g}" for (a, b), (c, d) in pairwise(places)]
+    first = f"M{places[0][0] / 10:g} {places[0][1] / 10:g}"
+    return first + ("l" + " ".join(steps).replace(" -", "-") if steps else "")
 
 
 def _band(line: Line, x: Axis, y: Axis) -> str:
     assert line.low is not None
     assert line.high is not None
     around = _points(line.x, line.high, x, y) + _points(line.x, line.low, x, y)[::-1]
-    return f'<path class="band c{line.style % 7}" d="M{"L".join(around)}Z"/>' if around else ""
+    return f'<path class="band c{line.style % 7}" d="{_trace(around)}Z"/>' if around else ""
 
 
 def _path(line: Line, x: Axis, y: Axis) -> str:
     points = _points(line.x, line.y, x, y)
-    dash = DASHES[line.style % len(DASHES)]
-    return (
-        f'<path class="line c{line.style % 7} {line.css}" d="M{"L".join(points)}" stroke-dasharray="{dash}">'
-        f"<title>{escape(line.name)}</title></path>"
-        if points
-        else ""
-    )
+    dashes = DASHES[line.style % len(DASHES)]
+    dash = f' stroke-dasharray="{dashes}"' if dashes else ""
+    css = f"line c{line.style % 7} {line.css}".rstrip()
+    return f'<path class="{css}" d="{_trace(points)}"{dash}><title>{escape(line.name)}</title></path>' if points else ""
 
 
 def _marks(marks: Marks, x: Axis, y: Axis) -> Iterable[str]:
@@ -200,6 +222,24 @@ def _marks(marks: Marks, x: Axis, y: Axis) -> Iterable[str]:
         size = 1.0 if marks.sizes is None else float(marks.sizes[i])
         shape = _mark(marks.style, x(float(a)) + marks.shift, y(float(b)), marks.hollow, size)
         yield shape.replace("/>", f"><title>{escape(tip)}</title></path>", 1)
+
+
+def _repeated(groups: Sequence[Marks], x: Axis, y: Axis, ident: str) -> Iterable[str]:
+    """Marks without tooltips: one path for all that look alike, which repeats one marker."""
+    alike: dict[tuple[int, bool, float], list[str]] = {}
+    for marks in groups:
+        points = _points(marks.x, marks.y, x, y)
+        if points:
+            size = 1.0 if marks.sizes is None else float(marks.sizes[0])
+            alike.setdefault((marks.style, marks.hollow, size), []).append(_trace(points))
+    for number, ((style, hollow, size), traces) in enumerate(alike.items()):
+        name = f"{ident}-m{number}"
+        shape = _mark(style, 0.0, 0.0, hollow, size)
+        # a last step of no length, so that start and mid reach every point once
+        yield (
+            f'<marker id="{name}" markerUnits="userSpaceOnUse" overflow="visible">{shape}</marker><path class="dots" '
+            f'd="{"".join(traces)}h0" marker-start="url(#{name})" marker-mid="url(#{name})"/>'
+        )
 
 
 def _whiskers(marks: Marks, x: Axis, y: Axis) -> Iterable[str]:

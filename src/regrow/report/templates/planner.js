@@ -15,16 +15,47 @@ function unpack(text, Kind) {
   return new Kind(bytes.buffer);
 }
 
-/* A law as it works: its draws as rows [draws][parameters], the noise of a new run as rows [draws][n]. */
-function ready(law) {
-  const names = Object.keys(law.params), flat = unpack(law.draws, Float64Array), noise = unpack(law.noise, Float32Array);
-  const n = flat.length / names.length, each = n ? noise.length / n : 0;
+/* A law as it works: its draws as rows [draws][parameters], the noise of a new run as rows [draws][n]. Numbers that
+   several laws share travel once, in `arrays`. */
+function ready(law, arrays) {
+  const names = Object.keys(law.params), named = row => Object.fromEntries(names.map((name, i) => [name, row[i]]));
+  const rows = part => {
+    const flat = part.sixDigits ? Float64Array.from(unpack(arrays[part.draws], Float32Array), v => Number(v.toPrecision(6)))
+      : unpack(arrays[part.draws], Float64Array);
+    return Array.from({ length: flat.length / names.length }, (_, k) => named(flat.subarray(k * names.length, (k + 1) * names.length)));
+  };
+  const draws = rows(law), n = draws.length;
+  const noise = Float64Array.from(unpack(arrays[law.noise], Int16Array), v => law.noiseScale * Math.sinh(v / 32767 * law.noiseMost));
+  const each = n ? noise.length / n : 0;
   return {
     ...law,
-    sizeEffects: unpack(law.sizeEffects, Float64Array),
-    draws: Array.from({ length: n }, (_, k) => Object.fromEntries(names.map((name, i) => [name, flat[k * names.length + i]]))),
+    sizeEffects: unpack(arrays[law.sizeEffects], Float64Array),
+    draws: draws,
+    known: law.known.map(one => ({ size: one.size, point: named(one.point), draws: rows(one) })),
     noise: Array.from({ length: n }, (_, k) => noise.subarray(k * each, (k + 1) * each)),
   };
+}
+
+/* The page's data as it works: laws and the shapes of models unpacked. A shape is [rate asked for, rate reached, FLOPs of
+   a training token]; that of the plan that the page opens with is kept exactly. */
+function prepare(data) {
+  data.laws = data.laws.map(law => (law.refused ? law : ready(law, data.arrays)));
+  for (const model of data.models) {
+    for (const [method, packed] of Object.entries(model.shapes)) model.shapes[method] = shapesOf(packed);
+    if (!model.own) continue;
+    const [method, rate, flops] = model.own, others = model.shapes[method] || [];
+    const known = others.findIndex(shape => Math.abs(shape[1] - rate) < 1e-6);
+    if (known >= 0) others.splice(known, 1, [others[known][0], rate, flops]);
+    else model.shapes[method] = [...others, [rate, rate, flops]].sort((a, b) => a[1] - b[1]);
+  }
+  return data;
+}
+
+function shapesOf({ reached, flops, asked }) {
+  const rates = unpack(reached, Float32Array), costs = unpack(flops, Float32Array);
+  const wanted = asked ? Array.from({ length: asked.count }, (_, i) => Number((asked.first + i * asked.step).toFixed(6)))
+    .filter((_, i) => !asked.skipped.includes(i)) : rates;
+  return Array.from(rates, (rate, i) => [wanted[i], rate, costs[i]]);
 }
 
 /* A curve of loss (nats/token) against tokens, and the loss above which pruning leaves its gap. */
@@ -59,18 +90,23 @@ function outside(law, name, value) {
   return ratio > INSIDE ? Math.log(Math.max(ratio, 1)) / Math.log(Math.max(high / low, LEAST_RANGE)) : 0;
 }
 
+/* The parameters for a new run of this size: its own where the fit has seen it (Law.parameters_at). */
+function parametersAt(law, s) {
+  return law.known.find(one => Math.abs(s.params_before - one.size) <= law.sameSize * one.size) || { point: law.params, draws: law.draws };
+}
+
 /* The fitted curve, and the curve of every draw with its random effect of the size, which is larger where the
    setting leaves the fitted sizes, rates and whatever else a study sets (Law.variance_inflation). */
 function curvesOf(law, s) {
   const far = Math.hypot(1, ...law.columns.filter(c => c.designed).map(c => outside(law, c.name, s[c.name])));
-  const drawn = law.draws.map((p, k) => {
+  const here = parametersAt(law, s), drawn = here.draws.map((p, k) => {
     const curve = FORMS[law.form](p, s);
     if (law.sizeSpread === 0) return curve;
     const most = law.mostSizeEffect, effect = Math.min(Math.max(law.sizeSpread * law.sizeEffects[k] * far, -most), most);
     const wider = Math.exp(effect);
     return { base: curve.base, loss: tokens => curve.base + (curve.loss(tokens) - curve.base) * wider };
   });
-  return { point: FORMS[law.form](law.params, s), draws: drawn };
+  return { point: FORMS[law.form](here.point, s), draws: drawn };
 }
 
 /* A criterion: `on(curve)` gives what falls with tokens and the threshold at or under which it is met; `refuse` says

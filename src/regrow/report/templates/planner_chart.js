@@ -1,7 +1,9 @@
 "use strict";
-/* The planner's chart: the curve at one setting with its band, the floor, D* with its interval, and the what-if. */
+/* The planner's chart: the curve at one setting with its band, the tokens that were fitted, the floor, D* with its
+   interval, and the what-if. */
 
 const CHART_POINTS = 48, CHART_NOISE = 8;
+const BOX = { width: 440, height: 260, left: 50, right: 426, top: 16, bottom: 220 };
 
 /* Round values inside [low, high], about n of them. */
 function niceTicks(low, high, n) {
@@ -20,7 +22,7 @@ function span(law, s, r) {
 
 function drawChart(svg, data, s, r) {
   const law = data.laws[s.law], curves = r.curves;
-  const width = 440, height = 260, left = 50, right = width - 14, top = 16, bottom = height - 40;
+  const { height, left, right, top, bottom } = BOX;
   const [low, high] = span(law, s, r);
   const at = Array.from({ length: CHART_POINTS }, (_, i) => low * Math.pow(high / low, i / (CHART_POINTS - 1)));
   const losses = at.map(curves.point.loss);
@@ -34,7 +36,10 @@ function drawChart(svg, data, s, r) {
   const x = d => left + Math.log(d / low) / Math.log(high / low) * (right - left);
   const y = l => bottom - (Math.min(Math.max(l, floor), roof) - floor) / (roof - floor) * (bottom - top);
   const xy = (d, l) => `${x(d).toFixed(1)} ${y(l).toFixed(1)}`;
-  const parts = [];
+  const parts = [], fitted = law.ranges.tokens.map(d => x(Math.min(Math.max(d, low), high)));
+  if (fitted[1] - fitted[0] > 1)
+    parts.push(`<rect class="fitted-area" x="${fitted[0].toFixed(1)}" y="${top}" width="${(fitted[1] - fitted[0]).toFixed(1)}" height="${bottom - top}"/>` +
+      `<text class="fitted-label" x="${((fitted[0] + fitted[1]) / 2).toFixed(1)}" y="${top + 10}" text-anchor="middle">fitted</text>`);
   for (const l of niceTicks(floor, roof, 4))
     parts.push(`<path class="gridline" d="M${left} ${y(l).toFixed(1)}H${right}"/><text x="${left - 6}" y="${(y(l) + 3.5).toFixed(1)}" text-anchor="end">${l}</text>`);
   const decades = Math.log10(high / low), every = Math.ceil(decades / 6);
@@ -55,15 +60,16 @@ function drawChart(svg, data, s, r) {
     const [from, to] = [r.tokens_low, r.tokens_high === null ? high : r.tokens_high].map(d => x(Math.min(Math.max(d, low), high)));
     parts.push(`<path class="interval c1" d="M${from.toFixed(1)} ${bottom}H${to.toFixed(1)}"/>`);
   }
-  const mark = (d, l, css, name, shape) => {
+  const mark = (d, l, css, name, shape, below) => {
     if (!(d >= low && d <= high)) return;
     const cx = x(d), cy = y(l), end = cx > (left + right) / 2;
     parts.push(`<path class="drop ${css}" d="M${cx.toFixed(1)} ${bottom}V${cy.toFixed(1)}"/><path class="mark ${css}" d="${shape(cx, cy)}"/>` +
-      `<text class="mark-label" x="${(cx + (end ? -2 : 2)).toFixed(1)}" y="${(cy - 10).toFixed(1)}" text-anchor="${end ? "end" : "start"}">${name}</text>`);
+      `<text class="mark-label" x="${(cx + (end ? -2 : 2)).toFixed(1)}" y="${(cy + (below ? 20 : -10)).toFixed(1)}" text-anchor="${end ? "end" : "start"}">${name}</text>`);
   };
-  /* the later of two marks that stand close speaks, so that their labels do not overlap */
+  /* of two marks that stand close, one is labelled above and one below */
   const close = r.tokens !== null && s.trial > 0 && Math.abs(x(r.tokens) - x(s.trial)) < 60;
-  if (r.trial_loss !== null) mark(s.trial, r.trial_loss, "c3", close ? "" : "what if", (cx, cy) => `M${cx} ${cy - 6}l6 6l-6 6l-6 -6Z`);
-  if (r.tokens !== null) mark(r.tokens, r.loss, "c1", "D*", (cx, cy) => `M${cx - 5} ${cy}a5 5 0 1 0 10 0a5 5 0 1 0 -10 0Z`);
+  if (r.trial_loss !== null) mark(s.trial, r.trial_loss, "c3", "what if", (cx, cy) => `M${cx} ${cy - 6}l6 6l-6 6l-6 -6Z`, close);
+  if (r.loss !== null) mark(r.tokens, r.loss, "c1", "D*", (cx, cy) => `M${cx - 5} ${cy}a5 5 0 1 0 10 0a5 5 0 1 0 -10 0Z`);
   svg.querySelector("g").innerHTML = parts.join("");
+  svg.tokensAt = share => low * Math.pow(high / low, Math.min(Math.max((share * BOX.width - left) / (right - left), 0), 1));
 }

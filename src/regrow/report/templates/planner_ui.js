@@ -2,16 +2,17 @@
 /* Binds the planner's form to planFor and keeps the setting in the page's address, so that a link carries it. */
 
 (function () {
-  const data = JSON.parse(document.getElementById("planner-data").textContent);
+  const parsed = JSON.parse(document.getElementById("planner-data").textContent);
   const form = document.getElementById("planner-form");
-  if (!data || !form) return;
-  data.laws = data.laws.map(law => (law.refused ? law : ready(law)));
+  if (!parsed || !form) return;
+  const data = prepare(parsed);
   const field = name => form.elements[name];
   const out = name => form.querySelector(`[data-out="${name}"]`);
   const digits = n => v => String(Number(v.toPrecision(n)));
   const optional = read => text => (text.trim() === "" ? null : read(text));
 
-  /* Sizes, tokens and money slide on a logarithm; sizes and tokens are typed as 8B or 1e9. */
+  /* Sizes, tokens and money slide on a logarithm; sizes and tokens are typed as 8B or 1e9. A slider with `stops` has
+     these places alone: the rates of a named model's shapes. */
   const sliders = {
     params_before: { log: true, low: 1e5, high: 1e12, show: short, read: parseCount,
       wrong: v => !(v >= 1) && "Model size: write it like 8B, 350M or 1e9." },
@@ -54,8 +55,18 @@
   }
   const reads = (s, name) => data.laws[s.law].columns.some(c => c.name === name);
   const options = Object.fromEntries(Object.entries(CRITERIA).map(([name, c]) => [c.option, name]));
-  const place = (s, v) => s.log ? Math.log(v / s.low) / Math.log(s.high / s.low) : (v - s.low) / (s.high - s.low);
-  const value = (s, t) => s.log ? s.low * Math.pow(s.high / s.low, t) : s.low + t * (s.high - s.low);
+  const place = (s, v) => s.stops ? placeOfStop(s.stops, v) :
+    s.log ? Math.log(v / s.low) / Math.log(s.high / s.low) : (v - s.low) / (s.high - s.low);
+  const value = (s, t) => s.stops ? s.stops[Math.round(t * (s.stops.length - 1))] :
+    s.log ? s.low * Math.pow(s.high / s.low, t) : s.low + t * (s.high - s.low);
+  const steps = s => s.stops ? Math.max(s.stops.length - 1, 1) : 1000;
+  const within01 = t => Math.min(Math.max(t, 0), 1);
+
+  function placeOfStop(stops, v) {
+    const next = stops.findIndex(stop => stop >= v);
+    if (next <= 0 || stops.length < 2) return next < 0 ? 1 : 0;
+    return (next - 1 + (v - stops[next - 1]) / (stops[next] - stops[next - 1])) / (stops.length - 1);
+  }
   /* what was given exactly, until its field is edited: a text of three digits must not round the setting */
   const exact = {};
 
@@ -67,7 +78,8 @@
 
   function slide(name, v) {
     const at = v === null ? sliders[name].none : v, slider = field(name + "_slider");
-    if (at > 0) slider.value = String(Math.round(1000 * place(sliders[name], at)));
+    slider.max = String(steps(sliders[name]));
+    if (at > 0) slider.value = String(Math.round(steps(sliders[name]) * within01(place(sliders[name], at))));
     slider.setAttribute("aria-valuetext", v === null ? "none" : field(name).value);
   }
 
@@ -77,6 +89,28 @@
     for (const name of Object.keys(sliders))
       s[name] = name in exact ? exact[name] : sliders[name].read(field(name).value);
     return s;
+  }
+
+  /* The law's fitted range below each slider and in words; sizes and tokens slide as far as answers are given, the rate
+     of a named model as far as its shapes go. */
+  const brief = (slider, v) => slider.show(Number(v.toPrecision(3)));
+  function bound(s) {
+    const law = data.laws[s.law], model = data.models.find(m => m.name === s.model);
+    if (law.refused) return;
+    const { params_before: sizes, tokens } = law.ranges, shapes = model && model.shapes[law.method];
+    Object.assign(sliders.params_before, { low: Math.max(sizes[0] / data.mostTimesDesigned, 1), high: sizes[1] * data.mostTimesDesigned });
+    Object.assign(sliders.trial, { low: Math.max(law.firstTokens / 10, 1), high: law.mostTokens * 10 });
+    sliders.pruning_rate.stops = shapes ? shapes.map(shape => shape[1]) : null;
+    for (const [name, slider] of Object.entries(sliders)) {
+      const range = law.ranges[name === "trial" ? "tokens" : name], box = form.querySelector(`[data-field="${name}"]`);
+      const bar = box.querySelector(".fitted"), words = box.querySelector(".runs");
+      if (!bar) continue;
+      bar.hidden = !range;
+      words.textContent = !range ? "" : `runs: ${brief(slider, range[0])} to ${brief(slider, range[1])}` +
+        (name === "pruning_rate" && shapes ? `; shapes of ${s.model}: ${brief(slider, shapes[0][1])} to ${brief(slider, shapes[shapes.length - 1][1])}` : "");
+      if (range) ["--from", "--to"].forEach((end, i) => bar.style.setProperty(end, String(within01(place(slider, Math.max(range[i], slider.low))))));
+      slide(name, s[name] > 0 ? s[name] : null);
+    }
   }
 
   /* Only what this law and this criterion read is asked for. */
@@ -103,7 +137,7 @@
     element.dataset.value = number === null || number === undefined ? "" : String(number);
   }
 
-  const range = (low, high) => low === null && high === null ? "no interval" : low === null ? `up to ${short(high)}` : high === null ? `${short(low)} or more` : `${short(low)} to ${short(high)}`;
+  const range = (low, high) => low === null && high === null ? "no interval that the runs support" : low === null ? `up to ${short(high)}` : high === null ? `${short(low)} or more` : `${short(low)} to ${short(high)}`;
   const nats = (v, n) => v === null ? "not known" : v.toFixed(n);
 
   function update() {
@@ -114,27 +148,51 @@
     }
     form.querySelector('[data-field="loss_pruned"]').hidden = s.criterion !== "recovery" && !reads(s, "loss_pruned") && data.laws[s.law].form !== "regrowth";
     field("loss_pruned").setAttribute("aria-invalid", String(name === "loss_pruned"));
-    const r = typo ? { refused: typo } : planFor(data, s);
+    const r = typo ? { refused: typo } : planFor(data, s), refused = r.refused !== "";
     const problem = form.querySelector(".problem");
     if (problem.textContent !== r.refused) problem.textContent = r.refused;
-    form.querySelector(".answer-now").hidden = r.refused !== "";
-    form.querySelector(".details").hidden = r.refused !== "";
-    form.querySelector(".results").dataset.refused = String(r.refused !== "");
+    form.querySelector(".answer-now").hidden = refused;
+    form.querySelector(".details").hidden = refused;
+    form.querySelector(".results").dataset.refused = String(refused);
     announce(r, s);
     if (typo) return;
     remember(s);
-    if (r.refused) return;
-    const known = r.tokens !== null;
-    say("tokens", known ? short(r.tokens) : "no number of", r.tokens);
-    say("interval", s.criterion === "budget" ? "fixed by the budget" : known || r.tokens_low !== null ?
-      `${range(r.tokens_low, r.tokens_high)}, ${Math.round(100 * data.level)}% of the law's draws` : "no interval", r.tokens_low);
+    if (refused) return;
+    answer(s, r);
+    costs(s, r);
+    doubts(s, r, law);
+    const chart = form.querySelector("svg.live");
+    chart.toggleAttribute("hidden", r.tooFar);
+    if (!r.tooFar) drawChart(chart, data, s, r);
+  }
+
+  const percent = Math.round(100 * data.level), capital = text => text.charAt(0).toUpperCase() + text.slice(1);
+
+  function answer(s, r) {
+    const sure = r.verdict !== "cannot say", known = r.loss !== null, ends = r.tokens_low !== null || r.tokens_high !== null;
+    form.querySelector(".stop").hidden = !sure;
+    form.querySelector(".answer-now").dataset.verdict = r.verdict;
+    say("verdict", r.verdict, null);
+    say("verdict_because", capital(r.verdict_because).replace(/`/g, "") + ".", null);
+    say("tokens", sure ? short(r.tokens) : "Cannot say yet", r.tokens);
+    form.querySelector(".answer-now .big small").hidden = !sure;
+    const figure = r.tokens !== null && !sure ? `The law's own figure: ${short(r.tokens)}. ` : "";
+    say("interval", s.criterion === "budget" ? "fixed by the budget" : r.tokens !== null || r.tokens_low !== null ?
+      figure + capital(range(r.tokens_low, r.tokens_high)) + (ends ? `, ${percent}% of the law's draws` : "") : "", r.tokens_low);
     out("interval").dataset.high = r.tokens_high === null ? "" : String(r.tokens_high);
-    say("because", known ? `From there ${r.because}.` : `No number of tokens is enough that ${r.because}.`, null);
+    say("because", r.tokens !== null ? `From there ${r.because}.` : r.reason ? "" : `No number of tokens is enough that ${r.because}.`, null);
     say("loss", nats(r.loss, 3), r.loss);
     say("loss_interval", r.loss_low === null ? "not known" : `${r.loss_low.toFixed(3)} to ${r.loss_high.toFixed(3)}`, r.loss_low);
     out("loss_interval").dataset.high = r.loss_high === null ? "" : String(r.loss_high);
+    say("gap", known ? `${r.gap >= 0 ? "+" : ""}${r.gap.toFixed(3)} nats` : "not known", r.gap);
+    say("perplexity", known ? `${perplexity(s.loss_before)} to ${perplexity(r.loss)}` : "not known", null);
+    say("params_after", short(r.params_after), r.params_after);
     say("next_doubling_gain", known ? r.next_doubling_gain.toFixed(4) + " nats" : "not known", r.next_doubling_gain);
     say("floor", nats(r.floor, 3), r.floor);
+  }
+
+  function costs(s, r) {
+    const known = r.flops !== null;
     say("flops", known ? r.flops.toExponential(2).replace("e+", "e") + " FLOPs" : "not known", r.flops);
     say("gpu_hours", known ? gpuTime(r.gpu_hours) : "not known", r.gpu_hours);
     say("cost_usd", r.cost_usd !== null ? usd(r.cost_usd) : s.price === null ? "no price given" : "not known", r.cost_usd);
@@ -142,14 +200,19 @@
     say("trial_gain", nats(r.trial_gain, 4), r.trial_gain);
     out("flops").title = r.flops_how;
     say("flops_how", r.flops_how, null);
-    const far = Object.entries(r.extrapolates).map(([n, f]) => `${law.columns.find(c => c.name === n).spoken} by ${Number(f.toPrecision(3)).toLocaleString("en")}x`);
+  }
+
+  function doubts(s, r, law) {
+    const far = Object.entries(r.extrapolates).map(([n, f]) => `${law.columns.find(c => c.name === n).spoken} by ${factor(f)}x`);
     const beyond = [];
     if (s.model && r.pruning_rate !== s.pruning_rate) beyond.push(`Nearest shape of ${s.model}: rate ${Number(r.pruning_rate.toPrecision(4))}.`);
     if (far.length) beyond.push(`Beyond the fitted data: ${far.join(", ")}.`);
     if (r.never >= 0.01) beyond.push(`In ${Math.round(100 * r.never)}% of the law's draws the criterion is never met.`);
+    if (law.unknown.some(size => Math.abs(s.params_before - size) <= law.sameSize * size))
+      beyond.push("The fit has seen this very size, and this page does not carry what it knows of it: `regrow plan` gives a closer answer.");
     if (r.tokens === FEWEST) beyond.push("The criterion is met from the first token on: by it, no post-training is needed.");
     form.querySelector(".beyond").textContent = beyond.join(" ");
-    drawChart(form.querySelector("svg.live"), data, s, r);
+    say("sure", law.sure.replace(/`/g, ""), null);
   }
 
   /* What a screen reader hears: the answer, once the hand rests. */
@@ -157,7 +220,7 @@
   function announce(r, s) {
     clearTimeout(waiting);
     waiting = setTimeout(() => {
-      const text = r.refused ? "" : r.tokens === null ? `No number of tokens is enough that ${r.because}.` :
+      const text = r.refused ? "" : r.verdict === "cannot say" ? `Cannot say yet: ${r.verdict_because}.` :
         `Stop at ${short(r.tokens)} tokens${s.criterion === "budget" ? "" : `, ${range(r.tokens_low, r.tokens_high)}`}. ` +
         `Loss ${r.loss.toFixed(3)}. ${gpuTime(r.gpu_hours)}${r.cost_usd === null ? "" : `, ${usd(r.cost_usd)}`}.`;
       form.querySelector(".spoken").textContent = text;
@@ -211,18 +274,24 @@
   }
 
   function choose(name) {
-    const s = setting(), model = data.models.find(m => m.name === s.model);
-    if ((name === "model" || name === "law") && model) {
-      set("params_before", model.params);
-      const law = data.laws[s.law], shapes = law.refused ? null : model.shapes[law.method];
-      if (law.masked && shapes) set("pruning_rate", shapes[0][1]);
-    }
+    if (name !== "model" && name !== "law") return;
+    const model = data.models.find(m => m.name === field("model").value);
+    if (model) set("params_before", model.params);
+    bound(setting());
+    snap();
+  }
+
+  /* The rate of a named model becomes that of the nearest shape that can be left. */
+  function snap() {
+    const stops = sliders.pruning_rate.stops, rate = setting().pruning_rate;
+    if (!stops || !(rate > 0)) return;
+    set("pruning_rate", stops.reduce((a, b) => (Math.abs(b - rate) < Math.abs(a - rate) ? b : a)));
   }
 
   form.addEventListener("input", event => {
     const name = event.target.name || "", bare = name.replace("_slider", "");
     if (name.endsWith("_slider")) {
-      const s = sliders[bare], v = s.read(s.show(value(s, Number(event.target.value) / 1000)));
+      const s = sliders[bare], at = value(s, Number(event.target.value) / steps(s)), v = s.stops ? at : s.read(s.show(at));
       exact[bare] = v;
       field(bare).value = s.show(v);
       event.target.setAttribute("aria-valuetext", s.show(v));
@@ -231,8 +300,22 @@
       const v = sliders[name].read(field(name).value);
       if (v === null || v > 0) slide(name, v);
     }
-    if (bare === "params_before") field("model").value = "";
+    if (bare === "params_before" && field("model").value) {
+      field("model").value = "";
+      bound(setting());
+    }
     choose(name);
+    update();
+  });
+  form.addEventListener("change", event => {
+    if (event.target.name !== "pruning_rate") return;
+    snap();
+    update();
+  });
+  /* a click on the chart asks what if; the slider does the same by keyboard */
+  form.querySelector("svg.live").addEventListener("click", event => {
+    const box = event.currentTarget.getBoundingClientRect();
+    set("trial", Number(event.currentTarget.tokensAt((event.clientX - box.left) / box.width).toPrecision(3)));
     update();
   });
   form.addEventListener("submit", event => event.preventDefault());
