@@ -26,6 +26,8 @@ GPU, NEURONS = "smollm2-2m", "smollm2-2m-neurons"
 SCORES = "scores-llama"
 #: The runs that go past the stopping point.
 LONG = ("long-llama", "long-qwen2")
+#: The runs of one model under seven learning rates and batches.
+RECIPES = "recipe-llama"
 #: Readings of the same runs: their losses, without the beginnings of the curves, of averaged weights, and the gaps
 #: above the unpruned control.
 RAW, LATER, AVERAGED, CONTROLLED = READINGS = (
@@ -86,8 +88,12 @@ class Evidence:
     @cached_property
     def stops(self) -> list[stopping.Stop]:
         """The long runs: D* measured and predicted."""
-        long = [run for name in LONG for run in self.studies.get(name, []) if run.status == "done"]
-        return stopping.stops(self.base, long)
+        return stopping.stops(self.base, self.long)
+
+    @cached_property
+    def long(self) -> list[RunRecord]:
+        """The runs that go past the stopping point, and their controls."""
+        return [run for name in LONG for run in self.studies.get(name, []) if run.status == "done"]
 
     @property
     def held_out(self) -> dict[str, list[HoldOutResult]]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-from results import fits, held_out, regrowth, runs, scores, stopping, terms
-from results.evidence import GPU, SCORES, Evidence
+from results import fits, held_out, recipes, regrowth, runs, scores, stopping, tail, terms
+from results.evidence import GPU, RECIPES, SCORES, Evidence
 
 TABLES: Mapping[str, Callable[[Evidence], Iterator[list[str]]]] = {
     "regrowth": lambda seen: regrowth.held_out_table(seen.beside),
@@ -15,6 +15,8 @@ TABLES: Mapping[str, Callable[[Evidence], Iterator[list[str]]]] = {
     "stopping-summary": lambda seen: stopping.summary_table(seen.stops),
     "stopping": lambda seen: stopping.stops_table(seen.stops, stopping.GAINS[0]),
     "stopping-fine": lambda seen: stopping.stops_table(seen.stops, stopping.GAINS[1]),
+    "tail": lambda seen: tail.tail_table(seen.base, seen.long),
+    "recipes": lambda seen: recipes.recipes_table(seen.studies[RECIPES], seen.base, seen.studies[GPU]),
     "runs": runs.runs_table,
     "fits": fits.fits_table,
     "places": fits.places_table,

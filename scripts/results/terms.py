@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from regrow.laws.pooled.fit import END, pools_of
-from regrow.laws.regrowth.curve import effective_tokens, gap_and_jacobian
-from regrow.laws.regrowth.effects import TERMS, Term, design
+from regrow.laws.regrowth.curve import gap_and_jacobian
+from regrow.laws.regrowth.effects import TERMS, Term
 from regrow.laws.regrowth.estimate import Hierarchy, fit_hierarchy
 from regrow.laws.regrowth.runs import RunCurve
 from regrow.runs import RunRecord
@@ -42,11 +42,11 @@ VARIANTS = {
     "without N0 in the exponent": without("exponent_size"),
     "N0 in the pace": more(PACE, "log_size"),
     "G0 in the pace": more(PACE, "log_gap"),
-    "rate in the pace": more(PACE, "log_left", 1.0),
-    "rate in the exponent": more(EXPONENT, "log_left", 1.0),
-    "rate in the level": more(LEVEL, "log_left"),
+    "without the rate in the end": without("end_lost"),
+    "rate in the pace": more(PACE, "lost", 1.0),
+    "rate in the exponent": more(EXPONENT, "lost", 1.0),
+    "rate in the level": more(LEVEL, "lost"),
     "G0 in the end": more(LAST, "log_gap", 0.01),
-    "rate in the end": more(LAST, "log_left", 0.02),
     "no effect of the method": Variant(changes=(("method", "any"),)),
     "warm-up tokens counted whole": Variant(changes=(("warmup", 0.0),)),
 }
@@ -98,7 +98,7 @@ def errors(variant: Variant, made: Sequence[Fold]) -> list[tuple[str, float]]:
         hierarchy = fit_hierarchy([_changed(run, variant) for run in fitted], end=END, terms=variant.terms)
         groups: dict[tuple[str, str], list[float]] = {}
         for run in held:
-            off = error_of(hierarchy, _changed(run, variant), variant.terms)
+            off = error_of(hierarchy, _changed(run, variant))
             groups.setdefault((run.family, run.method), []).append(off)
         found += [(kind, float(np.mean(group))) for group in groups.values()]
     return found
@@ -108,15 +108,13 @@ def _changed(run: RunCurve, variant: Variant) -> RunCurve:
     return replace(run, **dict(variant.changes))  # type: ignore[arg-type]
 
 
-def error_of(hierarchy: Hierarchy, run: RunCurve, terms: Sequence[Term]) -> float:
+def error_of(hierarchy: Hierarchy, run: RunCurve) -> float:
     """Mean error of a run's losses, a share of the loss, by the common curve with the effects that it shares."""
     model = hierarchy.model
-    one = np.array([run.gap_pruned]), np.array([run.params_before]), np.array([run.pruning_rate])
-    used = [i for i, term in enumerate(terms) if term.number < model.numbers]
-    rows = design(*one, terms)[0, : model.numbers][:, used]
+    rows = model.rows_of([run])[0]
     known = model.arrays.labels
     labels = {level: known[level].index(run.label(level)) for level in known if run.label(level) in known[level]}
     psi = model.natural(model.weights_for(rows, labels) @ hierarchy.posterior.mean)
-    tokens = effective_tokens(run.tokens, run.warmup)
-    gap, _ = gap_and_jacobian(psi[None], one[0], np.array([run.loss_before]), tokens[None])
+    tokens = model.arrays.usual.tokens_of(run)
+    gap, _ = gap_and_jacobian(psi[None], np.array([run.gap_pruned]), np.array([run.loss_before]), tokens[None])
     return float(np.mean(np.abs((run.baseline + gap[0]) / run.loss - 1)))

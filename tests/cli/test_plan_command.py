@@ -215,6 +215,39 @@ def test_the_criterion_follows_from_its_option(regrow, laws_file, name, options)
     assert alone == named
 
 
+def test_the_recipe_of_the_planned_run_moves_the_tokens(regrow):
+    """The same from the command as from Python: a tenth of the rate takes ten times the tokens."""
+    model = ("--law", "reference", *LLAMA, "--rate", "0.25", "--loss-pruned", "2.9")
+    asked = ("plan", *model, "--min-gain", "0.02", "--json")
+    usual, slow = regrow(*asked), regrow(*asked, "--lr", "3e-5", "--batch-tokens", "1024")
+    assert slow.json["tokens"] == pytest.approx(10 * usual.json["tokens"], rel=1e-3)
+    assert slow.json["others"] == {"learning_rate": 3e-5, "batch_tokens": 1024.0}
+    assert any(w.startswith("the recipe takes 10 times") for w in slow.json["warnings"])
+    said = ("predict", *model, "--tokens", "1M")
+    again = regrow(*said, "--scorer", "sparsegpt")
+    assert float(again.out.split()[0]) > float(regrow(*said).out.split()[0])
+    assert "the recipe takes 10 times" in regrow(*said, "--lr", "3e-5").err
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--lr", "0"), "a learning rate of 0"),
+        (("--batch-tokens", "many"), "--batch-tokens"),
+        (("--scorer", "guess"), "unknown scorer 'guess'"),
+    ],
+)
+def test_a_recipe_that_no_run_has_is_one_line(regrow, options, says):
+    for command in (("plan",), ("predict", "--tokens", "1M")):
+        done = regrow(*command, "--law", "reference", *LLAMA, "--rate", "0.25", *options)
+        one_line_error(done, says)
+
+
+def test_a_law_that_does_not_read_the_recipe_refuses_it(regrow, laws_file):
+    done = regrow("plan", laws_file, *ASK, "--method", "depth", "--rate", "0.25", "--lr", "1e-4")
+    one_line_error(done, "--lr with a law of the form")
+
+
 def test_the_version_is_printed_by_the_command_and_the_module(regrow):
     from regrow import __version__
 

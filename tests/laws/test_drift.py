@@ -49,7 +49,7 @@ def test_a_family_held_out_drifts_as_the_others_do_and_less_surely() -> None:
     fitted = fit_kept(pool, [np.full(len(g), g.family == "tiny-llama") for g in pool.groups])
     of = partial(law_for, fitted, baseline="initial", draws=200, seed=0, pool="all")
     known, new = (
-        of(next(g for g in pool.groups if (g.family, g.method) == (family, "depth")), "depth")
+        of(next(g for g in pool.groups if (g.family, g.method) == (family, "depth")))
         for family in ("tiny-llama", "tiny-qwen2")
     )
     assert new.params["drift"] == pytest.approx(known.params["drift"])

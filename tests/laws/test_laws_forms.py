@@ -40,11 +40,23 @@ KNOWN = {
     ),
     # the gap right after pruning is not given: exp(0.1 + 0.8 ln(3/7)) 3000^-0.2
     "regrowth": (
-        {"level": 0.1, "level_gap": 0.2, "pace": 2e8, "exponent": 0.4, "exponent_gap": -0.1, "exponent_size": 0.05}
-        | {"end": 0.02, "drift": 0.03, "drift_tokens": 1e9, "gap": 0.1, "gap_rate": 0.8, "gap_size": -0.2},
+        {
+            "level": 0.1,
+            "level_gap": 0.2,
+            "pace": 2e8,
+            "pace_refitted": 0.7,
+            "exponent": 0.4,
+            "exponent_gap": -0.1,
+            "pace_rate": -1.1,
+            "pace_batch": 0.6,
+            "exponent_size": 0.05,
+        }
+        | {"end": 0.02, "end_lost": 0.03, "drift": 0.03, "drift_tokens": 1e9, "gap": 0.1, "gap_rate": 0.8}
+        # what a run does not say is as usual
+        | {"gap_size": -0.2, "usual_refitted": 1.0, "usual_rate": 3e-4, "usual_batch": 1e6},
         2.1 * (1 + 0.03 * 5 / 6)
         + math.exp(0.1 + 0.2 * (GAP - 1)) * GAP * (1 + 5e9 / (EXPONENT * 2e8)) ** -EXPONENT
-        + 0.02 * 2.1 * (1 - (1 + 5e9 / (EXPONENT * 2e8)) ** -EXPONENT),
+        + (0.02 - 0.03 * math.log(0.7)) * 2.1 * (1 - (1 + 5e9 / (EXPONENT * 2e8)) ** -EXPONENT),
     ),
     "compression": (
         {"alpha": 1.1, "beta": 0.6, "gamma": 3e8},

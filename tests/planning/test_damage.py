@@ -17,7 +17,8 @@ def place(**changes: float) -> Setting:
 
 
 def test_half_is_back_where_the_laws_own_curve_says_so(law):
-    x = place(params_before=188_960.0, loss_before=3.9, loss_pruned=5.1)
+    # of weights that were solved again: half comes back after the first reading in every draw but few
+    x = place(params_before=188_960.0, loss_before=3.9, loss_pruned=5.1, refitted=1.0)
     found = expected_damage(law, x)
     assert float(law.loss(x.replace(tokens=found.half_tokens))) == pytest.approx(4.5, abs=1e-6)
     tokens = np.geomspace(1e3, 1e9, 4000)

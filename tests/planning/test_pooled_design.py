@@ -133,16 +133,18 @@ def test_the_runs_know_the_models_that_were_run(law, records):
     assert of_law.label(known) is None
     assert of_runs.label(known) is not None
     assert of_runs.label(1e6) is None
-    # of a new model, both know the mean without the model's own effect
+    # of a new run of a new model both know as much; without what is new in it, the law's draws tell it roughly
     spreads = []
     for state in (of_law, of_runs):
-        rows = state.weights(1e6, 0.8)
-        spreads.append(np.sqrt(np.diag(rows @ state.covariance @ rows.T)))
-    assert spreads[0] == pytest.approx(spreads[1], rel=0.5, abs=5e-3)
+        rows = state.weights(1e6, 0.25, 0.8)
+        new = sum(np.diag(state.of(level)) for level in ("model", "cell", "run"))
+        spreads.append(np.sqrt(np.diag(rows @ state.covariance @ rows.T) + new))
+    assert spreads[0] == pytest.approx(spreads[1], rel=0.5)
+    own = np.diag(rows @ of_runs.covariance @ rows.T)
     # the effect of a model that was run is known better than that of a new one
-    rows = of_runs.weights(known, 0.8)
+    rows = of_runs.weights(known, 0.25, 0.8)
     there = np.diag(rows @ of_runs.covariance @ rows.T)
-    assert np.all(there < spreads[1] ** 2 + np.diag(of_runs.of("model")))
+    assert np.all(there < own + np.diag(of_runs.of("model")))
 
 
 def test_a_design_narrows_the_interval_and_stays_above_the_least(law, records):

@@ -23,9 +23,26 @@ PARAMS = {
     "p2_counts": {**P2, "E0": 1.8, "A": 30.0, "a": 0.22},
     "chinchilla": {"alpha": 0.3, "beta": 0.32, "E": 1.6, "A": 100.0, "B": 60.0},
     "compression": {"alpha": 1.02, "beta": 0.4, "gamma": 4e3},
-    "regrowth": {"level": 0.02, "level_gap": 0.04, "pace": 2e4, "exponent": 0.37, "exponent_gap": -0.1}
-    | {"exponent_size": 0.03, "end": 0.006, "drift": 0.012, "drift_tokens": 2e4, "gap": 0.4, "gap_rate": 0.9}
-    | {"gap_size": -0.3},
+    "regrowth": {
+        "level": 0.02,
+        "level_gap": 0.04,
+        "pace": 2e4,
+        "pace_refitted": 0.8,
+        "pace_rate": -1.0,
+        "pace_batch": 0.6,
+        "exponent": 0.37,
+        "exponent_gap": -0.1,
+    }
+    | {
+        "exponent_size": 0.03,
+        "end": 0.006,
+        "end_lost": 0.03,
+        "drift": 0.012,
+        "drift_tokens": 2e4,
+        "gap": 0.4,
+        "gap_rate": 0.9,
+    }
+    | {"gap_size": -0.3, "usual_refitted": 0.0, "usual_rate": 3e-4, "usual_batch": 1024.0},
     "sparse": {"b_S": 0.8, "b_N": 0.25, "b_D": 0.3, "a_S": 8.0, "c_S": 20.0, "a_D": 2e4, "c": 1.4},
 }
 LOSS_BEFORE = {300_000: 3.72, 600_000: 3.45, 1_200_000: 3.2, 3_000_000: 2.91}

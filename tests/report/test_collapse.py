@@ -17,7 +17,15 @@ from regrow.report.markdown import render_markdown
 from regrow.report.page import render_page
 from regrow.runs.record import CurvePoint
 
-SHAPE = {"level": 0.0, "level_gap": 0.0, "exponent_gap": 0.0, "exponent_size": 0.0, "end": 0.0, "drift": 0.0}
+SHAPE = {
+    "level": 0.0,
+    "level_gap": 0.0,
+    "exponent_gap": 0.0,
+    "exponent_size": 0.0,
+    "end": 0.0,
+    "drift": 0.0,
+    "end_lost": 0.0,
+}
 PACE = {"depth": 2e4, "width": 6e4}
 B = 0.37
 

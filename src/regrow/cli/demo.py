@@ -59,8 +59,8 @@ def _print(result: DemoResult) -> None:
     )
     print_table(
         "\nThe laws, fitted on the other sizes: regrowth, one fit for all methods",
-        ["method", "status", *methods[0].law.params],
-        [[m.law.method, m.law.status, *(number(v, ".3g") for v in m.law.params.values())] for m in methods],
+        ["method", "status", *methods[0].law.formula.shown],
+        [[m.law.method, m.law.status, *(number(m.law.params[n], ".3g") for n in m.law.formula.shown)] for m in methods],
     )
     print_table(
         "\np2, the paper's law: a fit of each method",

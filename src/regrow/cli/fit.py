@@ -67,7 +67,7 @@ def fit(
         )
         return
     # of scores, the numbers that differ between benchmarks
-    names = list(dict.fromkeys(name for law in laws for name in law.params)) if scores is None else _OF_SCORES
+    names = list(dict.fromkeys(name for law in laws for name in law.formula.shown)) if scores is None else _OF_SCORES
     print_table(
         "",
         ["family, method", "form", "baseline", "loss", "status", "runs", "R^2", "MAPE", "ASD", *names],

@@ -127,6 +127,29 @@ LossPruned = Annotated[
         callback=_checked(check_loss, where="--loss-pruned"),
     ),
 ]
+LearningRate = Annotated[
+    float | None,
+    typer.Option(
+        "--lr", help="Peak learning rate of the planned run. [default: as the law's runs]", show_default=False
+    ),
+]
+BatchTokens = Annotated[
+    str | None,
+    typer.Option(
+        "--batch-tokens",
+        help="Tokens of one optimizer step of the planned run, e.g. 1M. [default: as the law's runs]",
+        show_default=False,
+    ),
+]
+PlannedScorer = Annotated[
+    str | None,
+    typer.Option(
+        "--scorer",
+        help="How it is pruned: sparsegpt and least-squares solve weights again, and leave less to win back. "
+        "[default: as the law's runs]",
+        show_default=False,
+    ),
+]
 Level = Annotated[
     float, typer.Option("--level", help="Probability of the intervals, a fraction.", callback=_checked(check_level))
 ]

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 from regrow.cli.memory_options import Batch, CacheDtype, Dtype, MaxMemory, TrainingContext
 from regrow.cli.options import (
     AsJson,
+    BatchTokens,
     Context,
     Family,
     Gpu,
     LawFile,
+    LearningRate,
     Level,
     LossBefore,
     LossPruned,
@@ -18,6 +20,7 @@ from regrow.cli.options import (
     Mfu,
     ModelName,
     NamedLaw,
+    PlannedScorer,
     Price,
     ScoreBefore,
     ScoreName,
@@ -79,6 +82,9 @@ def plan(
     score: ScoreName = None,
     score_before: ScoreBefore = None,
     score_pruned: ScorePruned = None,
+    learning_rate: LearningRate = None,
+    batch_tokens: BatchTokens = None,
+    scorer: PlannedScorer = None,
     target: Target = None,
     budget_hours: BudgetHours = None,
     budget_usd: BudgetUsd = None,
@@ -115,11 +121,14 @@ def plan(
 
     In turns: `regrow plan law.json --model Llama-3.1-8B --stages 0.25,0.5 --stage-tokens 10B --loss-before 2.0`
 
+    Another recipe than the runs': `regrow plan law.json --model Llama-3.1-8B --rate 0.25 --loss-before 2.0 --lr 1e-5
+    --batch-tokens 1M`
+
     Benchmark scores: `regrow plan scores.json --score-before 0.72 --score-pruned 0.31 --target 0.70`
 
     Which rate and method: `regrow plan law.json --compare --model Llama-3.1-8B --loss-before 2.0 --rates 0.15,0.25`
     """
-    from regrow.cli.asking import law_source
+    from regrow.cli.asking import law_source, planned_recipe
     from regrow.cli.plan_options import compare_fields, plan_fields
     from regrow.cli.plan_output import print_plans
     from regrow.cli.staging import compare_with_turns, print_turns, stage_rates
@@ -147,6 +156,7 @@ def plan(
         loss_before=loss_before,
         score_before=score_before,
         score_pruned=score_pruned,
+        others=planned_recipe(learning_rate, batch_tokens, scorer),
         **plan_fields(
             model=model,
             params_before=params_before,

@@ -9,14 +9,17 @@ import typer
 
 from regrow.cli.options import (
     AsJson,
+    BatchTokens,
     Family,
     LawFile,
+    LearningRate,
     Level,
     LossBefore,
     LossPruned,
     Method,
     ModelName,
     NamedLaw,
+    PlannedScorer,
     Rate,
     ScoreBefore,
     ScoreName,
@@ -47,6 +50,9 @@ def predict(
     score: ScoreName = None,
     score_before: ScoreBefore = None,
     score_pruned: ScorePruned = None,
+    learning_rate: LearningRate = None,
+    batch_tokens: BatchTokens = None,
+    scorer: PlannedScorer = None,
     rate: Rate = None,
     family: Family = None,
     method: Method = None,
@@ -63,17 +69,21 @@ def predict(
     A benchmark's score: `regrow predict scores.json --score mmlu --params-before 8B --rate 0.25 --tokens 2B
     --score-before 0.72 --score-pruned 0.31`
     """
-    from regrow.cli.asking import law_source, starts
+    from regrow.cli.asking import law_source, planned_recipe, starts
     from regrow.laws.files import load_laws
     from regrow.laws.select import select_law
+    from regrow.planning.recipe import about_recipe, in_recipe
     from regrow.units import parse_count
 
     found = select_law(load_laws(law_source(law, named)), family=family, method=method, score=score)
     before, pruned = starts(found, loss_before, loss_pruned, score_before, score_pruned)
     size, reached = _size_and_rate(found, model, params_before, rate)
     counts = [parse_count(part, what="--tokens") for part in tokens.split(",")]
+    others = planned_recipe(learning_rate, batch_tokens, scorer)
+    recipe_notes = about_recipe(found, others, level)
+    found = in_recipe(found, others)
     asked = {
-        "params_before": size, "pruning_rate": reached, "loss_before": before, "loss_pruned": pruned
+        "params_before": size, "pruning_rate": reached, "loss_before": before, "loss_pruned": pruned, **others
     }  # fmt: skip
     predictions = {count: found.predict(**asked, tokens=count, level=level) for count in counts}  # type: ignore[arg-type]
     if as_json:
@@ -83,6 +93,8 @@ def predict(
     _print(found, predictions)
     if model is not None and rate is not None and abs(reached - rate) > _NEAR:
         say(f"note: the shapes of {model} reach a rate of {reached:.3g} in the place of {rate:g}", err=True)
+    for note in recipe_notes:
+        say(f"note: {note}", err=True)
     _say_notes(found, asked, predictions)
 
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from regrow.runs.record import RunRecord
+if TYPE_CHECKING:
+    from regrow.runs.record import RunRecord
 
 #: Tokens [n], losses [n] in nats/token and the loss before training.
 Curve = tuple[np.ndarray, np.ndarray, float]
@@ -49,6 +51,13 @@ def recipe_of(record: RunRecord) -> Recipe:
         batch_tokens=number("batch_tokens"),
         text=None if text is None else str(text),
     )
+
+
+def recipes_of(records: Iterable[RunRecord]) -> list[tuple[float | None, float | None]]:
+    """The learning rates and batches of pruned runs, each pair once; those that say neither are left out."""
+    found = (recipe_of(record) for record in records if not record.is_control)
+    pairs = dict.fromkeys((recipe.learning_rate, recipe.batch_tokens) for recipe in found)
+    return [pair for pair in pairs if pair != (None, None)]
 
 
 def control_curves(controls: Iterable[RunRecord], family: str, recipe: Recipe | None = None) -> dict[int, Curve]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from regrow.errors import InputError
 from regrow.laws import fitting
 from regrow.laws.choose import POOLED, Choice, check_pool, choose_form
+from regrow.laws.controls import recipes_of
 from regrow.laws.fitting import Laws
 from regrow.laws.forms import find_form
 from regrow.laws.law import Law
@@ -17,7 +19,11 @@ from regrow.laws.pooled.fit import fit_records
 from regrow.laws.pooled.pool import score_pools
 from regrow.laws.pooled.score_laws import laws_of_score_pool
 from regrow.laws.pooled.scored import check_score_options, names_of
+from regrow.laws.regrowth.recipe import log_longer, log_over
 from regrow.runs.record import RunRecord
+
+#: recipes by which the tokens of a recovery differ less than this factor count as one
+_SAME_RECIPE = 1.1
 
 
 def fit(
@@ -77,7 +83,7 @@ def fit(
         laws = _fit_pooled(records, pool, baseline=baseline, loss=loss, draws=draws, seed=seed, hold=hold)
     else:
         laws = fitting.fit(records, form, baseline=baseline, loss=loss, draws=draws, seed=seed, hold=hold)
-        laws = Laws(_unread(laws, records), laws.skipped, laws.other_baseline)
+        laws = Laws(_of_recipes(_unread(laws, records), records), laws.skipped, laws.other_baseline)
     return laws if taken is None else Laws(_with_error(laws, taken), laws.skipped, laws.other_baseline, taken.why)
 
 
@@ -128,6 +134,25 @@ def _with_error(laws: Sequence[Law], taken: Choice) -> list[Law]:
         else law
         for law in laws
     ]
+
+
+def _of_recipes(laws: Sequence[Any], records: Sequence[RunRecord]) -> list[Any]:
+    """The laws, each with a note where its runs differ in learning rate or batch and its form doesn't read that."""
+    if not laws or "learning_rate" in (column.name for column in laws[0].formula.optional):
+        return list(laws)
+    out = []
+    for law in laws:
+        recipes = recipes_of(r for r in records if (r.family, r.method) == (law.family, law.method))
+        apart = [log_longer(log_over(r, rate), log_over(b, batch)) for r, b in recipes for rate, batch in recipes[:1]]
+        times = math.exp(max(apart) - min(apart)) if apart else 1.0
+        if times > _SAME_RECIPE:
+            note = (
+                f"the runs' recipes differ (learning rate or batch): for one, a recovery takes about {times:.2g} times "
+                f"the tokens that it takes for another, and the form {law.form} does not read it; {POOLED} does"
+            )
+            law = replace(law, warnings=(*law.warnings, note))
+        out.append(law)
+    return out
 
 
 def _unread(laws: Sequence[Any], records: Sequence[RunRecord]) -> list[Any]:

@@ -7,7 +7,7 @@ refit, rounded to six significant digits. Files of an older format are read; of 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,12 +64,11 @@ def law_from_json(data: Any, *, where: str) -> Law:
     """The inverse of `law_to_json`. Raises `InputError` naming the first field that is missing or wrong."""
     try:
         form = find_form(data["form"])
-        params = {name: float(data["params"][name]) for name in form.names}
-        draws = np.array(data.get("draws") or [], dtype=float).reshape(-1, len(params))
-        sizes = {
-            int(size): np.array(rows, dtype=float).reshape(-1, len(params))
-            for size, rows in data.get("sizes", {}).items()
-        }
+        written = data["params"]
+        absent = {p.name: p.unwritten for p in form.parameters if p.name not in written and p.unwritten is not None}
+        params = {name: float(absent[name] if name in absent else written[name]) for name in form.names}
+        draws = _rows(data.get("draws") or [], form.names, absent)
+        sizes = {int(size): _rows(rows, form.names, absent) for size, rows in data.get("sizes", {}).items()}
         numbers = [np.array(list(params.values())), draws, *sizes.values()]
         if not all(np.isfinite(part).all() for part in numbers):
             raise ValueError("a parameter is not finite")
@@ -100,6 +99,13 @@ def law_from_json(data: Any, *, where: str) -> Law:
         raise InputError(f"a law without {missing}", where=where, hint="write it with `regrow fit --out`") from None
     except MALFORMED as wrong:
         raise InputError(f"not a law: {wrong}", where=where, hint="write it with `regrow fit --out`") from None
+
+
+def _rows(rows: Any, names: Sequence[str], absent: Mapping[str, float]) -> np.ndarray:
+    """Draws [n, names], with the values of the parameters that the file is too old to have."""
+    read = iter(np.array(rows, dtype=float).reshape(-1, len(names) - len(absent)).T)
+    count = len(rows)
+    return np.stack([np.full(count, absent[name]) if name in absent else next(read) for name in names], axis=1)
 
 
 def save_laws(laws: Sequence[Law], path: str | Path) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from regrow.errors import InputError
+from regrow.laws.controls import recipe_of
 from regrow.runs.record import LARGEST_LOSS
 from regrow.units import format_count
 
@@ -86,6 +87,19 @@ def _warmup(record: RunRecord) -> Any:
     return record.details.get("warmup_tokens") if known is None else known
 
 
+#: scorers that solve the weights that stay again, so that part of the damage is mended before any training
+REFITTING = ("sparsegpt", "least-squares")
+
+
+def _refitted(record: RunRecord) -> Any:
+    known = record.details.get("refitted")
+    if known is not None:
+        return known
+    recipe = record.spec.get("prune")
+    scorer = recipe.get("scorer") if isinstance(recipe, Mapping) else record.details.get("scorer")
+    return None if scorer is None else float(scorer in REFITTING)
+
+
 PARAMS_BEFORE = Column(
     name="params_before",
     spoken="model size",
@@ -115,6 +129,25 @@ LOSS_PRUNED = Column(
 )
 WARMUP_TOKENS = Column(
     name="warmup_tokens", spoken="number of tokens of the warm-up", is_count=True, hint="give tokens, or 0", of=_warmup
+)
+REFITTED = Column(
+    name="refitted",
+    spoken="refitting of weights",
+    hint="give 1 where the weights were solved again, or 0",
+    of=_refitted,
+)
+LEARNING_RATE = Column(
+    name="learning_rate",
+    spoken="learning rate",
+    hint="give the peak of the schedule, e.g. 1e-4",
+    of=lambda record: recipe_of(record).learning_rate,
+)
+BATCH_TOKENS = Column(
+    name="batch_tokens",
+    spoken="number of tokens of a batch",
+    is_count=True,
+    hint="give the tokens of one optimizer step, e.g. 1M",
+    of=lambda record: recipe_of(record).batch_tokens,
 )
 
 #: what every run record has

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from regrow.laws.law import CONTROL_BASELINE
-from regrow.units import format_count, format_factor
+from regrow.planning.support import tokens_in_words
+from regrow.units import format_factor
 
 if TYPE_CHECKING:
     from regrow.arch import Architecture
@@ -18,7 +19,15 @@ _KINDS = ("llama", "mistral", "qwen", "gemma", "olmo", "granite", "exaone", "smo
 #: An input this little outside the fitted range, as a ratio, is no news.
 _NO_NEWS = 1.05
 #: How notes begin that weigh more than what the law has to say of itself, the weightiest first.
-_ORDER = ("extrapolates", "the law is of the family", "the loss right after pruning", "in ", "the law's fit is", "the ")
+_ORDER = (
+    "extrapolates",
+    "the law is of the family",
+    "the recipe",
+    "the loss right after pruning",
+    "in ",
+    "the law's fit is",
+    "the ",
+)
 
 
 def other_family(law: Law, architecture: Architecture | None) -> list[str]:
@@ -55,7 +64,8 @@ def beyond(law: Law, x: Setting, factors: Mapping[str, float]) -> list[str]:
             # a law of scores has the parent's error in the place of the loss before pruning
             parent = column.name == "loss_before" and law.benchmark is not None
             spoken = "parent's error, 1 - score," if parent else column.spoken
-            note = f"extrapolates: the {spoken} is {times} times {side} fitted, {format_count(edge)}"
+            worth = float(law.diagnostics.get("recipe_times", 1.0)) if column.name == "tokens" else 1.0
+            note = f"extrapolates: the {spoken} is {times} times {side} fitted, {tokens_in_words(edge, worth)}"
             notes.append((-factors[column.name], note))
     return [note for _, note in sorted(notes)]
 

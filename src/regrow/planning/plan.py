@@ -26,6 +26,7 @@ from regrow.planning.curves import Curves
 from regrow.planning.measuring import expected_start, worth_measuring
 from regrow.planning.notes import about, beyond, no_gap, other_family, ranked
 from regrow.planning.plan_spec import PlanSpec
+from regrow.planning.recipe import about_recipe, in_recipe
 from regrow.planning.removal import shapes_beside, what_goes
 from regrow.planning.score_plan import in_errors, score_answer
 from regrow.planning.verdict import CANNOT_SAY, next_run, verdict
@@ -47,6 +48,8 @@ def plan(law: Law, spec: PlanSpec) -> Plan:
     """
     _refuse_failed(law)
     spec = in_errors(law, spec)
+    recipe_notes = about_recipe(law, spec.others, spec.level)
+    law = in_recipe(law, spec.others)
     model, notes = _model(law, spec)
     warnings = [*about(law), *notes, *no_gap(spec.known_loss_before, spec.loss_pruned, score=law.benchmark is not None)]
     setting = spec.setting(model.pruning_rate)
@@ -66,7 +69,8 @@ def plan(law: Law, spec: PlanSpec) -> Plan:
     if tokens is None:
         reached = setting.at(law.ranges["tokens"][0])
         extrapolates = law.extrapolates(reached)
-    warnings += [*answer.notes, *beyond(law, reached, extrapolates), *worth_measuring(law, setting, tokens, spec.level)]
+    warnings += [*answer.notes, *beyond(law, reached, extrapolates), *recipe_notes]
+    warnings += worth_measuring(law, setting, tokens, spec.level)
     word, why = verdict(
         law, answered=not answer.reason and raw.tokens is not None, width=raw.width, extrapolates=extrapolates,
         why_not=answer.reason or "the criterion is never met",

@@ -106,7 +106,7 @@ class PooledProblem(Problem):
 
     def weights(self, curve: _Curve) -> np.ndarray:
         """[B, 4, Q]: turns the state into the mean psi of a cell."""
-        rows = np.stack([self.state.weights(curve.size, float(gap)) for gap in curve.gap])
+        rows = np.stack([self.state.weights(curve.size, curve.rate, float(gap)) for gap in curve.gap])
         out = np.concatenate([rows, np.zeros((len(rows), 4, 4 * len(self.models)))], axis=2)
         for i, size in enumerate(self.models):
             if same_size(size, curve.size):

@@ -7,14 +7,16 @@ which are those of a new model.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from regrow.errors import InputError
-from regrow.laws.pooled.fit import fit_pool, label_of, pools_of
+from regrow.laws.pooled.fit import fit_pool, pools_of
 from regrow.laws.regrowth.draws import NAMES
 from regrow.laws.regrowth.effects import LEVEL_BY_PACE, LEVELS, TAILS, TERMS, covariates
+from regrow.laws.regrowth.runs import usual_of
 
 if TYPE_CHECKING:
     from regrow.laws.law import Law
@@ -48,8 +50,11 @@ class State:
         """The place of the effect of a model of this size; None for a new model."""
         return None
 
-    def weights(self, size: float, gap: float) -> np.ndarray:
-        """[4, q]: turns the state into the mean psi of a cell of this size (parameters) and gap (nats)."""
+    def weights(self, size: float, rate: float, gap: float) -> np.ndarray:
+        """[4, q]: turns the state into the mean psi of a cell of this size (parameters), pruning rate and gap (nats).
+
+        It is pruned and trained as most of the law's runs were.
+        """
         raise NotImplementedError
 
 
@@ -69,8 +74,11 @@ class StateOfLaw(State):
         values, vectors = np.linalg.eigh(covariance)
         self.covariance = (vectors * np.maximum(values, 0.0)) @ vectors.T
 
-    def weights(self, size: float, gap: float) -> np.ndarray:
-        return _term_rows(size, gap)
+    def weights(self, size: float, rate: float, gap: float) -> np.ndarray:
+        rows = np.zeros((4, len(TERMS)))
+        for column, (term, value) in enumerate(zip(TERMS, _values(size, rate, gap), strict=True)):
+            rows[term.number, column] = value
+        return rows
 
 
 class StateOfRuns(State):
@@ -83,7 +91,9 @@ class StateOfRuns(State):
         self.spreads = {level: fitted.spreads.of(level) for level in LEVELS}
         self.noise = fitted.spreads.noise
         self.covariance = fitted.posterior.covariance
-        labels = {"family": (law.family,), "method": (label_of(pool, group),)}
+        # a run as most of the law's group, which need not be as most of the pool
+        self.typical = replace(pool.runs[group][0], refitted=bool(usual_of(pool.runs[group]).refitted))
+        labels = {"family": (law.family,), "method": (law.method,)}
         known = self.model.arrays.labels
         self.shared = {level: known[level].index(label) for level, label in labels.items()}
         self.sizes = [float(str(label[1])) if label[0] == law.family else np.nan for label in known["model"]]
@@ -91,22 +101,18 @@ class StateOfRuns(State):
     def label(self, size: float) -> int | None:
         return next((i for i, known in enumerate(self.sizes) if same_size(known, size)), None)
 
-    def weights(self, size: float, gap: float) -> np.ndarray:
+    def weights(self, size: float, rate: float, gap: float) -> np.ndarray:
         numbers = self.model.numbers
-        used = [i for i, term in enumerate(TERMS) if term.number < numbers]
         model = self.label(size)
         labels = self.shared if model is None else {**self.shared, "model": model}
-        own = self.model.weights_for(_term_rows(size, gap)[:numbers][:, used], labels)
-        return _NATURAL[:, :numbers] @ own
+        like = replace(self.typical, params_before=size, pruning_rate=rate, loss_pruned=self.typical.loss_before + gap)
+        return _NATURAL[:, :numbers] @ self.model.weights_for(self.model.rows_of([like])[0], labels)
 
 
-def _term_rows(size: float, gap: float) -> np.ndarray:
-    """[4, terms]: what the coefficient of each term adds to psi."""
-    known = covariates(np.array([gap]), np.array([size]))
-    rows = np.zeros((4, len(TERMS)))
-    for column, term in enumerate(TERMS):
-        rows[term.number, column] = known[term.covariate][0]
-    return rows
+def _values(size: float, rate: float, gap: float) -> list[float]:
+    """The covariate of each term."""
+    known = covariates(np.array([gap]), np.array([size]), np.array([rate]))
+    return [float(known[term.covariate][0]) for term in TERMS]
 
 
 def _pool_of(law: Law, records: Sequence[RunRecord]) -> tuple[Pool, int]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from regrow.units import format_count, format_factor
@@ -34,6 +34,8 @@ class Support:
     first: float
     most: float
     longest: float
+    #: how many tokens of the planned recipe one of the fitted runs' is worth (`regrow.planning.recipe`)
+    times: float = 1.0
 
     def holds(self, tokens: float) -> bool:
         """Whether D* is given at these tokens."""
@@ -42,7 +44,7 @@ class Support:
     def reaching(self, tokens: float) -> Support:
         """The same for a run under way that has read losses up to these tokens."""
         longest = max(self.longest, tokens)
-        return Support(first=self.first, most=MOST_TIMES_TOKENS * longest, longest=longest)
+        return replace(self, most=MOST_TIMES_TOKENS * longest, longest=longest)
 
     def bound(self, tokens: float) -> str:
         """What is said in place of these tokens: "less than 98k", "more than 67M", or nothing where D* is given."""
@@ -57,7 +59,7 @@ class Support:
         if tokens > self.most:
             return (
                 f"{self.bound(tokens)} tokens: that is {MOST_TIMES_TOKENS:g} times the longest fitted "
-                f"run ({format_count(self.longest)}), and the law is not trusted beyond"
+                f"run ({tokens_in_words(self.longest, self.times)}), and the law is not trusted beyond"
             )
         return ""
 
@@ -66,7 +68,15 @@ def supported_tokens(law: Law) -> Support:
     """Between which tokens D* is given. A law whose readings begin at 0 tokens bounds D* from above only."""
     low, high = law.ranges["tokens"]
     first = float(law.diagnostics.get("first_reading") or low)
-    return Support(first=first, most=MOST_TIMES_TOKENS * high, longest=high)
+    times = float(law.diagnostics.get("recipe_times", 1.0))
+    return Support(first=first, most=MOST_TIMES_TOKENS * high, longest=high, times=times)
+
+
+def tokens_in_words(tokens: float, times: float) -> str:
+    """Tokens that fitted runs were trained on, and where the planned recipe differs, what they are worth in it."""
+    if math.isclose(times, 1.0):
+        return format_count(tokens)
+    return f"{format_count(tokens / times)}, worth {format_count(tokens)} in this recipe"
 
 
 def too_far(law: Law, extrapolates: Mapping[str, float]) -> str:

@@ -16,6 +16,7 @@ from regrow.laws.files import ANY, REFERENCE_NAME
 from regrow.models.beside import PRUNE_RECORD
 from regrow.models.load import load_model, load_tokenizer, read_config
 from regrow.planning.damage import Damage, expected_damage
+from regrow.planning.recipe import recipe_columns
 from regrow.pruning.card import CARD, measured_card
 from regrow.pruning.plan import read_plan
 
@@ -62,6 +63,7 @@ def measure_pruned(
         pruning_rate=plan.pruning_rate,
         loss_before=before,
         loss_pruned=after,
+        **recipe_columns(scorer=plan.scorer),
     )
     damage = expected_damage(expected, setting)
     _write_damage(Path(pruned), damage, blocks, expected)

@@ -98,8 +98,14 @@ def _curves(law: Law, runs: Sequence[RunRecord]) -> list[tuple[RunCurve, np.ndar
     for curve in (run for pool in pools for run in pool.all_runs):
         if not curve.measured or curve.gap_pruned < LEAST_GAP or not len(curve.tokens):
             continue
-        x = Setting(params_before=curve.params_before, pruning_rate=curve.pruning_rate)
-        x = x.replace(loss_before=curve.loss_before).ravel()
+        x = Setting(
+            params_before=curve.params_before,
+            pruning_rate=curve.pruning_rate,
+            loss_before=curve.loss_before,
+            refitted=float(curve.refitted),
+            learning_rate=curve.learning_rate,
+            batch_tokens=curve.batch_tokens,
+        ).ravel()
         psi = form.numbers(law.parameters_at(curve.params_before)[:1], x, np.array([[curve.gap_pruned]]))
         out.append((curve, psi[0, 0]))
     return out

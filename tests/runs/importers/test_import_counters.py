@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from regrow import InputError, import_log
+from regrow.laws.controls import recipe_of
 
 from .import_samples import notes, points, spec, write
 from .test_import_rules import state
@@ -27,6 +28,19 @@ from .test_import_rules import state
 def test_the_names_that_tools_give_their_token_count(name, tmp_path):
     rows = [{"step": 10, name: 5000, "eval_loss": 2.9}, {"step": 20, name: 9000, "eval_loss": 2.8}]
     assert points(import_log(state(tmp_path, rows), spec(tokens_per_step=7))) == [(5000, 2.9), (9000, 2.8)]
+
+
+def test_the_tokens_of_a_batch_are_kept_as_the_log_or_the_user_says(tmp_path):
+    """With the rates that a log shows, they are the recipe, which a law reads."""
+    rows = [{"step": s, "num_input_tokens_seen": 512 * s, "learning_rate": 2e-4, "loss": 3.0} for s in (5, 10, 20)]
+    rows += [{"step": s, "num_input_tokens_seen": 512 * s, "eval_loss": 3 - s / 100} for s in (10, 20)]
+    record = import_log(state(tmp_path, sorted(rows, key=lambda r: r["step"])), spec())
+    assert record.details["batch_tokens"] == 512
+    assert recipe_of(record).batch_tokens == 512
+    steps = [{"step": s, "eval_loss": 3 - s / 100} for s in (10, 20)]
+    assert import_log(state(tmp_path, steps), spec(tokens_per_step=700)).details["batch_tokens"] == 700
+    uneven = [{"step": s, "num_input_tokens_seen": 100 * s * s, "eval_loss": 3 - s / 100} for s in (10, 20)]
+    assert "batch_tokens" not in import_log(state(tmp_path, uneven), spec()).details
 
 
 def test_the_count_in_the_losss_own_row_goes_before_one_elsewhere(tmp_path):

@@ -29,6 +29,8 @@ class Parameter:
         effect_of: name of the column whose effect on the loss it says; empty if of none in particular.
         at_lower: what it means where it ends on its lower bound, in words; empty if nothing in particular.
         not_held: why a user can't hold it at a value, in words; empty if they can.
+        unwritten: its value in law files from before the form had it; None where every file has it.
+        shown: whether tables show it; what is the same for every law, or what one is counted from, is not.
     """
 
     name: str
@@ -40,6 +42,8 @@ class Parameter:
     effect_of: str = ""
     at_lower: str = ""
     not_held: str = ""
+    unwritten: float | None = None
+    shown: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +96,11 @@ class Form(ABC):
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(p.name for p in self.parameters)
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """Names of the parameters that tables show."""
+        return tuple(p.name for p in self.parameters if p.shown)
 
     @property
     def uses(self) -> tuple[str, ...]:

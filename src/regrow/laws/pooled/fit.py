@@ -21,9 +21,9 @@ from regrow.laws.regrowth.draws import draw_parameters
 from regrow.laws.regrowth.drift import Drift, spread_of
 from regrow.laws.regrowth.effects import LEVELS
 from regrow.laws.regrowth.estimate import Hierarchy, fit_hierarchy
-from regrow.laws.regrowth.runs import RunCurve
+from regrow.laws.regrowth.runs import RunCurve, Usual
 from regrow.laws.regrowth.score_noise import ScoreNoise, fit_scores
-from regrow.laws.setting import BASIC_NAMES, LOSS_PRUNED, WARMUP_TOKENS
+from regrow.laws.setting import BASIC_NAMES
 from regrow.runs.record import RunRecord
 
 #: spread that the end of the curves is expected to have, a share of the loss: where gaps are counted above a control,
@@ -31,6 +31,10 @@ from regrow.runs.record import RunRecord
 END, END_WITHOUT_CONTROL = 0.003, 0.03
 #: the same of the errors of benchmarks, a share of the parent's error; without it, of what stands in its place
 SCORE_END, SCORE_END_WITHOUT_PARENT = 0.05, 0.2
+
+
+#: what is optional and whose range a law keeps
+_KEPT = ("loss_pruned", "learning_rate", "batch_tokens")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -57,7 +61,6 @@ def fit_pool(runs: Sequence[RunCurve], drifts: dict[str, Drift]) -> PoolFit:
 def law_for(
     fitted: PoolFit,
     seen: Observations,
-    label: str,
     *,
     baseline: str,
     draws: int,
@@ -69,7 +72,6 @@ def law_for(
 
     Args:
         seen: the group that the law is of: its family, its method and, where it was fitted, its runs.
-        label: the method as the effects know it (`method_label`).
         baseline: `initial` predicts from the loss before pruning, with the drift that training brings; `control` from
             the control's loss at the same tokens.
     """
@@ -77,11 +79,15 @@ def law_for(
     assert isinstance(form, Regrowth)
     # from the control there is no drift to predict; of a family without one it is in the end of the curves
     drift = Drift() if baseline == "control" else fitted.drifts.get(seen.family, _usual(fitted.drifts))
-    labels: dict[str, tuple[object, ...]] = {"family": (seen.family,), "method": (label,)}
+    usual = usual_in(seen)
+    labels: dict[str, tuple[object, ...]] = {"family": (seen.family,), "method": (seen.method,)}
 
     def rows(size: int | None) -> np.ndarray:
         known = labels if size is None else {**labels, "model": (seen.family, size)}
-        return draw_parameters(fitted.hierarchy, fitted.gap_law, drift.of(size), [known], draws=draws, seed=seed)[0]
+        drawn = draw_parameters(
+            fitted.hierarchy, fitted.gap_law, drift.of(size), [known], usual, draws=draws, seed=seed
+        )
+        return drawn[0]
 
     new = rows(None)
     models = fitted.hierarchy.model.arrays.labels["model"]
@@ -96,7 +102,7 @@ def law_for(
         n_runs=len(seen.runs),
         n_points=len(seen),
         metrics={},
-        ranges=seen.x.only((*BASIC_NAMES, "loss_pruned")).ranges(),
+        ranges=seen.x.only((*BASIC_NAMES, *_KEPT)).ranges(),
         draws=new[1:],
         run_spread=0.0,
         point_spread=float(np.hypot(*fitted.hierarchy.spreads.noise[:2])),
@@ -119,6 +125,20 @@ def _diagnostics(fitted: PoolFit, seen: Observations) -> dict[str, Any]:
     }
 
 
+def usual_in(seen: Observations) -> Usual:
+    """What most runs of a group were pruned and trained with."""
+    first = np.unique(seen.run, return_index=True)[1]
+
+    def most(name: str) -> float | None:
+        values = seen.x[name][first].tolist() if name in seen.x else []
+        known = [value for value in values if np.isfinite(value)]
+        return max(dict.fromkeys(known), key=known.count, default=None)
+
+    return Usual(
+        refitted=most("refitted") or 0.0, learning_rate=most("learning_rate"), batch_tokens=most("batch_tokens")
+    )
+
+
 def laws_of_pool(pool: Pool, name: str, *, baseline: str, draws: int, seed: int) -> list[Law]:
     """Fit a pool and give the law of each of its groups, with how well it fits the group's own runs."""
     fitted = fit_pool(pool.all_runs, pool.drifts)
@@ -130,7 +150,6 @@ def laws_of_pool(pool: Pool, name: str, *, baseline: str, draws: int, seed: int)
         law = law_for(
             fitted,
             seen,
-            label_of(pool, number),
             baseline=baseline,
             draws=draws,
             seed=seed,
@@ -163,14 +182,8 @@ def fit_records(
 
 def pools_of(records: Sequence[RunRecord], pool: str, *, baseline: str, skipped: list[str]) -> list[Pool]:
     """The pools of these runs, as the form `regrowth` takes them."""
-    groups = observe(records, baseline=baseline, columns=(LOSS_PRUNED, WARMUP_TOKENS), skipped=skipped)
+    groups = observe(records, baseline=baseline, columns=find_form("regrowth").optional, skipped=skipped)
     return make_pools(groups, records, pool)
-
-
-def label_of(pool: Pool, group: int) -> str:
-    """The method of a group as the effects know it: of most of its runs."""
-    labels = [run.method for run in pool.runs[group]]
-    return max(dict.fromkeys(labels), key=labels.count)
 
 
 def _usual(drifts: dict[str, Drift]) -> Drift:

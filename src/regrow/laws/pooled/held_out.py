@@ -10,12 +10,11 @@ import numpy as np
 from regrow.errors import InputError, RegrowError
 from regrow.laws.law import Law
 from regrow.laws.observations import Observations
-from regrow.laws.pooled.fit import PoolFit, fit_pool, label_of, law_for
+from regrow.laws.pooled.fit import PoolFit, fit_pool, law_for
 from regrow.laws.pooled.pool import Pool
 from regrow.laws.regrowth.draws import NAMES, heavy_normal, parameters_around
 from regrow.laws.regrowth.drift import Drift, spread_of
-from regrow.laws.regrowth.effects import covariates
-from regrow.laws.regrowth.runs import RunCurve
+from regrow.laws.regrowth.runs import RunCurve, Usual
 from regrow.laws.setting import distinct
 
 #: splits one group into the checkpoints to fit and those to hold out, masks [n]
@@ -64,7 +63,7 @@ def hold_out(
             if mask is None or not mask.any():
                 continue
             seen, held = group.keep(keep[number]) if keep[number].any() else group, group.keep(mask)
-            law = law_for(fitted, seen, label_of(pool, number), baseline=baseline, draws=draws, seed=seed, pool=name)
+            law = law_for(fitted, seen, baseline=baseline, draws=draws, seed=seed, pool=name)
             part = Held(fitted=seen, held=held, law=law, predicted=np.empty(0), low=np.empty(0), high=np.empty(0))
             own = kind in ("tokens", "run")
             found.setdefault(number, []).append(_predict(part, fitted, pool.runs[number], own, level, draws, seed))
@@ -175,14 +174,15 @@ def law_of_run(fitted: PoolFit, law: Law, run: RunCurve, *, draws: int, seed: in
     drawn = heavy_normal(mean, covariance, draws, rng)
     psi = hierarchy.model.natural(np.concatenate([mean[None, :], drawn]))
     psi[1:, 0] += hierarchy.spreads.noise[2] * rng.standard_normal(draws)
-    return law_around(law, psi, run)
+    return law_around(law, hierarchy.model.in_tokens_of(run, psi), run)
 
 
 def law_around(law: Law, psi: np.ndarray, run: RunCurve) -> Law:
-    """The law of one run with these curves, psi [1 + draws, 4], natural, row 0 the point estimate."""
+    """The law of one run with these curves, psi [1 + draws, 4], natural, in the run's own tokens, row 0 the point."""
     base = law.sizes.get(round(run.params_before))
     every = np.concatenate([law.theta[None, :], law.draws]) if base is None else base
-    covariate = covariates(np.array([run.gap_pruned]), np.array([run.params_before]))
+    usual = Usual(**{name: every[0, NAMES.index(f"usual_{kind}")] for name, kind in _USUAL})
+    covariate = {**usual.covariates([run]), **{k: np.array(v) for k, v in usual.recipe_over(run).items()}}
     rows = parameters_around(every[0], psi, covariate)
     rows[:, NAMES.index("drift")] = every[: len(rows), NAMES.index("drift")]
     if not run.measured:
@@ -191,3 +191,7 @@ def law_around(law: Law, psi: np.ndarray, run: RunCurve) -> Law:
         rows[:, [NAMES.index("gap_rate"), NAMES.index("gap_size")]] = 0.0
     params = dict(zip(law.params, rows[0].tolist(), strict=True))
     return replace(law, params=params, draws=rows[1:], sizes={})
+
+
+#: fields of `Usual`, and what a law's parameters call them
+_USUAL = (("refitted", "refitted"), ("learning_rate", "rate"), ("batch_tokens", "batch"))

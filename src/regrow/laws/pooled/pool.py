@@ -10,20 +10,17 @@ import numpy as np
 
 from regrow.errors import InputError, one_of
 from regrow.laws.controls import Curve, Recipe, control_curves, recipe_of
+from regrow.laws.forms import find_form
 from regrow.laws.observations import Observations, observe
 from regrow.laws.pooled.scored import chance_of, of_score, score_notes, stderrs
 from regrow.laws.regrowth.drift import Drift, fit_drift, smooth
-from regrow.laws.regrowth.runs import RunCurve
-from regrow.laws.setting import LOSS_PRUNED, WARMUP_TOKENS
+from regrow.laws.regrowth.runs import RunCurve, usual_of
+from regrow.laws.setting import REFITTED
 from regrow.runs.record import RunRecord
 from regrow.units import format_count
 
 #: which runs share a law
 POOLS = ("method", "family", "all")
-#: scorers that solve the weights that stay again: such runs have less to win back than their gap says
-REFITTING = ("sparsegpt", "least-squares")
-
-
 #: readings after training that one run of a pool has at least
 LEAST_READINGS = 3
 
@@ -49,11 +46,6 @@ class Pool:
     @property
     def all_runs(self) -> list[RunCurve]:
         return [run for runs in self.runs for run in runs]
-
-
-def method_label(method: str, scorer: object) -> str:
-    """What the effect of a method is of: the method, apart where its scorer solves weights again."""
-    return f"{method}, refitted" if scorer in REFITTING else method
 
 
 def make_pools(
@@ -123,8 +115,6 @@ def _run(
     """One run of a group: its readings above zero tokens, above its control where there is one."""
     mine = np.flatnonzero((group.run == row) & (group.x.tokens > 0))
     x = group.x.keep(mine)
-    recipe = record.spec.get("prune")
-    scorer = recipe.get("scorer") if isinstance(recipe, dict) else record.details.get("scorer")
     before = record.known_loss_before
     baseline, control = np.full(len(mine), before), controls.get(record.params_before)
     controlled = control is not None and bool(np.any(control[0] > 0)) and len(mine) > 0
@@ -135,10 +125,14 @@ def _run(
         baseline = smooth(control[0][read], control[1][read], at)
     warmup = group.x["warmup_tokens"][mine] if "warmup_tokens" in group.x else np.zeros(0)
     known = warmup[~np.isnan(warmup)]
+    recipe = recipe_of(record)
     return RunCurve(
         run=record.run,
         family=record.family,
-        method=method_label(record.method, scorer),
+        method=record.method,
+        refitted=bool(np.nan_to_num(REFITTED.read(record)[:1]).any()),
+        learning_rate=recipe.learning_rate,
+        batch_tokens=recipe.batch_tokens,
         params_before=float(record.params_before),
         pruning_rate=record.pruning_rate,
         loss_before=before,
@@ -164,7 +158,7 @@ def score_pools(records: Sequence[RunRecord], names: Sequence[str], pool: str, *
     gathered: dict[object, list[Pool]] = {}
     for name in names:
         own = of_score(records, name)
-        groups = observe(own, columns=(LOSS_PRUNED, WARMUP_TOKENS), skipped=skipped)
+        groups = observe(own, columns=find_form("regrowth").optional, skipped=skipped)
         for one in make_pools([replace(group, benchmark=name) for group in groups], own, pool):
             first = one.groups[0]
             key = {"method": (first.family, first.method), "family": first.family, "all": ""}[pool]
@@ -208,6 +202,16 @@ def notes_of(pool: Pool, group: int) -> list[str]:
         notes.append(
             f"the loss right after pruning is below the loss before it in {_some([name for name, _ in below])} "
             f"(by up to {-min(gap for _, gap in below):.3f} nats): there is no gap to close"
+        )
+    recipes = dict.fromkeys((run.learning_rate, run.batch_tokens) for run in runs)
+    if len(recipes) > 1:
+        usual = usual_of(runs)
+        rate = "" if usual.learning_rate is None else f"a learning rate of {usual.learning_rate:.2g}"
+        batch = "" if usual.batch_tokens is None else f"{format_count(usual.batch_tokens)} tokens a batch"
+        unsaid = [run.run for run in runs if not (run.learning_rate and run.batch_tokens)]
+        counted = f" (of {_some(unsaid)}, which do not say theirs, as they are)" if unsaid else ""
+        notes.append(
+            f"the runs' recipes differ: tokens count as under {' and '.join(filter(None, (rate, batch)))}{counted}"
         )
     bare = sorted({run.params_before for run in runs if not run.controlled})
     if bare:

@@ -10,7 +10,7 @@ import numpy as np
 from regrow.errors import InputError, RegrowError
 from regrow.laws.law import Law
 from regrow.laws.observations import Observations
-from regrow.laws.pooled.fit import PoolFit, label_of
+from regrow.laws.pooled.fit import PoolFit
 from regrow.laws.pooled.held_out import Held, Split, fit_kept, folds_of, law_around
 from regrow.laws.pooled.pool import Pool
 from regrow.laws.pooled.score_laws import by_method, joint_laws, mean_of
@@ -102,7 +102,7 @@ def _of_method(
 ) -> list[Held]:
     """One fold of the benchmarks of one method, and of their mean where several were held out."""
     seen = [pool.groups[n].keep(keep[n]) if keep[n].any() else pool.groups[n] for n in members]
-    laws = joint_laws(fitted, seen, label_of(pool, members[0]), draws=draws, seed=seed, pool=name)
+    laws = joint_laws(fitted, seen, draws=draws, seed=seed, pool=name)
     parts, drawn, noise = [], [], []
     # draws of all runs together: the benchmarks of a run belong together
     runs = _run_draws(fitted, draws, seed) if kind in _OWN else {}
@@ -132,12 +132,15 @@ def _of_method(
 
 
 def _run_draws(fitted: PoolFit, draws: int, seed: int) -> dict[tuple[str, str, str, str], np.ndarray]:
-    """psi [1 + draws, 4] of every run and benchmark that was fitted, drawn together."""
+    """psi [1 + draws, 4] of every run and benchmark that was fitted, in its own tokens, drawn together."""
     model = fitted.hierarchy.model
     rng = np.random.default_rng(seed)
     every = range(len(model.arrays.runs))
     psi = model.natural(model.draw_runs(fitted.hierarchy.posterior, every, heavy_factors(draws, rng), rng))
-    return {(run.family, run.method, run.run, run.benchmark): psi[:, row] for row, run in enumerate(model.arrays.runs)}
+    return {
+        (run.family, run.method, run.run, run.benchmark): model.in_tokens_of(run, psi[:, row])
+        for row, run in enumerate(model.arrays.runs)
+    }
 
 
 def _curves(

@@ -15,7 +15,7 @@ from regrow.laws.forms import find_form
 from regrow.laws.law import Law
 from regrow.laws.objective import metrics
 from regrow.laws.observations import Observations
-from regrow.laws.pooled.fit import PoolFit, fit_pool, label_of
+from regrow.laws.pooled.fit import PoolFit, fit_pool, usual_in
 from regrow.laws.pooled.held_out import law_around
 from regrow.laws.pooled.pool import Pool, notes_of
 from regrow.laws.pooled.scored import MEAN
@@ -39,7 +39,7 @@ def laws_of_score_pool(pool: Pool, name: str, *, draws: int, seed: int) -> list[
     laws: list[Law] = []
     for members in by_method(pool):
         groups = [pool.groups[number] for number in members]
-        own = joint_laws(fitted, groups, label_of(pool, members[0]), draws=draws, seed=seed, pool=name)
+        own = joint_laws(fitted, groups, draws=draws, seed=seed, pool=name)
         for number, law in zip(members, own, strict=True):
             warnings = [*pool.groups[number].notes, *notes_of(pool, number)]
             if not fitted.hierarchy.settled:
@@ -62,19 +62,17 @@ def by_method(pool: Pool) -> list[list[int]]:
 
 
 def joint_laws(
-    fitted: PoolFit, groups: Sequence[Observations], label: str, *, draws: int, seed: int, pool: str = "family"
+    fitted: PoolFit, groups: Sequence[Observations], *, draws: int, seed: int, pool: str = "family"
 ) -> list[Law]:
-    """The laws of the benchmarks of one family and method, drawn together, in the order of `groups`.
-
-    Args:
-        label: the method as the effects know it.
-    """
+    """The laws of the benchmarks of one family and method, drawn together, in the order of `groups`."""
     labels: list[dict[str, tuple[object, ...]]] = [
-        {"family": (group.family, group.benchmark), "method": (label,)} for group in groups
+        {"family": (group.family, group.benchmark), "method": (group.method,)} for group in groups
     ]
-    rows = draw_parameters(fitted.hierarchy, fitted.gap_law, Drift(), labels, draws=draws, seed=seed)
+    rows = draw_parameters(
+        fitted.hierarchy, fitted.gap_law, Drift(), labels, usual_in(groups[0]), draws=draws, seed=seed
+    )
     laws = [_law(fitted, group, new, pool=pool, seed=seed) for group, new in zip(groups, rows, strict=True)]
-    rates, sizes = _pruned_models(fitted, laws, label, draws=draws, seed=seed)
+    rates, sizes = _pruned_models(fitted, laws, draws=draws, seed=seed)
     return [
         replace(law, sizes=mine, diagnostics={**law.diagnostics, "rates_of_sizes": rates})
         for law, mine in zip(laws, sizes, strict=True)
@@ -82,7 +80,7 @@ def joint_laws(
 
 
 def _pruned_models(
-    fitted: PoolFit, laws: Sequence[Law], label: str, *, draws: int, seed: int
+    fitted: PoolFit, laws: Sequence[Law], *, draws: int, seed: int
 ) -> tuple[dict[str, float], list[dict[int, np.ndarray]]]:
     """The pruned models that all these benchmarks were read of: their rates by size, and for each law the parameters
     of a new run of each. A size that was pruned at several rates is left out: a law knows its models by their size."""
@@ -90,7 +88,7 @@ def _pruned_models(
     family = laws[0].family
     found: dict[int, dict[tuple[object, ...], dict[str, int]]] = {}
     for row, run in enumerate(model.arrays.runs):
-        if (run.family, run.method) == (family, label):
+        if (run.family, run.method) == (family, laws[0].method):
             cells = found.setdefault(round(run.params_before), {})
             cells.setdefault(run.label("model"), {}).setdefault(run.benchmark, row)
     rates: dict[str, float] = {}
@@ -104,7 +102,7 @@ def _pruned_models(
         psi = model.natural(model.draw_runs(fitted.hierarchy.posterior, mine, heavy_factors(draws, rng), rng))
         rates[str(size)] = model.arrays.runs[mine[0]].pruning_rate
         for number, (law, row) in enumerate(zip(laws, mine, strict=True)):
-            own = law_around(law, psi[:, number], model.arrays.runs[row])
+            own = law_around(law, model.in_tokens_of(model.arrays.runs[row], psi[:, number]), model.arrays.runs[row])
             out[number][size] = np.concatenate([own.theta[None], own.draws])
     return rates, out
 

@@ -11,7 +11,6 @@ from regrow.laws.law import Law
 from regrow.laws.regrowth.condition import Readings, condition
 from regrow.laws.regrowth.curve import effective_tokens
 from regrow.laws.regrowth.draws import NAMES, parameters_around
-from regrow.laws.regrowth.effects import covariates
 from regrow.laws.setting import Setting
 
 #: readings this much further from the law than they should be, squared, are of another kind of run
@@ -62,7 +61,7 @@ def law_under_way(law: Law, setting: Setting, tokens: np.ndarray, losses: np.nda
     spreads = np.array(law.diagnostics["noise"], dtype=float)
     rng = np.random.default_rng(0)
     found, strange = condition(prior, readings, spreads, draws=len(law.draws), rng=rng)
-    covariate = covariates(gaps[0], one.params_before)
+    covariate = form.covariates(every[:1], one, gaps[:1])
     start = every[0].copy()
     # the gap that the curve starts from is now what the readings were fitted with
     start[NAMES.index("gap")] = np.log(gaps[0, 0])

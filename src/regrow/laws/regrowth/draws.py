@@ -12,6 +12,8 @@ from regrow.laws.regrowth.drift import Drift
 from regrow.laws.regrowth.effects import CROSSED, NESTED, TAILS, TERMS
 from regrow.laws.regrowth.estimate import Hierarchy
 from regrow.laws.regrowth.gaussian import roots
+from regrow.laws.regrowth.recipe import POWERS
+from regrow.laws.regrowth.runs import Usual
 
 #: intercepts of psi among the terms, in the order of psi
 INTERCEPTS = ("level", "pace", "exponent", "end")
@@ -100,8 +102,9 @@ def heavy_factors(draws: int, rng: np.random.Generator) -> np.ndarray:
 _MOST = 100.0
 #: parameters of the form `regrowth`, in its order
 NAMES = (
-    "level", "level_gap", "pace", "exponent", "exponent_gap", "exponent_size", "end",
-    "drift", "drift_tokens", "gap", "gap_rate", "gap_size",
+    "level", "level_gap", "pace", "pace_refitted", "pace_rate", "pace_batch", "exponent", "exponent_gap",
+    "exponent_size", "end", "end_lost", "drift", "drift_tokens", "gap", "gap_rate", "gap_size",
+    "usual_refitted", "usual_rate", "usual_batch",
 )  # fmt: skip
 
 
@@ -110,6 +113,7 @@ def draw_parameters(
     gap_law: GapLaw,
     drift: Drift,
     labels: Sequence[dict[str, tuple[object, ...]]],
+    usual: Usual,
     *,
     draws: int,
     seed: int,
@@ -119,13 +123,17 @@ def draw_parameters(
     Args:
         labels: what each run is at each crossed level; one that no fitted run has is drawn from the level's spread.
             Several runs are benchmarks of one pruned model, drawn together (`coefficients`).
+        usual: what the pace is given for, and counted from.
     """
-    rng = np.random.default_rng(seed)
+    rng, recipe_rng = np.random.default_rng(seed), np.random.default_rng([seed, 1])
     arrays = fitted.model.arrays
     known = [
         {level: arrays.labels[level].index(label) for level, label in mine.items() if label in arrays.labels[level]}
         for mine in labels
     ]
+    powers = {name: np.full(1 + draws, power) for name, (_, power, _) in POWERS.items()}
+    for name, (_, _, spread) in POWERS.items():
+        powers[name][1:] += spread * recipe_rng.standard_normal(draws)
     out = []
     for mine, drawn in zip(labels, coefficients(fitted, known, draws=draws, rng=rng), strict=True):
         level = drawn.column("level")
@@ -134,19 +142,23 @@ def draw_parameters(
         amount = np.full(1 + draws, drift.share)
         amount[1:] += drift.spread * rng.standard_normal(draws)
         before = gap_law.draw([(name, label) for name, label in mine.items() if name in CROSSED], draws, rng)
+        log_pace = drawn.column("pace") + drawn.column("pace_refitted") * (usual.refitted - arrays.usual.refitted)
         columns = {
             "level": level,
-            "level_gap": drawn.column("level_gap"),
-            "pace": _finite_exp(drawn.column("pace")),
+            "pace": _finite_exp(log_pace + arrays.usual.log_longer(usual)),
             "exponent": _finite_exp(drawn.column("exponent")),
-            "exponent_gap": drawn.column("exponent_gap"),
-            "exponent_size": drawn.column("exponent_size"),
             "end": drawn.column("end"),
+            **{term.name: drawn.column(term.name) for term in TERMS if term.covariate != "one"},
+            **powers,
             "drift": amount,
             "drift_tokens": np.full(1 + draws, drift.tokens),
             "gap": before[:, 0],
             "gap_rate": before[:, 1],
             "gap_size": before[:, 2],
+            "usual_refitted": np.full(1 + draws, usual.refitted),
+            # 0 for what no run says
+            "usual_rate": np.full(1 + draws, usual.learning_rate or 0.0),
+            "usual_batch": np.full(1 + draws, usual.batch_tokens or 0.0),
         }
         out.append(np.stack([columns[name] for name in NAMES], axis=1))
     return out
@@ -163,13 +175,16 @@ def parameters_around(point: np.ndarray, psi: np.ndarray, covariate: dict[str, n
     Args:
         point: parameters [p] that give what psi doesn't tell: the coefficients of the covariates, drift and gap.
         psi: level, log pace, log exponent and end of the run, natural, [N, 4].
-        covariate: the run's covariates by name (`regrow.laws.regrowth.effects.covariates`), each of one value.
+        covariate: the run's covariates by name (`regrow.laws.regrowth.effects.covariates`), and its `log_rate` and
+            `log_batch` over the usual, each of one value.
     """
     rows = np.tile(point, (len(psi), 1))
     shift = np.zeros(4)
     for term in TERMS:
         if term.covariate != "one":
             shift[term.number] += point[NAMES.index(term.name)] * float(covariate[term.covariate].flat[0])
+    for name, (of, _, _) in POWERS.items():
+        shift[1] += point[NAMES.index(name)] * float(np.asarray(covariate[of]).flat[0])
     level, log_pace, log_exponent, end = (psi - shift).T
     for name, values in (
         ("level", level),

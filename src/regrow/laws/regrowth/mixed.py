@@ -16,7 +16,7 @@ import numpy as np
 from regrow.laws.regrowth.effects import CROSSED, LEVEL_BY_PACE, LEVELS, TERMS, UNMEASURED, Term, design
 from regrow.laws.regrowth.gaussian import Effect, integrate_out, roots
 from regrow.laws.regrowth.readings import Readings
-from regrow.laws.regrowth.runs import RunArrays
+from regrow.laws.regrowth.runs import RunArrays, RunCurve
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,16 +76,14 @@ class MixedModel:
     def __init__(self, arrays: RunArrays, end: float = 0.0, terms: Sequence[Term] = TERMS) -> None:
         self.arrays = arrays
         self.numbers = 4 if end else 3
-        sizes, rates = np.array([(run.params_before, run.pruning_rate) for run in arrays.runs]).T
-        rows = design(arrays.gap_pruned, sizes, rates, terms)
-        used = [i for i, term in enumerate(terms) if term.number < self.numbers]
-        self.rows = rows[:, : self.numbers, used]
-        self.term_mean = np.array([terms[i].mean for i in used])
-        self.term_deviation = np.array([end if terms[i].name == "end" else terms[i].deviation for i in used])
-        self.unmeasured = np.zeros((len(rows), self.numbers))
+        self.terms = [term for term in terms if term.number < self.numbers]
+        self.rows = self.rows_of(arrays.runs)
+        self.term_mean = np.array([term.mean for term in self.terms])
+        self.term_deviation = np.array([end if term.name == "end" else term.deviation for term in self.terms])
+        self.unmeasured = np.zeros((len(self.rows), self.numbers))
         self.unmeasured[:, 0] = np.where([run.measured for run in arrays.runs], 0.0, UNMEASURED)
         self.slots: dict[str, slice] = {}
-        at = len(used)
+        at = len(self.terms)
         for level in CROSSED:
             self.slots[level] = slice(at, at + self.numbers * len(arrays.labels[level]))
             at = self.slots[level].stop
@@ -97,6 +95,10 @@ class MixedModel:
         start[:, 1] -= self.log_pace
         start[:, 0] -= LEVEL_BY_PACE * start[:, 1]
         self.linearise(start[:, : self.numbers])
+
+    def rows_of(self, runs: Sequence[RunCurve]) -> np.ndarray:
+        """[R, K, terms]: what the coefficient of each term adds to psi of these runs."""
+        return design(self.arrays.usual.covariates(runs), self.terms)[:, : self.numbers]
 
     def weights_of(self, run: int) -> np.ndarray:
         """[K, q]: turns the fixed terms and crossed effects into the mean of a run's psi."""
@@ -118,6 +120,12 @@ class MixedModel:
         out[..., : self.numbers] = psi
         out[..., 0] += LEVEL_BY_PACE * psi[..., 1]
         out[..., 1] += self.log_pace
+        return out
+
+    def in_tokens_of(self, run: RunCurve, psi: np.ndarray) -> np.ndarray:
+        """Natural psi [..., 4] of a run in its own tokens: the model's are those of the usual recipe."""
+        out = psi.copy()
+        out[..., 1] += self.arrays.usual.log_longer(run)
         return out
 
     def linearise(self, psi: np.ndarray) -> None:

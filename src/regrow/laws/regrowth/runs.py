@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from regrow.laws.regrowth.curve import LEAST_GAP, effective_tokens
-from regrow.laws.regrowth.effects import CROSSED
+from regrow.laws.regrowth.effects import CROSSED, covariates
+from regrow.laws.regrowth.recipe import log_longer, log_over
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -17,7 +18,7 @@ class RunCurve:
 
     Attributes:
         run: its name.
-        family, method: as in its record; `method` with its scorer where that changes how weights recover.
+        family, method: as in its record.
         params_before, pruning_rate, loss_before, loss_pruned: of its model; parameters, fraction, nats/token. Without a
             loss right after pruning (None) the gap is guessed from the first reading, and the level is free.
         warmup: tokens of its linear warm-up.
@@ -28,6 +29,8 @@ class RunCurve:
         stderr: [n] what is known of the noise of each reading, a standard deviation; None where nothing is.
         chance: the score of guessing, where it is known.
         parent_known: whether `loss_before` was measured, and does not stand for a score that is not known.
+        refitted: whether its scorer solved the weights that stay again.
+        learning_rate, batch_tokens: of its recipe, where it is known.
     """
 
     run: str
@@ -46,6 +49,9 @@ class RunCurve:
     stderr: np.ndarray | None = None
     parent_known: bool = True
     chance: float | None = None
+    refitted: bool = False
+    learning_rate: float | None = None
+    batch_tokens: float | None = None
 
     @property
     def gap_pruned(self) -> float:
@@ -73,8 +79,53 @@ class RunCurve:
         if level == "method":
             return (self.method,)
         # two runs of one cell start from the very same weights, so they share the loss right after pruning
-        start = (round(self.pruning_rate, 6), round(self.gap_pruned, 9))
+        start = (self.refitted, round(self.pruning_rate, 6), round(self.gap_pruned, 9))
         return (self.family, round(self.params_before), self.method, *start, *score)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usual:
+    """What most of some runs have: what their law is counted from. None for what no run says."""
+
+    refitted: float = 0.0
+    learning_rate: float | None = None
+    batch_tokens: float | None = None
+
+    def covariates(self, runs: Sequence[RunCurve]) -> dict[str, np.ndarray]:
+        """`regrow.laws.regrowth.effects.covariates` of runs, each [R]."""
+        gap, size, rate, refitted = np.array(
+            [(run.gap_pruned, run.params_before, run.pruning_rate, run.refitted) for run in runs], dtype=float
+        ).T
+        return covariates(gap, size, rate, refitted - self.refitted)
+
+    def recipe_over(self, other: RunCurve | Usual) -> dict[str, float]:
+        """The logarithms of a run's learning rate and batch over these, 0 where one of them is not known."""
+        return {
+            "log_rate": log_over(other.learning_rate, self.learning_rate),
+            "log_batch": log_over(other.batch_tokens, self.batch_tokens),
+        }
+
+    def log_longer(self, other: RunCurve | Usual) -> float:
+        """ln of how many times as many tokens a run's recipe takes (`regrow.laws.regrowth.recipe`)."""
+        return log_longer(**self.recipe_over(other))
+
+    def tokens_of(self, run: RunCurve) -> np.ndarray:
+        """Effective tokens of a run's readings [n], as many as they are worth in this recipe."""
+        return effective_tokens(run.tokens, run.warmup) * np.exp(-self.log_longer(run))
+
+
+def usual_of(runs: Sequence[RunCurve]) -> Usual:
+    """The scorers' kind, the learning rate and the batch of most of the runs that say theirs."""
+
+    def most(values: Sequence[float | None]) -> float | None:
+        known = [value for value in values if value is not None]
+        return max(dict.fromkeys(known), key=known.count, default=None)
+
+    return Usual(
+        refitted=most([float(run.refitted) for run in runs]) or 0.0,
+        learning_rate=most([run.learning_rate for run in runs]),
+        batch_tokens=most([run.batch_tokens for run in runs]),
+    )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -95,6 +146,7 @@ class RunArrays:
     """
 
     runs: tuple[RunCurve, ...]
+    usual: Usual
     run: np.ndarray
     tokens: np.ndarray
     gap: np.ndarray
@@ -111,7 +163,8 @@ class RunArrays:
 def side_by_side(runs: Sequence[RunCurve]) -> RunArrays:
     """The runs as arrays."""
     run = np.repeat(np.arange(len(runs)), [len(run.tokens) for run in runs])
-    tokens = np.concatenate([effective_tokens(run.tokens, run.warmup) for run in runs])
+    usual = usual_of(runs)
+    tokens = np.concatenate([usual.tokens_of(run) for run in runs])
     loss = np.concatenate([run.loss for run in runs])
     # the noise of a loss goes with the loss, that of a score does not
     scale = np.concatenate([np.ones_like(run.loss) if run.benchmark else run.loss for run in runs])
@@ -128,6 +181,7 @@ def side_by_side(runs: Sequence[RunCurve]) -> RunArrays:
         labels[level] = list(found)
     return RunArrays(
         runs=tuple(runs),
+        usual=usual,
         run=run,
         tokens=tokens[order],
         gap=(loss - baseline)[order],

@@ -74,10 +74,15 @@ function regrowthCurve(p, s) {
   const gap = s.loss_pruned > 0 ? Math.max(s.loss_pruned - before, 1e-3 * before)
     : Math.exp(p.gap + p.gap_rate * Math.log(rate / (1 - rate)) + p.gap_size * size);
   const seen = Math.max(gap, 0.02), b = p.exponent * Math.exp(p.exponent_gap * Math.log(seen) + p.exponent_size * size);
-  const start = Math.exp(p.level + p.level_gap * (seen - 1)) * gap, end = p.end * before;
+  const start = Math.exp(p.level + p.level_gap * (seen - 1)) * gap;
+  const end = (p.end - p.end_lost * Math.log1p(-s.pruning_rate)) * before;
+  const over = (value, usual) => value > 0 && usual > 0 ? Math.log(value / usual) : 0;
+  const pace = p.pace * Math.exp(p.pace_rate * over(s.learning_rate, p.usual_rate)
+    + p.pace_batch * over(s.batch_tokens, p.usual_batch)
+    + (s.refitted >= 0 ? p.pace_refitted * (s.refitted - p.usual_refitted) : 0));
   return { base: before, loss: tokens => {
     if (tokens === 0) return before + gap;
-    const left = Math.exp(-b * Math.log1p(tokens / (b * p.pace)));
+    const left = Math.exp(-b * Math.log1p(tokens / (b * pace)));
     return before * (1 + p.drift / (1 + p.drift_tokens / tokens)) + (start - end) * left + end;
   } };
 }

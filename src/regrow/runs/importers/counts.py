@@ -18,6 +18,9 @@ from regrow.runs.importers.names import SAMPLES, STEPS, first_of, token_columns,
 from regrow.runs.importers.spec import ImportSpec
 from regrow.runs.importers.tools import Counter, counter_of
 
+#: batches whose tokens differ less than this ratio count as one: packing and padding move them a little
+_SAME_BATCH = 1.02
+
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
@@ -43,6 +46,17 @@ class Counts:
     def counter(self) -> np.ndarray:
         """What tells the order of the rows: steps where the log has them."""
         return self.tokens if self.steps is None else self.steps
+
+    @property
+    def per_step(self) -> int | None:
+        """Tokens of one optimizer step, where tokens and steps grow together; None where they do not, or one is not
+        counted."""
+        if self.steps is None:
+            return None
+        both = np.isfinite(self.tokens) & np.isfinite(self.steps) & (self.steps > 0) & (self.tokens > 0)
+        each = self.tokens[both] / self.steps[both]
+        alike = len(each) > 1 and each.max() <= _SAME_BATCH * each.min()
+        return round(float(np.median(each))) if alike else None
 
 
 def read_counts(history: History, losses: np.ndarray, spec: ImportSpec) -> Counts:

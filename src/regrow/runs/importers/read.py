@@ -52,6 +52,7 @@ def import_log(logs: str | Path | Sequence[str | Path], spec: ImportSpec) -> Run
             RunWarning,
             stacklevel=2,
         )
+    per_step = spec.tokens_per_step or history.tokens_per_step or counts.per_step
     rate = 1 - spec.params_after / spec.params_before if spec.pruning_rate is None else spec.pruning_rate
     return RunRecord(
         run=spec.run,
@@ -77,7 +78,7 @@ def import_log(logs: str | Path | Sequence[str | Path], spec: ImportSpec) -> Run
         seed=spec.seed,
         objective=spec.objective,
         schedule=spec.schedule,
-        details={"import_notes": notes},
+        details={"import_notes": notes, **({"batch_tokens": per_step} if per_step else {})},
     )
 
 
