@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 #: What `--as` takes; a test holds it to the registry, which is not imported for `--help`.
 FORMATS = (
-    "trainer-state, llama-factory, automodel, tensorboard, wandb-run, mlflow, trackio, swanlab, clearml, comet, "
-    "wandb-csv, wandb-parquet, torchtitan, megatron, nemo, litgpt, olmo-core, composer, nanotron, llm.c, nanogpt, "
-    "parquet, jsonl, csv"
+    "trainer-state, lm-eval, llama-factory, automodel, tensorboard, wandb-run, mlflow, trackio, swanlab, clearml, "
+    "comet, wandb-csv, wandb-parquet, torchtitan, megatron, nemo, litgpt, olmo-core, composer, nanotron, llm.c, "
+    "nanogpt, parquet, jsonl, csv"
 )
 
 
@@ -65,6 +65,9 @@ def import_logs(
     ] = None,
     loss_before: Annotated[
         float | None, typer.Option(help="Held-out loss before pruning, on the same text; nats/token.")
+    ] = None,
+    scores_before: Annotated[
+        str | None, typer.Option(metavar="RESULTS", help="lm-eval's results of the unpruned model: its scores.")
     ] = None,
     rate: Annotated[float | None, typer.Option(help="Pruning rate, a fraction. [default: 1 - after/before]")] = None,
     tokens_per_step: Annotated[str | None, typer.Option(help="Tokens per step, if the log counts steps.")] = None,
@@ -115,6 +118,9 @@ def import_logs(
     Example: `regrow import runs.csv --where model=small --model Llama-3.2-1B --method 2:4 --family llama
     --loss-before 2.31 --out runs/small`
 
+    Benchmark scores: `regrow import trainer_state.json evals --merge --scores-before parent/results.json ...`, where
+    evals holds lm-eval's results of checkpoints in folders called checkpoint-500.
+
     Example: `regrow import --manifest runs.csv --out runs`
 
     Example: `regrow import --as list`
@@ -143,6 +149,7 @@ def import_logs(
         "bytes_per_token": bytes_per_token,
         "tokens_per_step": tokens_per_step,
         "sequence_length": sequence_length,
+        "scores_before": scores_before,
         "loss_column": loss_column,
         "tokens_column": tokens_column,
         "step_column": step_column,
@@ -177,7 +184,8 @@ def _import(
     if not logs:
         raise InputError("no log to import", hint="name one, or give --manifest")
     counts = _counts(about, more.pop("model"), more.pop("pruned_model"), more["pruning_rate"])
-    missing = [_option(key) for key, value in counts.items() if value is None]
+    # results of lm-eval alone have no losses; a log without the loss before pruning is refused where it is read
+    missing = [_option(key) for key, value in counts.items() if value is None and key != "loss_before"]
     if missing:
         raise InputError(f"{', '.join(missing)} missing", hint="a log does not say it")
     for key in ("tokens_per_step", "sequence_length"):

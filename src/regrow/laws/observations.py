@@ -20,7 +20,7 @@ from regrow.laws.setting import BASIC, BASIC_NAMES, Column, Setting
 from regrow.reading import repeated
 from regrow.runs.objective import Objective
 from regrow.runs.record import CurvePoint, RunRecord
-from regrow.runs.store import require_losses
+from regrow.runs.store import with_losses
 from regrow.runs.turns import stage_runs
 from regrow.units import format_count
 
@@ -133,7 +133,7 @@ def of_loss(records: Sequence[RunRecord], loss: str, *, controls: bool = False) 
     Raises `InputError` for an unknown kind, a run that has scores only, and a run with a curve that has none of it.
     """
     field = LOSSES[one_of(loss, list(LOSSES), what="loss")]
-    require_losses(records)
+    records = with_losses(records)
     hashes = {r.hash for r in records if r.spec}
     branches: dict[str, list[CurvePoint]] = {}
     own = []

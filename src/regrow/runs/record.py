@@ -254,8 +254,9 @@ class RunRecord:
 
     @property
     def has_losses(self) -> bool:
-        """Whether its losses are known: that of the unpruned model and at every checkpoint."""
-        return self.loss_before is not None and all(point.loss is not None for point in self.curve)
+        """Whether it has losses: that of the unpruned model, and at some checkpoint if it has any."""
+        read = not self.curve or any(point.loss is not None for point in self.curve)
+        return self.loss_before is not None and read
 
     @property
     def is_control(self) -> bool:

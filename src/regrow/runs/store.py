@@ -204,16 +204,21 @@ def read_runs(*paths: str | Path, need_loss: bool = True) -> list[RunRecord]:
     twice = repeated(names)
     if twice is not None:
         raise InputError(f"two runs are called {twice!r}", where=str(paths[-1]), hint="give each run its own name")
-    if need_loss:
-        require_losses(runs)
-    return runs
+    return with_losses(runs) if need_loss else runs
 
 
-def require_losses(runs: Iterable[RunRecord]) -> None:
-    """Raise `InputError` for a run without losses, as those of which benchmark scores alone were published."""
-    bare = next((run.run for run in runs if not run.has_losses), None)
-    if bare is not None:
-        raise InputError("no losses are known", where=f"run {bare}", hint=SCORES_ONLY)
+def with_losses(runs: Iterable[RunRecord]) -> list[RunRecord]:
+    """The runs with their checkpoints that have a loss.
+
+    Raises `InputError` for a run without losses, as those of which benchmark scores alone were published.
+    """
+    out = []
+    for run in runs:
+        if not run.has_losses:
+            raise InputError("no losses are known", where=f"run {run.run}", hint=SCORES_ONLY)
+        every = all(point.loss is not None for point in run.curve)
+        out.append(run if every else replace(run, curve=tuple(p for p in run.curve if p.loss is not None)))
+    return out
 
 
 def study_cells(root: Path) -> dict[str, str]:

@@ -286,7 +286,7 @@ def test_every_sample_is_recognised_by_its_content(tmp_path):
         "nanogpt.log": "nanogpt",
         "modded-nanogpt.txt": "nanogpt",
     }
-    folders = {"automodel": "automodel", "lightning": "csv"}
+    folders = {"automodel": "automodel", "lightning": "csv", "lm-eval": "lm-eval"}
     assert {*kinds, *folders, "README.md"} == {path.name for path in FORMATS.iterdir()}
     assert {*kinds.values(), *folders.values()} >= set(NAMES) - {"wandb-parquet", "parquet", "jsonl"}
     for name, kind in kinds.items():

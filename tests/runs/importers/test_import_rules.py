@@ -252,7 +252,7 @@ def test_a_manifest_reads_many_runs_and_joins_the_parts_of_one(tmp_path):
             "mixed units",
         ),
         (_HEADER + ",units", ["a.json,x,f,depth,1.2B,.9B,2,1k,nats"], "unknown column 'units'; .*did you mean 'unit'"),
-        ("path,run,family,method", ["a.json,x,f,depth"], "missing: params_before, params_after, loss_before"),
+        ("path,run,family,method", ["a.json,x,f,depth"], "missing: params_before, params_after"),
         (_HEADER, ["a.json,x,f,depth,1.2B,,2,1k"], "row 1 leaves params_after empty"),
         (_HEADER, ["a.json,x,f,depth,big,.9B,2,1k"], "params_before: 'big' is not a positive number"),
         (

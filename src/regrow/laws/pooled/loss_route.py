@@ -17,6 +17,7 @@ from regrow.laws.pooled.held_out import Held, hold_out
 from regrow.laws.pooled.link import Link, Pair, fit_link, pairs_at, pairs_of
 from regrow.laws.pooled.scored import MEAN
 from regrow.runs.record import RunRecord
+from regrow.runs.store import with_losses
 
 #: family, method, run and tokens of a reading
 Key = tuple[str, str, str, float]
@@ -38,7 +39,7 @@ def errors_by_loss(
         direct: the folds of every benchmark of every method, as the direct route held them out.
         kind, pool: as in `hold_out`.
     """
-    known = [record for record in records if record.has_losses]
+    known = with_losses(record for record in records if record.has_losses)
     parts = [part for folds in direct for part in folds]
     held = {key for part in parts for key in _keys(part.held)}
     try:

@@ -10,6 +10,7 @@ from regrow.errors import InputError
 from regrow.runs.importers.counts import Counts, tokens_at
 from regrow.runs.importers.history import History, count
 from regrow.runs.importers.order import continued, last_of_each, segments, superseded
+from regrow.runs.importers.score_columns import attached, read_scores
 from regrow.runs.importers.spec import ImportSpec
 from regrow.runs.importers.units import to_nats
 from regrow.runs.record import CurvePoint
@@ -21,7 +22,7 @@ _PLACEHOLDERS = (-1.0, 0.0)
 def read_curve(
     history: History, column: str, counts: Counts, spec: ImportSpec
 ) -> tuple[tuple[CurvePoint, ...], list[str]]:
-    """The evaluations in the order of their tokens, and notes on how they were read.
+    """The evaluations in the order of their tokens, benchmark scores among them, and notes on how they were read.
 
     Raises `InputError` where the loss is no loss, its unit is in doubt, or the rows contradict each other.
     """
@@ -46,7 +47,10 @@ def read_curve(
     last = last_of_each(np.round(tokens))
     if len(last) < len(rows):
         notes.append(f"left out: {count(len(rows) - len(last), 'evaluation')} at the same tokens as a later one")
-    return tuple(CurvePoint(tokens=round(tokens[i]), loss=float(nats[i])) for i in last), notes
+    losses_at = {round(tokens[i]): float(nats[i]) for i in last}
+    scores, read = read_scores(history, counts, kept)
+    points = (CurvePoint(tokens=at, loss=loss, scores=found) for at, loss, found in attached(losses_at, scores))
+    return tuple(points), [*notes, *read]
 
 
 def _in_order(counts: Counts, logged: np.ndarray, spec: ImportSpec, where: str) -> tuple[Counts, np.ndarray, list[str]]:

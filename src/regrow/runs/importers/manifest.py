@@ -51,6 +51,8 @@ def import_manifest(manifest: str | Path) -> list[RunRecord]:
                     f"rows {number} and {other} are parts of run {run!r} and differ in {', '.join(differ)}", where=where
                 )
         logs = [Path(manifest).parent / row["path"] for _, row in parts]
+        if "scores_before" in first:
+            first["scores_before"] = str(Path(manifest).parent / first["scores_before"])
         try:
             records.append(import_log(logs, ImportSpec(**_values(first))))
         except InputError as error:

@@ -111,7 +111,7 @@ _BITS = re.compile(r"(^|[^a-z])(bits?|bpt|bits?[_ -]?per[_ -]?token)($|[^a-z])",
 def first_of(names: tuple[str, ...], history: History) -> str | None:
     """The first of these that the log holds, whatever its capitals; for a W&B chart, behind its run's name."""
     held = {
-        _bare(name).lower(): name
+        bare_name(name).lower(): name
         for name in reversed(list(history.columns))
         if history.has(name) and name not in history.log_calls
     }
@@ -125,36 +125,38 @@ def token_columns(history: History) -> list[str]:
     """
     held = [name for name in history.columns if history.has(name) and name not in history.log_calls]
     known = [name for wanted in TOKENS for name in held if _training(name) == wanted]
-    found = dict.fromkeys([*known, *(name for name in held if _TOKENS.search(_bare(name)))])
-    trained = {_PREFIX.sub("", _bare(name).lower()) for name in found if not _EVALUATION.search(_bare(name))}
-    return [n for n in found if not (_EVALUATION.search(_bare(n)) and _PREFIX.sub("", _bare(n).lower()) in trained)]
+    found = dict.fromkeys([*known, *(name for name in held if _TOKENS.search(bare_name(name)))])
+    trained = {_PREFIX.sub("", bare_name(name).lower()) for name in found if not _EVALUATION.search(bare_name(name))}
+    return [
+        n for n in found if not (_EVALUATION.search(bare_name(n)) and _PREFIX.sub("", bare_name(n).lower()) in trained)
+    ]
 
 
 def twin_columns(name: str, history: History) -> list[str]:
     """Columns with the same count in other rows: `eval_num_tokens` of `num_tokens`, `eval/X` of `train/X`."""
-    base = _PREFIX.sub("", _bare(name).lower())
+    base = _PREFIX.sub("", bare_name(name).lower())
     alike = [other for other in history.columns if other != name and history.has(other)]
-    return [other for other in alike if _PREFIX.sub("", _bare(other).lower()) == base]
+    return [other for other in alike if _PREFIX.sub("", bare_name(other).lower()) == base]
 
 
 def _training(name: str) -> str:
     """A column's name in lower case, without the run of a chart and without the prefix of an evaluation."""
-    return _EVALUATION.sub("", _bare(name).lower())
+    return _EVALUATION.sub("", bare_name(name).lower())
 
 
-def _bare(name: str) -> str:
+def bare_name(name: str) -> str:
     """`run name - eval/loss`, as a chart's CSV has it, without the run."""
     return name.rsplit(" - ", 1)[-1]
 
 
 def is_train(name: str) -> bool:
     """Whether a column is known to be a training loss."""
-    return _bare(name).lower() in TRAIN
+    return bare_name(name).lower() in TRAIN
 
 
 def unit_of_name(name: str) -> str | None:
     """The unit that a column's name states, if any."""
-    bare = _bare(name)
+    bare = bare_name(name)
     if _PERPLEXITY.search(bare):
         return "perplexity"
     if _BITS_PER_BYTE.search(bare):
@@ -170,9 +172,9 @@ def held_out_column(history: History, otherwise: str | None = None) -> str:
 
     Raises `InputError` where there is none, or several that none goes before.
     """
-    alike = [n for n in history.columns if history.has(n) and _is_held_out(_bare(n))]
+    alike = [n for n in history.columns if history.has(n) and _is_held_out(bare_name(n))]
     for name in HELD_OUT:
-        exact = [n for n in alike if _bare(n).lower() == name]
+        exact = [n for n in alike if bare_name(n).lower() == name]
         if len(exact) == 1:
             return exact[0]
         if exact:

@@ -19,7 +19,8 @@ class ImportSpec:
     Attributes:
         run, family, method: names; `method` is `none` for an unpruned control.
         params_before, params_after: parameters before and after pruning (N:M: the non-zero ones).
-        loss_before: held-out loss of the unpruned model on the same text, nats/token, whatever the log's unit.
+        loss_before: held-out loss of the unpruned model on the same text, nats/token, whatever the log's unit;
+            needed but for results of lm-eval alone, which have scores and no losses.
         format: one of `FORMATS`; None: recognised by content.
         unit: unit of the log's loss, one of `UNITS`; None: nats, refused where the log looks otherwise.
         bytes_per_token: of the held-out text, for bits per byte.
@@ -34,6 +35,7 @@ class ImportSpec:
         resets: `resume` (what was logged beyond the point that the counter goes back to is dropped) or `continue`
             (the counts of the next part are added to those of the one before).
         pruning_rate: where it is not 1 - after/before.
+        scores_before: the unpruned model's scores: a `results_*.json` of lm-eval, or a folder with it.
         seed, objective, schedule: kept in the record.
     """
 
@@ -42,7 +44,7 @@ class ImportSpec:
     method: str
     params_before: int
     params_after: int
-    loss_before: float
+    loss_before: float | None = None
     format: str | None = None
     unit: str | None = None
     bytes_per_token: float | None = None
@@ -57,9 +59,17 @@ class ImportSpec:
     train_loss: bool = False
     resets: str = "resume"
     pruning_rate: float | None = None
+    scores_before: str | None = None
     seed: int | None = None
     objective: str | None = None
     schedule: str | None = None
+
+    @property
+    def known_loss_before(self) -> float:
+        """The unpruned model's loss, nats/token. Raises `InputError` without it."""
+        if self.loss_before is None:
+            raise InputError("--loss-before missing", hint="a log does not say it")
+        return self.loss_before
 
     def __post_init__(self) -> None:
         if self.unit is not None:

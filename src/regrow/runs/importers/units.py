@@ -93,7 +93,7 @@ def _refuse_doubt(losses: np.ndarray, rows: np.ndarray, history: History, column
         )
     if is_train(column) and not history.held_out:
         _refuse_sums(losses, rows, history, column)
-    best, before = losses.min(), spec.loss_before
+    best, before = losses.min(), spec.known_loss_before
     if best > _HIGH * before:
         raise InputError(
             f"{column!r} is {best:.4g} at best, {best / before:.1f} times --loss-before{_explained(best, before)}",
