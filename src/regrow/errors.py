@@ -12,6 +12,8 @@ from collections.abc import Iterable
 
 #: C0, DEL and C1, and the marks of direction
 _CONTROL = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u200e\\u200f\\u202a-\\u202e\\u2066-\\u2069]")
+#: of more choices than many, a few are shown where one is near
+_MANY, _FEW = 24, 8
 #: characters of a library's message that are shown whole
 _WHOLE_REASON = 300
 
@@ -75,7 +77,20 @@ def one_of(value: str, choices: Iterable[str], *, what: str, where: str | None =
         return value
     near = nearest(value, options)
     hint = f"did you mean {near!r}? " if near else ""
-    raise InputError(f"unknown {what} {value!r}", where=where, hint=f"{hint}choose from: {', '.join(options)}")
+    shown, more = options, ""
+    if near and len(options) > _MANY:
+        shown, more = _closest(value, options), f" and {len(options) - _FEW} more"
+    raise InputError(f"unknown {what} {value!r}", where=where, hint=f"{hint}choose from: {', '.join(shown)}{more}")
+
+
+def _closest(value: str, options: list[str]) -> list[str]:
+    """A few of many options, the most similar first."""
+    import difflib
+
+    def likeness(option: str) -> float:
+        return difflib.SequenceMatcher(a=value.lower(), b=option.lower()).ratio()
+
+    return sorted(options, key=likeness, reverse=True)[:_FEW]
 
 
 def nearest(value: str, choices: Iterable[str], *, cutoff: float = 0.5) -> str | None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
+from numbers import Real
+from typing import Any
 
 from regrow.errors import InputError
 
@@ -58,6 +61,38 @@ def parse_count(text: str | float, *, what: str = "count") -> int:
     if not math.isfinite(value) or value < 1:
         raise InputError(f"{text!r} is not a positive number", where=what, hint="write it like 8B, 350M, 300k or 1e9")
     return round(value)
+
+
+def read_fields(spec: Any, *, counts: Iterable[str] = (), numbers: Iterable[str] = (), where: str) -> None:
+    """Make numbers of the fields of a frozen spec that are text: counts as in `8B`, others as in `0.25` or `3e-4`.
+
+    Of a tuple or a list every element is read, and the field becomes a tuple. None stays. Raises `InputError` with the
+    name of a field that is no number.
+    """
+    for kind, names in ((_as_count, counts), (_as_number, numbers)):
+        for name in names:
+            value = getattr(spec, name)
+            several = isinstance(value, list | tuple)
+            read = tuple(kind(v, name, where) for v in value) if several else kind(value, name, where)
+            if read is not value:
+                object.__setattr__(spec, name, read)
+
+
+def _as_count(value: Any, name: str, where: str) -> Any:
+    if isinstance(value, str):
+        return parse_count(value, what=f"{where}, {name}")
+    return _as_number(value, name, where)
+
+
+def _as_number(value: Any, name: str, where: str) -> Any:
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            value = value[:40]
+    elif value is None or isinstance(value, Real):
+        return value
+    raise InputError(f"{value!r} is not a number", where=f"{where}, {name}", hint="give a number, such as 0.25")
 
 
 def format_count(value: float) -> str:

@@ -21,7 +21,7 @@ def test_defaults_per_method():
     assert not PruneSpec(method="4:8", scorer="magnitude").needs_calibration
 
 
-@pytest.mark.parametrize("rate", [0, 1, -0.1, math.nan, math.inf, None, "0.5", True])
+@pytest.mark.parametrize("rate", [0, 1, -0.1, math.nan, math.inf, None, "1.5", True])
 @pytest.mark.parametrize("method", ["depth", "width"])
 def test_a_rate_outside_0_and_1_is_refused(method, rate):
     with pytest.raises(InputError, match=r"^rate:") as error:

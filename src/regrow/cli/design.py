@@ -24,7 +24,8 @@ from regrow.cli.options import (
 from regrow.cli.tables import print_table, say
 
 if TYPE_CHECKING:
-    from regrow.planning.study_design import DesignModel, StudyDesign
+    from regrow.planning.design_model import DesignModel
+    from regrow.planning.study_design import StudyDesign
 
 
 def design(
@@ -216,7 +217,7 @@ def _model(text: str) -> DesignModel:
     import re
 
     from regrow.cli.asking import find_shape
-    from regrow.planning.study_design import DesignModel
+    from regrow.planning.design_model import DesignModel
 
     name, _, loss = text.partition("@")
     before = _number(loss, f"the loss of {name}") if loss else None

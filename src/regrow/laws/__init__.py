@@ -17,15 +17,15 @@ from regrow.laws.select import select_law
 from regrow.laws.setting import Column, Setting
 
 if TYPE_CHECKING:
+    from regrow.laws.collection import Laws
     from regrow.laws.entry import fit
-    from regrow.laws.fitting import Laws
     from regrow.laws.pooled.link import fit_link
     from regrow.laws.validation import HoldOutResult, rank_forms, validate, validate_law
 
 _LAZY = {
     "fit": "entry",
     "fit_link": "pooled.link",
-    "Laws": "fitting",
+    "Laws": "collection",
     "validate": "validation",
     "validate_law": "validation",
     "HoldOutResult": "validation",

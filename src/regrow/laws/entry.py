@@ -10,8 +10,8 @@ from typing import Any
 from regrow.errors import InputError
 from regrow.laws import fitting
 from regrow.laws.choose import POOLED, Choice, check_pool, choose_form
+from regrow.laws.collection import Laws
 from regrow.laws.controls import recipes_of
-from regrow.laws.fitting import Laws
 from regrow.laws.forms import find_form
 from regrow.laws.law import Law
 from regrow.laws.observations import as_records, of_loss

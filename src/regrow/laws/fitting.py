@@ -6,7 +6,7 @@ exactly, prefers the simpler of two nested laws unless the data refute it, and b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ import numpy as np
 
 from regrow.errors import InputError, RegrowError
 from regrow.laws import checks
+from regrow.laws.collection import Laws
 from regrow.laws.forms import Form, find_form
 from regrow.laws.identify import Design, design
 from regrow.laws.law import Law
@@ -28,7 +29,7 @@ from regrow.laws.uncertainty import bootstrap
 from regrow.runs.record import RunRecord
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 #: starts screened, and how many of them are followed to the end
 STARTS, FOLLOWED = 96, 12
@@ -38,40 +39,6 @@ _SCREENED = 10_000
 _AGREE = 1e-3
 #: condition number of the column-scaled Jacobian above which a direction counts as flat
 _FLAT = 3e3
-
-
-class Laws(list[Law]):
-    """Fitted laws, one per family and method.
-
-    Attributes:
-        chosen: which form was taken and why, where none was asked for; else empty.
-        skipped: which groups could not be fitted, and why.
-        other_baseline: the laws of the groups whose control moved by more than the noise, measured from the other
-            baseline: what the choice of the baseline does.
-    """
-
-    def __init__(
-        self,
-        laws: Iterable[Law] = (),
-        skipped: Sequence[str] = (),
-        other_baseline: Sequence[Law] = (),
-        chosen: str = "",
-    ) -> None:
-        super().__init__(laws)
-        self.chosen = chosen
-        self.skipped = tuple(skipped)
-        self.other_baseline = tuple(other_baseline)
-
-    def to_frame(self) -> pd.DataFrame:
-        """One row per law: what was fitted, status, parameters and metrics."""
-        import pandas as pd
-
-        keep = ("family", "method", "form", "status", "n_runs", "n_points")
-        return pd.DataFrame([{k: getattr(x, k) for k in keep} | dict(x.params) | dict(x.metrics) for x in self])
-
-    def __repr__(self) -> str:
-        other = (f"From the other baseline:\n{law!r}" for law in self.other_baseline)
-        return "\n\n".join([*map(repr, self), *other, *(f"skipped: {text}" for text in self.skipped)])
 
 
 def fit(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from regrow.errors import InputError, one_of
+from regrow.html_table import html_table
 from regrow.laws.forms import FORMS, Form, find_form
 from regrow.laws.prediction import LOSS, SCORE, Prediction, predicted
 from regrow.laws.samples import blocks, quantiles
@@ -322,6 +323,22 @@ class Law:
             for block in blocks(len(row), len(theta)):
                 out[:, block] = getattr(form, part)(scaled, row.keep(block))
         return out.reshape(len(theta), *x.shape)
+
+    def _repr_html_(self) -> str:
+        """For a notebook: the parameters with their intervals, the metrics, and what to know."""
+        ends = self.intervals() if len(self.draws) else {}
+        interval = {name: f"{low:.4g} to {high:.4g}" for name, (low, high) in ends.items()}
+        rows = [
+            (p.name, f"{self.params[p.name]:.4g}", interval.get(p.name, "-"), p.meaning)
+            for p in self.formula.parameters
+            if p.name in self.params
+        ]
+        shown = ", ".join(f"{name} {value:.4g}" for name, value in self.metrics.items() if value is not None)
+        what = f"{self.n_runs} runs, {self.n_points} checkpoints, baseline {self.baseline}"
+        title = f"Law {self.family}, {self.method}: {self.form}, status {self.status}, {what}"
+        columns = ("parameter", "value", "90% interval", "meaning")
+        notes = (f"loss = {self.formula.formula}", shown, *self.warnings)
+        return html_table(columns, rows, title=title, notes=[note for note in notes if note])
 
     def __repr__(self) -> str:
         low_high = self.intervals() if len(self.draws) else {}

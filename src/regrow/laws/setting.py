@@ -17,7 +17,7 @@ import numpy as np
 from regrow.errors import InputError
 from regrow.laws.controls import recipe_of
 from regrow.runs.record import LARGEST_LOSS
-from regrow.units import format_count
+from regrow.units import format_count, parse_count
 
 if TYPE_CHECKING:
     from regrow.runs.record import RunRecord
@@ -152,6 +152,8 @@ BATCH_TOKENS = Column(
 
 #: what every run record has
 BASIC = (PARAMS_BEFORE, PRUNING_RATE, TOKENS, LOSS_BEFORE)
+#: counts that may be written as text
+_WRITTEN = (PARAMS_BEFORE.name, TOKENS.name, WARMUP_TOKENS.name)
 BASIC_NAMES = tuple(column.name for column in BASIC)
 
 
@@ -163,6 +165,11 @@ class Reference(dict[str, float]):
 
     def __missing__(self, name: str) -> float:
         return 1.0
+
+
+def _read(name: str, value: Any) -> Any:
+    """A count that is written as text (`8B`) as a number; anything else as it is."""
+    return parse_count(value, what=name) if isinstance(value, str) and name in _WRITTEN else value
 
 
 class Setting:
@@ -179,7 +186,7 @@ class Setting:
     """
 
     def __init__(self, ref: Mapping[str, float] | None = None, /, **columns: Any) -> None:
-        given = {name: value for name, value in columns.items() if value is not None}
+        given = {name: _read(name, value) for name, value in columns.items() if value is not None}
         try:
             arrays = np.broadcast_arrays(*(np.asarray(value, dtype=float) for value in given.values()))
         except (TypeError, ValueError) as wrong:

@@ -11,8 +11,9 @@ from regrow.planning.plan_spec import PlanSpec
 from regrow.planning.score_criteria import ScoreGain, ScoreRecovery, ScoreTarget
 
 if TYPE_CHECKING:
+    from regrow.planning.design_model import DesignModel
     from regrow.planning.frontier import Candidate, CompareSpec, Comparison, compare
-    from regrow.planning.study_design import DesignModel, DesignSpec, StudyDesign
+    from regrow.planning.study_design import DesignSpec, StudyDesign
     from regrow.planning.trends import Trend, check_trends
     from regrow.planning.utilisation import measured_mfu
 

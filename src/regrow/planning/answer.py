@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from regrow.html_table import html_table
 from regrow.planning.cost import say_gpu_time, say_usd
 from regrow.planning.criteria import Budget, Gain
 from regrow.planning.score_plan import ScoreAnswer
@@ -113,6 +114,10 @@ class Plan:
     def __str__(self) -> str:
         """The verdict, the answer as a block, and below it what to beware of."""
         return "\n".join([self.judgement(), self.block(), *(f"  ! {warning}" for warning in self.warnings)])
+
+    def _repr_html_(self) -> str:
+        """For a notebook: the verdict, the answer as a table, and what to beware of."""
+        return html_table((), self.facts(), title=self.judgement(), notes=self.warnings)
 
     def judgement(self) -> str:
         """The verdict in one line, with the run to make where the law cannot say."""

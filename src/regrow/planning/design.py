@@ -17,12 +17,13 @@ from regrow.errors import InputError
 from regrow.laws.forms.regrowth import Regrowth
 from regrow.laws.observations import observe, of_loss
 from regrow.planning.cost import cost_usd, find_gpu, gpu_hours
+from regrow.planning.design_model import DesignModel
 from regrow.planning.design_problem import Option, Problem
 from regrow.planning.information import BENT, EXACT, Discrepancy
 from regrow.planning.parametric_problem import ParametricProblem
 from regrow.planning.pooled_problem import PooledProblem
 from regrow.planning.prior import PRIOR
-from regrow.planning.study_design import DesignModel, DesignRun, DesignSpec, Expected, StudyDesign
+from regrow.planning.study_design import DesignRun, DesignSpec, Expected, StudyDesign
 
 if TYPE_CHECKING:
     from regrow.laws.law import Law

@@ -17,10 +17,11 @@ import numpy as np
 from regrow.errors import InputError
 from regrow.methods import is_masked
 from regrow.planning.cost import find_gpu, gpu_hours
+from regrow.planning.design_model import DesignModel
 from regrow.planning.information import Discrepancy
 from regrow.planning.prior import middle_loss
 from regrow.planning.search import Candidates, Judge, Search
-from regrow.planning.study_design import DesignModel, DesignSpec, OfTarget
+from regrow.planning.study_design import DesignSpec, OfTarget
 
 if TYPE_CHECKING:
     from regrow.laws.law import Law

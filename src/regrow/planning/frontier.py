@@ -29,7 +29,7 @@ from regrow.planning.cost import (
 from regrow.planning.criteria import Budget
 from regrow.planning.plan import plan
 from regrow.planning.plan_spec import PlanSpec
-from regrow.units import check_rate, format_count
+from regrow.units import check_rate, format_count, read_fields
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,6 +71,10 @@ class CompareSpec:
 
     def __post_init__(self) -> None:
         where = "compare"
+        if isinstance(self.rates, str):
+            raise InputError(f"rates {self.rates!r}", where=where, hint="give numbers in a tuple: (0.15, 0.25)")
+        counts, numbers = ("params_after", "served_tokens"), ("rates", "sparse_speedup", "serving_mfu")
+        read_fields(self, counts=counts, numbers=numbers, where=where)
         if self.base.pruning_rate is not None:
             raise InputError("a single pruning rate", where=where, hint="give the rates to compare as a list")
         if self.rates is not None:

@@ -12,6 +12,7 @@ from regrow.errors import InputError
 from regrow.laws.forms import Form, find_form
 from regrow.laws.setting import Reference, Setting
 from regrow.methods import is_masked
+from regrow.planning.design_model import DesignModel
 from regrow.planning.design_problem import FIRST_CHECKPOINT, VECTORS, Option, Problem
 from regrow.planning.information import (
     Discrepancy,
@@ -24,7 +25,7 @@ from regrow.planning.information import (
     variance,
 )
 from regrow.planning.prior import law_vectors, prior_vectors
-from regrow.planning.study_design import DesignModel, DesignSpec
+from regrow.planning.study_design import DesignSpec
 from regrow.units import format_count
 
 if TYPE_CHECKING:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from regrow.errors import InputError
+from regrow.laws.law import Law
 from regrow.laws.setting import Setting
 from regrow.methods import is_masked
 from regrow.planning.answer import Plan
@@ -31,9 +32,6 @@ from regrow.planning.removal import shapes_beside, what_goes
 from regrow.planning.score_plan import in_errors, score_answer
 from regrow.planning.verdict import CANNOT_SAY, next_run, verdict
 
-if TYPE_CHECKING:
-    from regrow.laws.law import Law
-
 #: A plan may stand this far, as a ratio, outside an input of which the fitted runs show one value only.
 _UNSUPPORTED_BEYOND = 1.1
 #: How far a rate given for N:M sparsity may lie from the one that the pattern makes of a known shape.
@@ -46,6 +44,9 @@ def plan(law: Law, spec: PlanSpec) -> Plan:
     Raises `InputError` for a law whose fit failed, a rate that is missing or that no shape reaches, a target under the
     law's floor, a budget of less than a token, and a setting of which the law's runs say nothing.
     """
+    if not isinstance(law, Law):
+        hint = "give one law: regrow.select_law(regrow.load_laws(path), method=...)"
+        raise InputError(f"{type(law).__name__} in the place of a law", where="plan", hint=hint)
     _refuse_failed(law)
     spec = in_errors(law, spec)
     recipe_notes = about_recipe(law, spec.others, spec.level)

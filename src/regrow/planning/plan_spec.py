@@ -13,7 +13,7 @@ from regrow.laws.setting import Setting
 from regrow.planning.cost import DEFAULT_MFU, check_mfu, cost_usd, find_gpu, teacher_size
 from regrow.planning.criteria import Budget, Criterion, Gain, Recovery
 from regrow.runs.record import LARGEST_LOSS
-from regrow.units import check_context, check_level, check_rate, parse_count
+from regrow.units import check_context, check_level, check_rate, parse_count, read_fields
 
 if TYPE_CHECKING:
     from regrow.arch import Architecture
@@ -72,6 +72,8 @@ class PlanSpec:
 
     def __post_init__(self) -> None:
         self._read_names()
+        numbers = ("pruning_rate", "loss_before", "loss_pruned", "mfu", "price_usd_per_hour", "level")
+        read_fields(self, counts=("params_before", "context"), numbers=numbers, where="plan")
         if (self.params_before is None) == (self.architecture is None):
             raise InputError("a plan needs one model", hint="give either its parameters or its architecture")
         if not (np.isfinite(self.size) and self.size >= 1):

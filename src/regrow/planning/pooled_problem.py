@@ -13,11 +13,12 @@ from regrow.laws.forms.regrowth import Regrowth
 from regrow.laws.regrowth.curve import gap_and_jacobian
 from regrow.laws.regrowth.effects import TAILS
 from regrow.laws.setting import Setting
+from regrow.planning.design_model import DesignModel
 from regrow.planning.design_problem import FIRST_CHECKPOINT, VECTORS, Option, Problem
 from regrow.planning.information import Discrepancy, log_optimal_tokens
 from regrow.planning.pooled_information import Pooled, of_readings, shrunk
 from regrow.planning.pooled_state import State, StateOfLaw, StateOfRuns, same_size
-from regrow.planning.study_design import DesignModel, DesignSpec, OfTarget
+from regrow.planning.study_design import DesignSpec, OfTarget
 from regrow.planning.support import MOST_TIMES_TOKENS, too_far
 
 if TYPE_CHECKING:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from regrow.arch import Architecture
 from regrow.errors import InputError
 from regrow.methods import is_masked
 from regrow.planning.cost import (
@@ -20,45 +19,14 @@ from regrow.planning.cost import (
     say_gpu_time,
     say_usd,
 )
+from regrow.planning.design_model import DesignModel
 from regrow.planning.information import Discrepancy
-from regrow.units import check_context, check_level, format_count
+from regrow.units import check_context, check_level, format_count, read_fields
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from regrow.footprint import MemoryTarget
-
-
-@dataclass(frozen=True, kw_only=True)
-class DesignModel:
-    """A model to prune: its size or its architecture; its name and its losses (nats/token) where known.
-
-    `loss_pruned` is the loss right after pruning at the rate asked about: only the target has one.
-    """
-
-    params_before: float | None = None
-    architecture: Architecture | None = None
-    loss_before: float | None = None
-    loss_pruned: float | None = None
-    name: str | None = None
-
-    def __post_init__(self) -> None:
-        if (self.params_before is None) == (self.architecture is None):
-            raise InputError("a candidate needs one size", hint="give either its parameters or its architecture")
-        if not (np.isfinite(self.size) and self.size >= 1):
-            raise InputError(f"a candidate of {self.size:g} parameters", hint="give a positive count, e.g. 1B")
-        for loss in (self.loss_before, self.loss_pruned):
-            if loss is not None and not (np.isfinite(loss) and loss > 0):
-                raise InputError(f"a candidate's loss of {loss:g}", hint="give nats per token")
-
-    @property
-    def size(self) -> float:
-        """Parameters before pruning."""
-        return float(self.architecture.params if self.architecture is not None else self.params_before or 0.0)
-
-    @property
-    def label(self) -> str:
-        return self.name or format_count(self.size)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +79,12 @@ class DesignSpec:
     level: float = 0.9
 
     def __post_init__(self) -> None:
+        if isinstance(self.candidates, str):
+            raise InputError(f"candidates {self.candidates!r}", where="design", hint='give a tuple: ("1B", "3B")')
+        object.__setattr__(self, "target", DesignModel.of(self.target))
+        object.__setattr__(self, "candidates", tuple(map(DesignModel.of, self.candidates)))
+        numbers = ("pruning_rate", "rates", "budget_flops", "budget_gpu_hours", "min_gain", "mfu", "level")
+        read_fields(self, counts=("tokens", "context"), numbers=numbers, where="design")
         self._read_memory()
         if not self.candidates:
             raise InputError("no candidate models", where="design", hint="name at least one")

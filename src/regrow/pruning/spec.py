@@ -10,6 +10,7 @@ from regrow.errors import InputError, one_of
 from regrow.footprint import MemoryTarget, memory_from
 from regrow.methods import DEPTH, WIDTH, parse_pattern
 from regrow.pruning.scorers import Scorer, find_scorer, kind_of, scorers_of
+from regrow.units import read_fields
 
 #: Methods as a message lists them; any other N:M is accepted as well.
 METHODS = (DEPTH, WIDTH, "2:4")
@@ -76,6 +77,7 @@ class PruneSpec:
             n, m = self.pattern
             if not 0 < n < m:
                 raise InputError(f"{self.method} keeps {n} of every {m}", where="method", hint="N is kept: 0 < N < M")
+        read_fields(self, counts=("params",), numbers=("rate",), where="prune")
         self._check_target()
         scorer = scorers_of(self.kind)[0].name if self.scorer is None else self.scorer
         object.__setattr__(self, "scorer", find_scorer(self.method, scorer).name)

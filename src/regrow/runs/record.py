@@ -16,6 +16,7 @@ from numbers import Integral, Real
 from typing import Any, Literal, Self
 
 from regrow.errors import InputError, printable
+from regrow.html_table import html_table
 from regrow.runs.scores import Score, plain_scores, read_scores
 from regrow.runs.stages import Stage, plain_stages, read_stages
 from regrow.units import format_count
@@ -229,6 +230,15 @@ class RunRecord:
         plain |= {"scores_before": plain_scores(self.scores_before)} if self.scores_before else {}
         return plain | ({"stages": plain_stages(self.stages)} if self.stages else {})
 
+    def _repr_html_(self) -> str:
+        """For a notebook: the curve, with what the run is above it."""
+        gaps = [None if p.loss is None or self.loss_before is None else p.loss - self.loss_before for p in self.curve]
+        rows = [
+            (f"{p.tokens:,}", "-" if p.loss is None else f"{p.loss:.4f}", "-" if gap is None else f"{gap:+.4f}")
+            for p, gap in zip(self.curve, gaps, strict=True)
+        ]
+        return html_table(("tokens", "loss", "gap"), rows, title=str(self))
+
     def __str__(self) -> str:
         """One line: what it is, how far it came, where it stands."""
         pruned = "unpruned" if self.is_control else f"{self.method} at {self.pruning_rate:.3g}"
@@ -272,6 +282,23 @@ class RunRecord:
     @property
     def hash(self) -> str:
         return spec_hash(self.spec)
+
+
+class Runs(list[RunRecord]):
+    """Run records: a list that a notebook shows as a table."""
+
+    def _repr_html_(self) -> str:
+        def loss(value: float | None) -> str:
+            return "-" if value is None else f"{value:.3f}"
+
+        rows = [
+            (run.run, run.method, format_count(run.params_before), format_count(run.params_after),
+             f"{run.pruning_rate:.3f}", format_count(run.curve[-1].tokens) if run.curve else "-", loss(run.loss_before),
+             loss(run.curve[-1].loss if run.curve else None), run.status)
+            for run in self
+        ]  # fmt: skip
+        columns = ("run", "method", "before", "after", "rate", "tokens", "L0", "loss", "status")
+        return html_table(columns, rows, title=f"{len(self)} runs")
 
 
 def _shown(point: CurvePoint) -> str:

@@ -12,13 +12,16 @@ import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from regrow.disk import append_line, make_folder, write_json, write_text
 from regrow.errors import InputError, RegrowError, RunFailed
 from regrow.reading import MALFORMED, check_format, parse_json, read_text, repeated
 from regrow.runs.archive import SUFFIX, read_archive
-from regrow.runs.record import SCORES_ONLY, CurvePoint, RunRecord
+from regrow.runs.record import SCORES_ONLY, CurvePoint, RunRecord, Runs
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: Of run.json; a file without a number is of the first.
 FORMAT = 1
@@ -188,8 +191,9 @@ def _read_curve(folder: Path) -> Iterator[CurvePoint]:
             warnings.warn(f"{path}: a torn last line was dropped", RunWarning, stacklevel=2)
 
 
-def read_runs(*paths: str | Path, need_loss: bool = True) -> list[RunRecord]:
-    """Read every run of study folders, run folders, archives (`.jsonl`) and tables (CSV or Parquet), in a stable order.
+def read_runs(*paths: str | Path | pd.DataFrame, need_loss: bool = True) -> Runs:
+    """Read every run of study folders, run folders, archives (`.jsonl`) and tables (CSV, Parquet or a data frame), in a
+    stable order.
 
     A broken run inside a study folder is reported as a `RunWarning` and left out; a path that holds no run at all, or
     two runs with one name, raise `InputError`.
@@ -197,14 +201,27 @@ def read_runs(*paths: str | Path, need_loss: bool = True) -> list[RunRecord]:
     Args:
         need_loss: whether a run that has benchmark scores and no losses raises `InputError`.
     """
-    runs: list[RunRecord] = []
-    for path in map(Path, paths):
-        runs += _read_folder(path) if path.is_dir() else _read_file(path)
+    runs = Runs()
+    for path in paths:
+        runs += _read_any(path)
     names = [run.run for run in runs]
     twice = repeated(names)
     if twice is not None:
-        raise InputError(f"two runs are called {twice!r}", where=str(paths[-1]), hint="give each run its own name")
-    return with_losses(runs) if need_loss else runs
+        raise InputError(f"two runs are called {twice!r}", where=_name(paths[-1]), hint="give each run its own name")
+    return Runs(with_losses(runs)) if need_loss else runs
+
+
+def _read_any(source: str | Path | pd.DataFrame) -> list[RunRecord]:
+    if not isinstance(source, str | Path):
+        from regrow.runs.table import from_table
+
+        return from_table(source)
+    path = Path(source)
+    return _read_folder(path) if path.is_dir() else _read_file(path)
+
+
+def _name(source: str | Path | pd.DataFrame) -> str:
+    return str(source) if isinstance(source, str | Path) else "table"
 
 
 def with_losses(runs: Iterable[RunRecord]) -> list[RunRecord]:
@@ -236,7 +253,7 @@ def study_cells(root: Path) -> dict[str, str]:
         ) from None
 
 
-def read_finished(*paths: str | Path, need_loss: bool = True) -> list[RunRecord]:
+def read_finished(*paths: str | Path, need_loss: bool = True) -> Runs:
     """Read runs as `read_runs` does, less what a law should not be fitted to: runs that are still going, and runs of a
     study's folder that the study asked for once and no longer does.
 
@@ -258,7 +275,7 @@ def read_finished(*paths: str | Path, need_loss: bool = True) -> list[RunRecord]
             text = f"left out, no cells of the study as it is now: {len(old)} of {len(runs)} runs in {path}"
             warnings.warn(text, RunWarning, stacklevel=2)
         going |= old
-    return [run for run in runs if run.run not in going]
+    return Runs(run for run in runs if run.run not in going)
 
 
 def _read_folder(folder: Path) -> list[RunRecord]:

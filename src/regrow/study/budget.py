@@ -8,7 +8,7 @@ from typing import Any
 
 from regrow.errors import InputError, one_of
 from regrow.study.cell_plan import CellPlan
-from regrow.units import format_count, parse_count
+from regrow.units import format_count, parse_count, read_fields
 
 REFUSE, CHOOSE = "refuse", "choose"
 
@@ -32,6 +32,7 @@ class StudyBudget:
     rule: str = REFUSE
 
     def __post_init__(self) -> None:
+        read_fields(self, counts=("tokens",), numbers=("flops", "hours"), where="study, budget")
         one_of(self.rule, (REFUSE, CHOOSE), what="rule", where="study, budget")
         limits = [getattr(self, name) for name in _LIMITS]
         if all(limit is None for limit in limits):

@@ -73,6 +73,8 @@ class StudySpec:
     def __post_init__(self) -> None:
         for name in ("models", "seeds", "objectives"):
             values = getattr(self, name)
+            if isinstance(values, str):
+                raise InputError(f"{name} is {values!r}", where="study", hint=f"give a tuple: ({values!r},)")
             if not values:
                 raise InputError(f"{name} is empty", where="study", hint="name at least one")
         for name in ("models", "seeds", "objectives", "methods", "rates"):

@@ -12,10 +12,18 @@ from regrow.errors import InputError, one_of
 from regrow.runs.objective import Objective
 from regrow.scores.spec import TasksSpec
 from regrow.training.schedules import SCHEDULES, rate_factor
+from regrow.units import parse_count, read_fields
 
 PRECISIONS = ("auto", "bf16", "fp32")
 ATTENTIONS = ("sdpa", "flash", "eager")
 PACKINGS = ("cross", "isolated")
+
+
+#: Fields that may be written as text: `300k`, `3e-4`.
+_COUNTS = (
+    "tokens", "batch_tokens", "sequence_length", "warmup_tokens", "save_every_tokens", "decay_tokens", "cooldown_tokens"
+)  # fmt: skip
+_NUMBERS = ("learning_rate", "weight_decay", "max_grad_norm", "distill_temperature", "distill_mix", "lora_alpha")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +100,7 @@ class TrainSpec:
     task_shots: int | None = None
 
     def __post_init__(self) -> None:
+        self._read_text()
         one_of(self.schedule, SCHEDULES, what="schedule", where="train spec")
         one_of(self.precision, PRECISIONS, what="precision", where="train spec")
         for name in ("tokens", "batch_tokens", "sequence_length", "held_out_blocks"):
@@ -120,6 +129,13 @@ class TrainSpec:
         if self.warmup_tokens < 0 or (self.save_every_tokens or 0) < 0:
             raise InputError("warmup_tokens and save_every_tokens cannot be negative", where="train spec")
         self._check_options()
+
+    def _read_text(self) -> None:
+        """Counts, numbers and milestones that are written as text."""
+        read_fields(self, counts=_COUNTS, numbers=_NUMBERS, where="train spec")
+        for name in ("eval_at", "tasks_at", "cooldown_at"):
+            if isinstance(getattr(self, name), str):
+                object.__setattr__(self, name, parse_eval_at(getattr(self, name), self.tokens))
 
     def _check_options(self) -> None:
         one_of(self.attention, ATTENTIONS, what="attention", where="train spec")
@@ -325,8 +341,6 @@ def parse_eval_at(text: str, tokens: int) -> tuple[int, ...]:
 
     Raises `InputError` for anything else.
     """
-    from regrow.units import parse_count
-
     kind, _, count = text.partition(":")
     if kind in ("log", "linear"):
         n = parse_count(count or 10, what="--eval-at")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from regrow.errors import InputError, one_of
+from regrow.units import read_fields
 
 #: Units a loss can be logged in, with what each takes to become nats per token.
 UNITS = ("nats", "bits", "perplexity", "bits-per-byte")
@@ -72,6 +73,8 @@ class ImportSpec:
         return self.loss_before
 
     def __post_init__(self) -> None:
+        counts = ("params_before", "params_after", "tokens_per_step", "sequence_length")
+        read_fields(self, counts=counts, numbers=("loss_before", "bytes_per_token", "pruning_rate"), where="import")
         if self.unit is not None:
             one_of(self.unit, UNITS, what="unit", where="--unit")
         one_of(self.resets, RESETS, what="meaning of a reset", where="--resets")
