@@ -391,3 +391,17 @@ def test_turns_are_compared_with_one_step(regrow):
     one_line_error(regrow(*ask, "--stages", "0.25,0.5", "--rate", "0.3"), "--stages with --rate")
     one_line_error(regrow(*ask, "--rate", "0.3", "--stage-tokens", "1M"), "--stage-tokens without --stages")
     one_line_error(regrow(*ask, "--stages", "0.25,0.5"), "give them with --stage-tokens")
+
+
+def test_a_plan_is_compared_with_training_from_scratch(regrow):
+    curve = "E=1.5,A=40,alpha=0.3,B=400,beta=0.4"
+    ask = ("plan", "--law", "reference", "--method", "depth", "--params-before", "1M", "--loss-before", "3.0")
+    ask = (*ask, "--rate", "0.5", "--loss-pruned", "4.0", "--target", "3.4", "--compare-scratch", curve)
+    answer = regrow(*ask, "--json").json
+    assert answer["scratch"]["params"] == answer["params_after"]
+    assert answer["scratch"]["break_even"] > 0
+    assert answer["scratch"]["lead"] == pytest.approx(answer["scratch"]["scratch_loss"] - answer["loss"])
+    said = regrow(*ask).out
+    assert "pruned at 0.5, or trained from scratch:" in said
+    assert f"curve from scratch: stated: {curve}" in said
+    one_line_error(regrow(*ask[:-1], "none.csv"), "no such table")

@@ -49,6 +49,7 @@ from regrow.cli.plan_options import (
     Teacher,
     Verbose,
 )
+from regrow.cli.scratching import CompareScratch
 from regrow.cli.staging import Stages, StageTokens
 from regrow.cli.tables import say
 from regrow.units import format_count
@@ -108,6 +109,7 @@ def plan(
     serving_mfu: ServingMfu = None,
     stages: Stages = None,
     stage_tokens: StageTokens = None,
+    compare_scratch: CompareScratch = None,
     verbose: Verbose = False,
     as_json: AsJson = False,
 ) -> None:
@@ -124,6 +126,8 @@ def plan(
     Another recipe than the runs': `regrow plan law.json --model Llama-3.1-8B --rate 0.25 --loss-before 2.0 --lr 1e-5
     --batch-tokens 1M`
 
+    Or from scratch: `regrow plan law.json --params-before 8B --rate 0.5 --loss-before 2.0 --compare-scratch pre.csv`
+
     Benchmark scores: `regrow plan scores.json --score-before 0.72 --score-pruned 0.31 --target 0.70`
 
     Which rate and method: `regrow plan law.json --compare --model Llama-3.1-8B --loss-before 2.0 --rates 0.15,0.25`
@@ -131,6 +135,7 @@ def plan(
     from regrow.cli.asking import law_source, planned_recipe
     from regrow.cli.plan_options import compare_fields, plan_fields
     from regrow.cli.plan_output import print_plans
+    from regrow.cli.scratching import against_scratch, print_scratch
     from regrow.cli.staging import compare_with_turns, print_turns, stage_rates
     from regrow.laws.files import load_laws
     from regrow.planning.plan_spec import PlanSpec
@@ -194,14 +199,23 @@ def plan(
         asked_rates = [turns[-1]] if turns else rate or []
         used, answers = _plans(laws, spec, asked_rates, named=named, family=family, method=method, score=score)
         found = compare_with_turns(used, spec, answers[0], turns, stage_tokens) if turns else None
+        curve = compare_scratch
+        scratches = [None if curve is None else against_scratch(used, spec, answer, curve) for answer in answers]
         if as_json:
-            several = {"plans": [answer.to_dict() for answer in answers]}
-            staged = {} if found is None else {"stages": found.to_dict()}
-            print_json(several if len(answers) > 1 else {**answers[0].to_dict(), **staged})
+            more = {} if found is None else {"stages": found.to_dict()}
+            plans = [
+                {**answer.to_dict(), **more, **({} if scratch is None else {"scratch": scratch.to_dict()})}
+                for answer, scratch in zip(answers, scratches, strict=True)
+            ]
+            print_json({"plans": plans} if len(plans) > 1 else plans[0])
         else:
             print_plans(answers, verbose=verbose)
             if found is not None:
                 print_turns(found)
+            for answer, scratch in zip(answers, scratches, strict=True):
+                if scratch is not None:
+                    say(f"pruned at {answer.pruning_rate:.3g}, or trained from scratch:")
+                    print_scratch(scratch)
 
 
 def _check_compare(compare: bool, *, only: Mapping[str, Any], never: Mapping[str, Any]) -> None:
