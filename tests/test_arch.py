@@ -62,6 +62,8 @@ PUBLISHED = {
     "Phi-4-mini-instruct": 3_836_021_760,
     "GLM-4-9B-0414": 9_400_279_040,
     "Seed-OSS-36B-Base": 36_151_104_512,
+    "Qwen3-30B-A3B": 30_532_122_624,
+    "Qwen3-235B-A22B": 235_093_634_560,
 }
 
 TINY = {
@@ -132,6 +134,7 @@ def on_meta(config: dict) -> int:
         "phi-4",
         "GLM-4-9B-0414",
         "Seed-OSS-36B-Base",
+        "Qwen3-30B-A3B",
     ],
 )
 def test_catalogue_counts_what_transformers_builds(name: str) -> None:

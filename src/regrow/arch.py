@@ -25,7 +25,8 @@ class Architecture:
 
     Widths are in channels, counts in units. `qkv_bias`, `o_bias` and `mlp_bias` say which linear layers carry a bias;
     `qk_norm` that queries and keys are normalised. `fixed_axes` are the widths that transformers' class can't build
-    narrower.
+    narrower. In a mixture of experts `experts` of width `intermediate` are in each block, and a token is routed to
+    `active_experts` of them; both are 0 in a dense model.
     """
 
     model_type: str
@@ -42,6 +43,8 @@ class Architecture:
     mlp_bias: bool = False
     qk_norm: bool = False
     fixed_axes: tuple[str, ...] = ()
+    experts: int = 0
+    active_experts: int = 0
 
     def __post_init__(self) -> None:
         for name in ("hidden", "intermediate", "layers", "heads", "kv_heads", "head_dim", "vocab"):
@@ -50,6 +53,12 @@ class Architecture:
         if self.heads % self.kv_heads:
             raise InputError(
                 f"{self.heads} query heads do not divide over {self.kv_heads} KV heads", where="architecture"
+            )
+        if bool(self.experts) != (self.family.experts is not None) or not 0 <= self.active_experts <= self.experts:
+            raise InputError(
+                f"{self.active_experts} of {self.experts} experts are active in a {self.model_type}",
+                where="architecture",
+                hint="a token is routed to no more experts than there are",
             )
         if self.family.square_output and self.heads * self.head_dim != self.hidden:
             raise InputError(
@@ -70,10 +79,12 @@ class Architecture:
             hidden = int(config["hidden_size"])
             # a key that is absent takes the family's default, a null one means "as many as the query heads"
             kv_heads = config.get("num_key_value_heads", family.kv_heads)
+            experts = family.experts
+            count, active, width = (0, 0, config["intermediate_size"]) if experts is None else experts.read(config)
             return cls(
                 model_type=family.model_type,
                 hidden=hidden,
-                intermediate=int(config["intermediate_size"]),
+                intermediate=int(width),
                 layers=int(config["num_hidden_layers"]),
                 heads=heads,
                 kv_heads=int(kv_heads or heads),
@@ -85,6 +96,8 @@ class Architecture:
                 mlp_bias=family.has("mlp_bias", config),
                 qk_norm=family.qk_norm is not None,
                 fixed_axes=family.fixed_in(config),
+                experts=count,
+                active_experts=active,
             )
         except KeyError as missing:
             raise InputError(f"the key {missing} is missing", where=where, hint="is this a model's config?") from None
@@ -110,15 +123,20 @@ class Architecture:
         attention += (q + 2 * kv) * self.qkv_bias + self.hidden * self.o_bias
         if self.qk_norm:
             attention += q + kv if self.family.qk_norm == "projection" else 2 * self.head_dim
-        feed_forward = 3 * self.hidden * self.intermediate
+        feed_forward = self.experts * (self.expert_params + self.hidden) or 3 * self.hidden * self.intermediate
         feed_forward += (2 * self.intermediate + self.hidden) * self.mlp_bias
         return attention + feed_forward + len(self.family.norms.names) * self.hidden
 
     @property
+    def expert_params(self) -> int:
+        """Parameters of one expert of one block, without its row of the router; 0 in a dense model."""
+        return 3 * self.hidden * self.intermediate if self.experts else 0
+
+    @property
     def block_matrix_params(self) -> int:
-        """Parameters of the linear weights of one block: what 2:4 sparsity targets."""
+        """Parameters of the linear weights of one block, the router's left out: what 2:4 sparsity targets."""
         q, kv = self.heads * self.head_dim, self.kv_heads * self.head_dim
-        return self.hidden * (2 * q + 2 * kv) + 3 * self.hidden * self.intermediate
+        return self.hidden * (2 * q + 2 * kv) + 3 * self.hidden * self.intermediate * (self.experts or 1)
 
     @property
     def embedding_params(self) -> int:
@@ -131,6 +149,11 @@ class Architecture:
         return self.embedding_params + self.layers * self.block_params + self.hidden
 
     @property
+    def active_params(self) -> int:
+        """Parameters that a token is computed with: all but the experts that it is not routed to."""
+        return self.params - self.layers * (self.experts - self.active_experts) * self.expert_params
+
+    @property
     def non_embedding_params(self) -> int:
         """Total without the input and output embeddings."""
         return self.params - self.embedding_params
@@ -138,11 +161,13 @@ class Architecture:
     def forward_flops_per_token(self, context: int) -> float:
         """Floating-point operations of a forward pass per token at this context length.
 
-        Two per weight of every matrix that multiplies activations (the output embedding included, the input lookup
-        not) and, for causal attention, 2 * layers * heads * head_dim * context for scores and values together, the
-        causal half counted (Kaplan et al. 2020, arXiv 2001.08361, table 1, with attention halved).
+        Two per weight of every matrix that multiplies activations (the output embedding and the router included, the
+        input lookup not, and of the experts those that a token is routed to) and, for causal attention,
+        2 * layers * heads * head_dim * context for scores and values together, the causal half counted (Kaplan et al.
+        2020, arXiv 2001.08361, table 1, with attention halved).
         """
-        matrices = self.layers * self.block_matrix_params + self.vocab * self.hidden
+        idle = (self.experts - self.active_experts) * self.expert_params - self.experts * self.hidden
+        matrices = self.layers * (self.block_matrix_params - idle) + self.vocab * self.hidden
         return 2.0 * matrices + 2.0 * self.layers * self.heads * self.head_dim * context
 
     def training_flops_per_token(self, context: int) -> float:
@@ -164,7 +189,7 @@ class Architecture:
 
 
 #: Fields that `Architecture.to_dict` leaves out at these values.
-_LATER = {"fixed_axes": ()}
+_LATER = {"fixed_axes": (), "experts": 0, "active_experts": 0}
 
 
 def read_config(folder: str | Path) -> Any:

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 from regrow.arch import Architecture, config_of
 from regrow.errors import InputError, one_of
 from regrow.families import family_of
-from regrow.methods import DEPTH, WIDTH
-from regrow.shapes import RATE_TOLERANCE, Pruned, rate_between, shapes_for_rate
+from regrow.methods import DEPTH, EXPERTS, WIDTH
+from regrow.shapes import RATE_TOLERANCE, Pruned, check_experts, rate_between, shapes_for_rate
 from regrow.units import format_si, parse_bytes, parse_count
 
 #: Bytes per weight of the blocks' matrices, and of everything else (embeddings, norms, biases), which the quantised
@@ -144,16 +144,20 @@ def windows_of(config: Mapping[str, Any]) -> tuple[int | None, ...]:
 def shape_for_memory(before: Architecture, method: str, target: MemoryTarget) -> Pruned:
     """The largest shape that pruning by `method` leaves within the target.
 
-    Raises `InputError` for a method other than depth and width, for a model that fits as it is, and for a target that
+    Raises `InputError` for a method that keeps every size, for a model that fits as it is, and for a target that
     no shape meets.
     """
     if method == DEPTH:
         after = layers_for_memory(before, target)
     elif method == WIDTH:
         after = shapes_for_memory(before, target)[0]
+    elif method == EXPERTS:
+        after = experts_for_memory(before, target)
     else:
         raise InputError(
-            f"a memory target for {method} pruning", where="--max-memory", hint="depth and width make a model smaller"
+            f"a memory target for {method} pruning",
+            where="--max-memory",
+            hint="depth, width and experts make a model smaller",
         )
     return Pruned(after, after.params, rate_between(before, after))
 
@@ -166,6 +170,18 @@ def layers_for_memory(before: Architecture, target: MemoryTarget) -> Architectur
         if target.footprint(shape).total <= target.limit:
             return shape
     raise _no_room(before.with_shape(layers=1), target, "one block")
+
+
+def experts_for_memory(before: Architecture, target: MemoryTarget) -> Architecture:
+    """The architecture with as many experts in every block as fit. Raises as `shape_for_memory` does."""
+    check_experts(before)
+    _check_room(before, target)
+    least = max(1, before.active_experts)
+    for experts in range(before.experts - 1, least - 1, -1):
+        shape = before.with_shape(experts=experts)
+        if target.footprint(shape).total <= target.limit:
+            return shape
+    raise _no_room(before.with_shape(experts=least), target, "the model with the experts that a token is routed to")
 
 
 def shapes_for_memory(

@@ -1,10 +1,10 @@
-"""What a pruning method's name says. Methods are `depth`, `width`, N:M patterns such as `2:4`, or a user's own."""
+"""What a pruning method's name says: `depth`, `width`, `experts`, an N:M pattern such as `2:4`, or a user's own."""
 
 from __future__ import annotations
 
 import re
 
-DEPTH, WIDTH = "depth", "width"
+DEPTH, WIDTH, EXPERTS = "depth", "width", "experts"
 
 #: Weights that are zero in no N:M pattern, as unstructured pruning leaves them.
 SPARSE = "sparse"

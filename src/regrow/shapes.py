@@ -7,15 +7,43 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from operator import attrgetter
 from typing import NamedTuple
 
 from regrow.arch import Architecture
 from regrow.errors import InputError
-from regrow.methods import DEPTH, WIDTH, parse_pattern
-from regrow.units import format_count, parse_count
+from regrow.methods import DEPTH, EXPERTS, WIDTH, parse_pattern
+from regrow.units import parse_count
+from regrow.whole_units import check_dense, check_experts, experts_for_rate, infeasible, layers_for_rate, rate_between
+
+__all__ = [
+    "RATE_TOLERANCE",
+    "SHAPE_AXES",
+    "Pruned",
+    "check_dense",
+    "check_experts",
+    "experts_for_rate",
+    "explicit_shape",
+    "hidden_step",
+    "intermediate_step",
+    "kv_step",
+    "layers_for_rate",
+    "parse_shape",
+    "prune_shape",
+    "rate_between",
+    "shape_for_rate",
+    "shape_of_sizes",
+    "shapes_for_rate",
+]
+
+#: The sizes that each method changes, named as in `Architecture`.
+SHAPE_AXES: dict[str, tuple[str, ...]] = {
+    DEPTH: ("layers",),
+    WIDTH: ("hidden", "intermediate", "kv_heads"),
+    EXPERTS: ("experts",),
+}
 
 #: How far the rate of a width-pruned shape may lie from the target.
 RATE_TOLERANCE = 0.005
@@ -43,48 +71,26 @@ def prune_shape(before: Architecture, method: str, rate: float | None) -> Pruned
     """What a study makes of an architecture (`regrow prune --search 1`); None for a method of no known shape (runs from
     elsewhere).
 
-    `rate` is the one asked for; the one reached is that of whole blocks (`depth`) or whole channels (`width`). For N:M
-    it follows from the pattern and `rate` is not looked at.
+    `rate` is the one asked for; the one reached is that of whole blocks (`depth`), channels (`width`) or experts
+    (`experts`). For N:M it follows from the pattern and `rate` is not looked at.
 
     Raises `InputError` if no shape reaches the rate.
     """
     pattern = parse_pattern(method)
     if pattern is not None:
         n, m = pattern
+        check_dense(before, method)
         params = before.params - before.layers * before.block_matrix_params // m * (m - n)
         return Pruned(before, params, 1 - params / before.params)
-    if method not in (DEPTH, WIDTH):
+    if method not in (DEPTH, WIDTH, EXPERTS):
         return None
     if rate is None:
         raise InputError(f"{method} pruning needs a pruning rate", hint="give the fraction of parameters removed")
-    after = layers_for_rate(before, rate) if method == DEPTH else shape_for_rate(before, rate)
+    if method == EXPERTS:
+        after = experts_for_rate(before, rate)
+    else:
+        after = layers_for_rate(before, rate) if method == DEPTH else shape_for_rate(before, rate)
     return Pruned(after, after.params, rate_between(before, after))
-
-
-def rate_between(before: Architecture, after: Architecture) -> float:
-    """The pruning rate from one architecture to another."""
-    return 1 - after.params / before.params
-
-
-def layers_for_rate(before: Architecture, rate: float, *, tolerance: float | None = None) -> Architecture:
-    """The architecture with as many blocks dropped as come nearest to the rate; at least one goes and one stays.
-
-    Blocks are whole, so the nearest may be up to half a block away, 1.4 points of the rate for Llama-3.1-8B. Raises
-    `InputError` naming the nearest rates if it is further, or further than `tolerance` where one is given.
-    """
-    if before.layers < 2:
-        raise InputError("the model has one block", where="depth", hint="it cannot be pruned in depth; prune its width")
-    # every block has as many parameters
-    rates = {layers: 1 - (before.params - (before.layers - layers) * before.block_params) / before.params
-             for layers in range(before.layers - 1, 0, -1)}  # fmt: skip
-    nearest = min(rates, key=lambda layers: abs(rates[layers] - rate))
-    allowed = 0.5 * before.block_params / before.params
-    if tolerance is not None:
-        allowed = min(allowed, tolerance)
-    # the slack keeps a rate exactly half-way out of the hands of rounding
-    if abs(rates[nearest] - rate) > allowed * (1 + 1e-9):
-        raise _infeasible(before, rate, rates.values(), where="depth")
-    return before.with_shape(layers=nearest)
 
 
 def shape_for_rate(
@@ -148,7 +154,7 @@ def shapes_for_rate(
                 return [_narrowed(before, widths) for widths in chosen]
             step //= 2
     reached = (1 - widths.size / full for widths in _grid(before, *tried, multiple_of, size=size))
-    raise _infeasible(before, rate, reached, where="width")
+    raise infeasible(before, rate, reached, where="width")
 
 
 def _free_axes(before: Architecture) -> tuple[Sequence[str], ...]:
@@ -294,11 +300,13 @@ def _spread(close: Sequence[_Widths], even: _Widths, count: int, wanted: float) 
 
 
 def explicit_shape(before: Architecture, sizes: Mapping[str, int]) -> Architecture:
-    """The architecture with the sizes asked for: `layers` alone, or any of `hidden`, `intermediate` and `kv_heads`.
+    """The architecture with the sizes asked for: `layers` or `experts` alone, or any of the widths.
 
     Query heads follow their KV heads. Raises `InputError` for a size above the model's, for a shape that is the whole
     model, and for a hidden width that transformers would refuse, naming the two nearest that it takes.
     """
+    if "experts" in sizes:
+        check_experts(before)
     for axis, size in sizes.items():
         full = getattr(before, axis)
         if not 1 <= size <= full:
@@ -323,11 +331,11 @@ def explicit_shape(before: Architecture, sizes: Mapping[str, int]) -> Architectu
 
 
 def shape_of_sizes(before: Architecture, method: str, sizes: Mapping[str, int]) -> Pruned:
-    """What pruning leaves where the sizes are given instead of a rate: `layers` for depth, widths for width.
+    """What pruning leaves where the sizes are given instead of a rate, those of `SHAPE_AXES`.
 
     Raises `InputError` for sizes that the method does not change, and as `explicit_shape` does.
     """
-    axes = {DEPTH: ("layers",), WIDTH: ("hidden", "intermediate", "kv_heads")}.get(method, ())
+    axes = SHAPE_AXES.get(method, ())
     stray = [axis for axis in sizes if axis not in axes]
     if stray:
         takes = f"{method} takes {', '.join(axes)}" if axes else f"{method} keeps every size: leave the shape out"
@@ -349,20 +357,3 @@ def parse_shape(text: str) -> dict[str, int]:
             )
         sizes[axis] = parse_count(size, what=f"shape, {axis}")
     return sizes
-
-
-def _infeasible(before: Architecture, rate: float, feasible: Iterable[float], *, where: str) -> InputError:
-    rates = sorted(set(feasible))
-    below, above = [r for r in rates if r < rate][-1:], [r for r in rates if r > rate][:1]
-    # beyond an end, the two at that end are the nearest
-    nearest = below + above if below and above else (rates[:2] if above else rates[-2:])
-    what = f"no shape of this model reaches rate {rate:.6g} ({_left(before, rate)} parameters)"
-    if not nearest:
-        return InputError(what, where=where, hint="allow other axes")
-    named = " and ".join(f"{r:.4f}" for r in nearest)
-    left = " and ".join(_left(before, r) for r in nearest)
-    return InputError(what, where=where, hint=f"nearest rates: {named} ({left} parameters)")
-
-
-def _left(before: Architecture, rate: float) -> str:
-    return format_count((1 - rate) * before.params)

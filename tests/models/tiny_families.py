@@ -52,6 +52,7 @@ TINY: dict[str, dict] = {
     "exaone4": _WINDOWED,
     "phi3": {"sliding_window": 8},
     "glm4": {},
+    "qwen3_moe": {"num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "norm_topk_prob": True},
 }
 
 

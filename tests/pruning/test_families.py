@@ -23,7 +23,8 @@ from regrow.errors import InputError
 from regrow.evaluation import evaluate
 from regrow.families import FAMILIES
 from regrow.models import architecture_of, check_pattern, count_params, open_checkpoint, save_checkpoint
-from regrow.models.config_file import skeleton_of, with_old_rope
+from regrow.models.config_file import skeleton_of, with_old_names
+from regrow.models.experts import as_stored
 from regrow.models.layout import axes_of, is_block_weight, is_tied
 from regrow.pruning import PruneSpec
 from regrow.pruning.apply import PlannedModel
@@ -32,10 +33,15 @@ from regrow.pruning.prune import apply_plan, make_plan, prune
 from regrow.pruning.scorers import SCORERS
 from regrow.pruning.sparsify import walk_parts
 from regrow.pruning.stream import open_stream
+from regrow.training import TrainSpec
+from regrow.training.kernels import set_kernels
 
 #: Longer than the sliding windows of 8.
 IDS = tokens(3, 20, seed=1)
 TEXT = Blocks(tokens=tokens(6, 20).int().numpy(), documents=3, fingerprint="f00d")
+
+
+DENSE = [name for name, family in FAMILIES.items() if family.experts is None]
 
 
 @cache
@@ -55,6 +61,12 @@ def folder(model_type, tmp_path):
 def reload(folder):
     """The model in a folder as plain transformers reads it."""
     return AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True).eval()
+
+
+def last_weights(block):
+    """The parameters that give what the feed-forward of a block adds to the residual stream."""
+    experts = getattr(block.mlp, "experts", None)
+    return list(block.mlp.down_proj.parameters()) if experts is None else [experts.down_proj]
 
 
 def zero(*parameters):
@@ -77,7 +89,7 @@ def test_counts_are_those_of_transformers(model_type):
         "query": arch.heads * arch.head_dim,
         "kv": arch.kv_heads * arch.head_dim,
     }
-    for name, parameter in model.named_parameters():
+    for name, parameter in as_stored(model.named_parameters()).items():
         for along, size in zip(axes_of(name, arch.family), parameter.shape, strict=True):
             assert not along or sum(widths[axis] for axis in along) == size, name
     # a config that says as little as it may: transformers' defaults are the family's
@@ -97,8 +109,9 @@ def test_the_walk_block_by_block_is_the_forward_pass(model_type):
     parts = whole.clone()
     for _, block in stream.blocks():
         whole = stream.run(block, whole)
-        assert [inputs.shape[-1] for _, inputs in walk_parts(stream, block, parts)][1::2] == [32, 48]
-        torch.testing.assert_close(parts, whole)
+        if model_type in DENSE:
+            assert [inputs.shape[-1] for _, inputs in walk_parts(stream, block, parts)][1::2] == [32, 48]
+            torch.testing.assert_close(parts, whole)
     torch.testing.assert_close(stream.norm(whole), model.model(input_ids=IDS, use_cache=False).last_hidden_state)
     # the loss is that of transformers' logits, which some families scale or cap after the output layer
     found = logits(model, IDS)
@@ -116,7 +129,7 @@ def test_depth_is_the_model_without_the_block(model_type, folder, tmp_path):
     (gone,) = plan.dropped_layers
     pruned, expected = reload(tmp_path / "out"), copy.deepcopy(tiny(model_type))
     block = expected.model.layers[gone]
-    zero(*block.self_attn.o_proj.parameters(), *block.mlp.down_proj.parameters())
+    zero(*block.self_attn.o_proj.parameters(), *last_weights(block))
     torch.testing.assert_close(logits(pruned, IDS), logits(expected, IDS))
     assert count_params(pruned) == plan.params_after
     # every list of the config that has an entry for each block has lost this one
@@ -161,12 +174,12 @@ def with_zeros(model, plan):
     with torch.no_grad():
         model.model.embed_tokens.weight[:, hidden] = 0
         for layer, block in enumerate(model.model.layers):
-            for matrix in (block.self_attn.o_proj, block.mlp.down_proj):
-                matrix.weight[hidden] = 0
-                if matrix.bias is not None:
-                    matrix.bias[hidden] = 0
-            gone = [index for index in range(before.intermediate) if index not in plan.kept_intermediate[layer]]
-            block.mlp.down_proj.weight[:, gone] = 0
+            for parameter in (*block.self_attn.o_proj.parameters(), *last_weights(block)):
+                # of experts [experts, hidden, width], else [hidden, ...]
+                parameter.transpose(0, max(0, parameter.ndim - 2))[hidden] = 0
+            if plan.kept_intermediate:
+                gone = [index for index in range(before.intermediate) if index not in plan.kept_intermediate[layer]]
+                block.mlp.down_proj.weight[:, gone] = 0
             for index in range(before.kv_heads):
                 if plan.kept_kv_heads and index not in plan.kept_kv_heads[layer]:
                     width = before.heads // before.kv_heads * before.head_dim
@@ -187,9 +200,12 @@ def with_zeros(model, plan):
 @pytest.mark.parametrize("model_type", FAMILIES)
 def test_every_scorer_prunes_it(model_type):
     stream = open_stream(tiny(model_type))
-    targets = {"depth": {"shape": {"layers": 2}}, "width": {"shape": {"intermediate": 40}}, "N:M": {}}
+    width = {"intermediate": 40} if model_type in DENSE else {"hidden": 24}
+    targets = {"depth": {"layers": 2}, "width": width, "experts": {"experts": 4}, "N:M": None}
     for (kind, scorer), entry in SCORERS.items():
-        spec = PruneSpec(method="2:4" if kind == "N:M" else kind, scorer=scorer, **targets[kind])
+        if kind in (("N:M",) if model_type not in DENSE else ("experts",)):
+            continue  # refused, see below
+        spec = PruneSpec(method="2:4" if kind == "N:M" else kind, scorer=scorer, shape=targets[kind])
         ids = IDS if entry.reads_text else None
         plan, _ = make_plan(stream, spec, ids)
         planned = PlannedModel(stream.source, plan)
@@ -261,7 +277,7 @@ def test_rotary_bases_by_kind_are_written_in_the_old_names_too(model_type):
         "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
         "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
     }
-    said = with_old_rope({"model_type": model_type, "rope_parameters": kinds})
+    said = with_old_names({"model_type": model_type, "rope_parameters": kinds})
     assert (said["rope_theta"], said["rope_scaling"]) == (1e6, {"rope_type": "linear", "factor": 8.0})
     assert said.get("rope_local_base_freq") == (1e4 if model_type == "gemma3_text" else None)
     assert CONFIG_MAPPING[model_type](**{**said, "model_type": None}).rope_parameters == kinds
@@ -272,3 +288,12 @@ def test_bfloat16_weights_walk_as_transformers_runs_them():
     model = make_tiny("gemma3_text").to(torch.bfloat16)
     stream = open_stream(model, dtype=torch.bfloat16)
     assert torch.equal(stream.embed(IDS), model.model.embed_tokens(IDS))
+
+
+@pytest.mark.parametrize("model_type", ["llama", "gemma2", "gemma3_text", "qwen3_moe"])
+def test_training_takes_an_attention_that_the_class_has(model_type):
+    model = make_tiny(model_type)
+    expected = logits(model, IDS)
+    set_kernels(model, TrainSpec(tokens=1), precision="fp32")
+    assert model.config._attn_implementation == ("eager" if model_type == "gemma2" else "sdpa")
+    torch.testing.assert_close(logits(model, IDS), expected)

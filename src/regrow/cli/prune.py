@@ -28,13 +28,16 @@ _COUNTING = "Parameters are all of them, tied embeddings counted once; non-embed
 
 _Model = Annotated[str, typer.Argument(help="A checkpoint folder, or a ladder model such as tiny-llama-3m.")]
 _Out = Annotated[Path | None, typer.Option("--out", help="Where the pruned model is written; a dry run needs none.")]
-_Method = Annotated[str | None, typer.Option(help="`depth`, `width`, or N:M such as `2:4` (2 kept of every 4).")]
+_Method = Annotated[
+    str | None, typer.Option(help="`depth`, `width`, `experts`, or N:M such as `2:4` (2 kept of every 4).")
+]
 _Rate = Annotated[float | None, typer.Option(help="Share of the parameters to remove, e.g. 0.25.")]
 _Params = Annotated[
     str | None, typer.Option(help="Parameters to leave instead of a rate, e.g. 6B; tied embeddings count once.")
 ]
 _Shape = Annotated[
-    str | None, typer.Option(help="Sizes to leave instead of a rate: layers=24, or hidden=768,intermediate=2048.")
+    str | None,
+    typer.Option(help="Sizes to leave instead of a rate: layers=24, experts=64, or hidden=768,intermediate=2048."),
 ]
 _ScorerName = Annotated[
     str | None,

@@ -28,35 +28,45 @@ _ROWS: dict[str, Dimension] = {
 }
 
 
+#: In place of an expert's number.
+ANY_EXPERT = "mlp.experts.*."
+
+
 @cache
 def linears(family: Family) -> tuple[tuple[str, ...], ...]:
-    """The linear layers of a block by their names inside it, in groups that read the same input, as they run."""
-    return (
-        tuple(f"self_attn.{name}" for name in family.attention_inputs),
-        ("self_attn.o_proj",),
-        tuple(f"mlp.{name}" for name in family.mlp_inputs),
-        ("mlp.down_proj",),
-    )
+    """The linear layers of a block by their names inside it, in groups that read the same input, as they run.
+
+    Of a mixture of experts those of the attention alone.
+    """
+    attention = (tuple(f"self_attn.{name}" for name in family.attention_inputs), ("self_attn.o_proj",))
+    if family.experts is not None:
+        return attention
+    return (*attention, tuple(f"mlp.{name}" for name in family.mlp_inputs), ("mlp.down_proj",))
 
 
 @cache
 def linear_inputs(family: Family) -> dict[str, Axis]:
     """What the input dimension of each linear layer of a block is."""
     axes: tuple[Axis, ...] = ("hidden", "query", "hidden", "intermediate")
-    return {name: axis for names, axis in zip(linears(family), axes, strict=True) for name in names}
+    return {name: axis for names, axis in zip(linears(family), axes, strict=False) for name in names}
 
 
 @cache
 def block_axes(family: Family) -> dict[str, tuple[Dimension, ...]]:
     """What each dimension of a block's parameters is, by the parameter's name inside its block.
 
-    Biases and norms that only some configs of the family have are in it.
+    Biases and norms that only some configs of the family have are in it; an expert's number is `*`.
     """
     axes: dict[str, tuple[Dimension, ...]] = {f"{name}.weight": (_HIDDEN,) for name in family.norms.names}
     for linear, inputs in linear_inputs(family).items():
         rows = _ROWS.get(linear.rpartition(".")[2], _HIDDEN)
         axes[f"{linear}.weight"] = (rows, (inputs,))
         axes[f"{linear}.bias"] = (rows,)
+    if family.experts is not None:
+        # experts are removed whole: neither their number nor their width is an axis
+        axes["mlp.gate.weight"] = (_FIXED, _HIDDEN)
+        axes[f"{ANY_EXPERT}gate_proj.weight"] = axes[f"{ANY_EXPERT}up_proj.weight"] = (_FIXED, _HIDDEN)
+        axes[f"{ANY_EXPERT}down_proj.weight"] = (_HIDDEN, _FIXED)
     if family.qk_norm is not None:
         whole = family.qk_norm == "projection"
         axes["self_attn.q_norm.weight"] = (("query",) if whole else _FIXED,)

@@ -69,6 +69,25 @@ class Multipliers:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Experts:
+    """The experts of a mixture, each a gated feed-forward: the config's fields, and what transformers assumes without.
+
+    A router, `mlp.gate`, has a row for each expert. Attributes: the field's name (the first that is there counts) and
+    its default.
+    """
+
+    count: tuple[tuple[str, ...], int]
+    active: tuple[str, int]
+    width: tuple[str, int]
+
+    def read(self, config: Mapping[str, Any]) -> tuple[int, int, int]:
+        """Experts of a block, those that a token is routed to, and the width of each, by a config."""
+        names, default = self.count
+        count = next((config[name] for name in names if config.get(name) is not None), default)
+        return int(count), int(config.get(*self.active)), int(config.get(*self.width))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Family:
     """A family of decoder-only transformers whose blocks have one shape: attention, and a gated feed-forward.
 
@@ -89,6 +108,7 @@ class Family:
         block_lists: lists in the config with an entry for each block.
         block_indices: numbers in the config that are indices of a block.
         windows: which blocks attend to a sliding window.
+        experts: the feed-forward of every block is a mixture of these; None: it is one.
         hidden_divides_by_heads: whether transformers refuses a hidden width that the query heads do not divide.
         multipliers: numbers that the model multiplies with.
         norm_offset: added to the weights of every RMS norm.
@@ -115,6 +135,7 @@ class Family:
     block_lists: tuple[str, ...] = ("layer_types", "mlp_layer_types")
     block_indices: tuple[str, ...] = ()
     windows: Windows = NO_WINDOWS
+    experts: Experts | None = None
     hidden_divides_by_heads: bool = False
     multipliers: Multipliers = Multipliers()
     norm_offset: float = 0.0
@@ -133,6 +154,7 @@ class Family:
         """Raise `InputError` if a config asks for a part of the family that is not supported."""
         for field, none, says in self.refused:
             value = config.get(field)
+            value = tuple(value) if isinstance(value, list) else value
             if value is not None and value != none:
                 raise InputError(
                     f"{field} is {value!r}: {says}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from regrow.errors import InputError, one_of
-from regrow.families.family import Family, Flag, Multipliers, Norms
+from regrow.families.family import Experts, Family, Flag, Multipliers, Norms
 from regrow.families.refused import REFUSED
 from regrow.families.windows import Windows
 
@@ -234,6 +234,27 @@ _ENTRIES = (
             after_mlp="post_mlp_layernorm",
         ),
         mlp_inputs=("gate_up_proj",),
+    ),
+    Family(
+        model_type="qwen3_moe",
+        models="Qwen3 (mixtures of experts: 30B-A3B, 235B-A22B)",
+        kv_heads=4,
+        head_dim=None,
+        qkv_bias=_ATTENTION_BIAS,
+        o_bias=_ATTENTION_BIAS,
+        qk_norm="head",
+        windows=Windows(default=4096, uniform=True, switch="use_sliding_window"),
+        experts=Experts(
+            count=(("num_experts", "num_local_experts"), 128),
+            active=("num_experts_per_tok", 8),
+            width=("moe_intermediate_size", 768),
+        ),
+        fixed_axes=("intermediate",),
+        fixed_because="experts keep their width and are removed whole (--method experts)",
+        refused=(
+            ("mlp_only_layers", (), "blocks of it have no experts"),
+            ("decoder_sparse_step", 1, "blocks of it have no experts"),
+        ),
     ),
 )
 

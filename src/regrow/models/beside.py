@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from regrow.models.config_file import CONFIG, read_content, with_old_rope, write_content
+from regrow.models.config_file import CONFIG, read_content, with_old_names, write_content
 from regrow.models.folder import Checkpoint, open_checkpoint
 
 #: The file beside a pruned checkpoint's weights that says what was done: pruning writes it, training reads it.
@@ -74,7 +74,7 @@ class Beside:
         config.json is copied as well if its fields do not change. `dtype` is the type of the new weights; if it differs
         from the old one, the field that names it is changed.
         """
-        content = with_old_rope(self.content)
+        content = with_old_names(self.content)
         if dtype is not None and dtype != self.dtype:
             named = str(dtype).removeprefix("torch.")
             content |= {name: named for name in ("dtype", "torch_dtype") if content.get(name) is not None}

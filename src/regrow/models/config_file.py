@@ -20,6 +20,7 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PretrainedConfig,
 from regrow.arch import Architecture
 from regrow.errors import InputError
 from regrow.families import family_of
+from regrow.models.experts import as_stored
 from regrow.models.library import one_line_errors, quiet
 
 CONFIG = "config.json"
@@ -127,7 +128,7 @@ def parameter_shapes(content: Mapping[str, Any]) -> Mapping[str, torch.Size]:
 @lru_cache(maxsize=16)  # a folder is opened several times on the way to a model
 def _shapes(content: str) -> Mapping[str, torch.Size]:
     skeleton = skeleton_of(_config_of(json.loads(content)))
-    return MappingProxyType({name: parameter.shape for name, parameter in skeleton.named_parameters()})
+    return MappingProxyType({name: tensor.shape for name, tensor in as_stored(skeleton.named_parameters()).items()})
 
 
 def skeleton_of(config: PretrainedConfig) -> PreTrainedModel:
@@ -163,17 +164,20 @@ def agree(content: dict[str, Any], wanted: PretrainedConfig) -> dict[str, Any]:
     """
     target, found = wanted.to_dict(), _config_of(content).to_dict()
     changed = {name: value for name, value in target.items() if found.get(name) != value and name not in _BOOKKEEPING}
-    return with_old_rope(content | changed)
+    return with_old_names(content | changed)
 
 
-def with_old_rope(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields with `rope_theta` and `rope_scaling` beside `rope_parameters`, where only transformers 5 would look.
+def with_old_names(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields with the names that transformers 4 knows, where only those of transformers 5 are there.
 
-    Both versions read the two old names; transformers 4 does not know the new one. Where `rope_scaling` is there,
-    both versions go by it, and nothing is added that would change what they read.
+    These are `rope_theta` and `rope_scaling` beside `rope_parameters`, and `num_experts` beside `num_local_experts`:
+    without them transformers 4 takes a default and says nothing. Both versions read the old names. Where `rope_scaling`
+    is there, both go by it, and nothing is added that would change what they read.
     """
     rope = content.get("rope_parameters")
     added: dict[str, Any] = {}
+    if content.get("num_local_experts") is not None and content.get("num_experts") is None:
+        added["num_experts"] = content["num_local_experts"]
     if isinstance(rope, Mapping) and isinstance(rope.get("full_attention"), Mapping):
         # by kind of layer: the old names are those of full attention, but for the base that Gemma-3's windows have
         windowed, rope = rope.get("sliding_attention"), rope["full_attention"]

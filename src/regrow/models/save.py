@@ -17,7 +17,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from regrow.errors import InputError, RunFailed, reason_of
 from regrow.locks import LOCK_FILE, hold
 from regrow.models.beside import Beside
-from regrow.models.config_file import read_content, with_old_rope, write_content
+from regrow.models.config_file import read_content, with_old_names, write_content
+from regrow.models.experts import as_stored
 from regrow.models.library import quiet
 from regrow.models.shards import ShardWriter
 
@@ -58,7 +59,7 @@ def save_checkpoint(
             if beside is None:
                 with quiet():
                     model.save_pretrained(stage)
-                write_content(stage, with_old_rope(read_content(stage)))
+                write_content(stage, with_old_names(read_content(stage)))
             else:
                 _write_weights(model, stage)
                 beside.write(stage, dtype=model.dtype)
@@ -77,7 +78,7 @@ def save_checkpoint(
 
 def _write_weights(model: PreTrainedModel, stage: Path) -> None:
     """Every parameter by its name, a tied one once."""
-    parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    parameters = as_stored((name, parameter.detach()) for name, parameter in model.named_parameters())
     with ShardWriter(stage, {name: tensor.to("meta") for name, tensor in parameters.items()}) as writer:
         for name, tensor in parameters.items():
             writer.write(name, tensor)

@@ -77,7 +77,7 @@ _KINDS = (
     _Kind(
         re.compile(r"\.(experts|block_sparse_moe|shared_expert)\."),
         "is that of a mixture of experts",
-        "regrow prunes dense models",
+        "its config.json is a dense model's: fetch the config that belongs to the files",
     ),
     _Kind(
         re.compile(

@@ -9,13 +9,15 @@ import torch
 from transformers import PretrainedConfig
 
 from regrow.errors import RegrowError
-from regrow.methods import DEPTH, WIDTH
+from regrow.methods import DEPTH, EXPERTS, WIDTH
 from regrow.models.beside import Beside
 from regrow.models.config_file import agree, skeleton_of
+from regrow.models.experts import as_stored
 from regrow.models.layout import axes_of, is_block_weight, split_block_name
 from regrow.models.masks import check_pattern
 from regrow.models.shards import row_chunks
 from regrow.pruning.depth import drop_blocks, drop_config_blocks
+from regrow.pruning.experts import keep_config_experts, keep_experts
 from regrow.pruning.kernel import Notes, kernel_of
 from regrow.pruning.plan import PrunePlan
 from regrow.pruning.scores import Scores
@@ -85,11 +87,15 @@ class PlannedModel:
         if plan.method == WIDTH:
             kept = Kept(hidden=plan.kept_hidden, intermediate=plan.kept_intermediate, kv_heads=plan.kept_kv_heads)
             return slice_state(state, kept, plan.before)
+        if plan.method == EXPERTS:
+            assert plan.kept_experts is not None
+            return keep_experts(state, plan.kept_experts)
         return dict(state)
 
     def _check(self) -> None:
         """Names and shapes are those that transformers will build from the config, and the counts are the plan's."""
-        expected: dict[str, Any] = {name: p.shape for name, p in skeleton_of(self.config).named_parameters()}
+        built = as_stored(skeleton_of(self.config).named_parameters())
+        expected: dict[str, Any] = {name: parameter.shape for name, parameter in built.items()}
         wrong = list(expected.keys() ^ self.layout.keys())
         wrong += [name for name in expected.keys() & self.layout.keys() if expected[name] != self.layout[name].shape]
         total = sum(tensor.numel() for tensor in self.layout.values())
@@ -112,6 +118,8 @@ def planned_fields(content: Mapping[str, Any], plan: PrunePlan) -> dict[str, Any
     if plan.method == DEPTH:
         assert plan.dropped_layers is not None, "an outline; decide it first"
         return drop_config_blocks(content, plan.dropped_layers)
+    if plan.method == EXPERTS:
+        return keep_config_experts(content, plan.after)
     return narrow_config(content, plan.after) if plan.method == WIDTH else content
 
 

@@ -103,15 +103,18 @@ class _Statistics:
             "attention_input": zeros(arch.layers, arch.hidden),
             "attention_output": zeros(arch.layers, arch.heads * arch.head_dim),
             "mlp_input": zeros(arch.layers, arch.hidden),
-            "mlp_activation": zeros(arch.layers, arch.intermediate),
+            "mlp_activation": zeros(arch.layers, 0 if arch.experts else arch.intermediate),
             "final_norm": zeros(1, arch.hidden),
         }
 
     def attach(self, block: Any, layer: int) -> None:
         """Hook a block of a stream. The hooks vanish with the block."""
         block.register_forward_hook(self._block(layer), with_kwargs=True)
-        for name, group in zip(_READ_BY, linears(self.family), strict=True):
-            block.get_submodule(group[0]).register_forward_pre_hook(self._input(name, layer))
+        readers = [block.get_submodule(group[0]) for group in linears(self.family)]
+        if self.family.experts is not None:
+            readers.append(block.mlp)
+        for name, reader in zip(_READ_BY, readers, strict=False):
+            reader.register_forward_pre_hook(self._input(name, layer))
 
     def add(self, name: str, layer: int, x: torch.Tensor) -> None:
         """Add the squares of activations [..., width]."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from regrow.methods import DEPTH, WIDTH
+from regrow.methods import DEPTH, EXPERTS, WIDTH
 from regrow.pruning.plan import PrunePlan
 from regrow.pruning.scorers import N_M, find_scorer
 from regrow.pruning.spec import PruneSpec
@@ -27,6 +27,7 @@ _MEASURED = "The model was not trained after pruning: post-train it before use."
 _WHAT = {
     DEPTH: "whole decoder blocks were removed",
     WIDTH: "feed-forward neurons, residual channels or KV groups with their query heads were removed",
+    EXPERTS: "whole experts of every decoder block were removed, with their rows of the router",
     N_M: "weights of the decoder blocks' linear layers were set to zero, in place: the file is a dense checkpoint",
 }
 
@@ -148,9 +149,13 @@ def plan_rows(plan: PrunePlan) -> list[list[str]]:
     was, now = plan.before, plan.after
     names = ("layers", "hidden", "intermediate", "heads", "kv_heads", "head_dim", "vocab")
     rows = [_row(name.replace("_", " "), getattr(was, name), getattr(now, name), str) for name in names]
+    if was.experts:
+        rows.append(_row("experts", was.experts, now.experts, str))
     kind = " (not zero)" if plan.pattern else ""
     rows.append(_row(f"parameters{kind}", plan.params_before, plan.params_after, format_count))
     rows.append(_row(f"non-embedding{kind}", plan.non_embedding_before, plan.non_embedding_after, format_count))
+    if was.experts:
+        rows.append(_row("parameters of a token", was.active_params, now.active_params, format_count))
     target = "" if plan.target_rate is None else f"asked {plan.target_rate:.4f}"
     if plan.target_params is not None:
         target += f" ({format_count(plan.target_params)} parameters)"
@@ -178,7 +183,7 @@ def _table(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _front_matter(folder: Path, name: str, spec: PruneSpec) -> list[str]:
-    tag = {DEPTH: "depth-pruning", WIDTH: "width-pruning", N_M: "n-m-sparsity"}[spec.kind]
+    tag = {DEPTH: "depth-pruning", WIDTH: "width-pruning", EXPERTS: "expert-pruning", N_M: "n-m-sparsity"}[spec.kind]
     content: dict[str, Any] = {
         **_inherited(folder),
         "base_model": name,

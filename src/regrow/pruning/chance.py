@@ -22,7 +22,7 @@ def random_scores(arch: Architecture, *, seed: int) -> Scores:
         "attention_input": (arch.layers, arch.hidden),
         "attention_output": (arch.layers, arch.heads * arch.head_dim),
         "mlp_input": (arch.layers, arch.hidden),
-        "mlp_activation": (arch.layers, arch.intermediate),
+        "mlp_activation": (arch.layers, 0 if arch.experts else arch.intermediate),
         "final_norm": (arch.hidden,),
     }
     noise = {name: torch.rand(shape, generator=generator) for name, shape in shapes.items()}

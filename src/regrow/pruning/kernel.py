@@ -130,7 +130,7 @@ class DepthKernel(Kernel):
         count = plan.before.layers - plan.after.layers
         if isinstance(scores, DepthScores):
             return replace(plan, dropped_layers=scores.dropped(count))
-        assert scores is not None
+        assert isinstance(scores, Scores)
         return replace(plan, dropped_layers=least_important(scores.block_influence, count))
 
 

@@ -18,11 +18,15 @@ from typing import Any, NamedTuple
 from regrow.arch import Architecture
 from regrow.errors import InputError
 from regrow.families import linear_inputs
-from regrow.footprint import MemoryTarget, layers_for_memory, memory_from, shapes_for_memory
-from regrow.methods import DEPTH, parse_pattern
-from regrow.pruning.spec import SHAPE_AXES, PruneSpec
+from regrow.footprint import MemoryTarget, experts_for_memory, layers_for_memory, memory_from, shapes_for_memory
+from regrow.methods import DEPTH, EXPERTS, parse_pattern
+from regrow.pruning.spec import PruneSpec
 from regrow.shapes import (
     RATE_TOLERANCE,
+    SHAPE_AXES,
+    check_dense,
+    check_experts,
+    experts_for_rate,
     explicit_shape,
     intermediate_step,
     layers_for_rate,
@@ -59,6 +63,7 @@ class PrunePlan:
         kept_hidden: channels that stay (width), for the whole model.
         kept_intermediate: feed-forward neurons that stay, per block (width).
         kept_kv_heads: KV heads that stay, with their query heads, per block (width).
+        kept_experts: experts that stay, with their rows of the router, per block (experts).
         candidates: the shapes a search chose from; None where there was none.
 
     Index fields are None where the method leaves that axis whole, or, in an outline, where scores have yet to decide.
@@ -76,6 +81,7 @@ class PrunePlan:
     target_params: int | None = None
     candidates: tuple[Candidate, ...] | None = None
     target_memory: MemoryTarget | None = None
+    kept_experts: tuple[tuple[int, ...], ...] | None = None
 
     @property
     def pattern(self) -> tuple[int, int] | None:
@@ -117,6 +123,8 @@ class PrunePlan:
             return True
         if self.method == DEPTH:
             return self.dropped_layers is not None
+        if self.method == EXPERTS:
+            return self.kept_experts is not None
         kept = {"hidden": self.kept_hidden, "intermediate": self.kept_intermediate, "kv_heads": self.kept_kv_heads}
         return all(indices is not None for axis, indices in kept.items() if axis in self.changes)
 
@@ -125,10 +133,14 @@ class PrunePlan:
         """Notes on how far the plan is from the target; empty if it is met."""
         notes = []
         if self.target_rate is not None and abs(self.pruning_rate - self.target_rate) > RATE_TOLERANCE:
-            block = self.before.block_params / self.before.params
+            unit, units, one = self.before.block_params, "blocks", "block"
+            if self.method == EXPERTS:
+                unit = self.before.layers * (self.before.expert_params + self.before.hidden)
+                units, one = "experts of every block", "expert of each"
             notes.append(
-                f"asked for rate {self.target_rate:.4f}, nearest in whole blocks is {self.pruning_rate:.4f} "
-                f"({100 * (self.pruning_rate - self.target_rate):+.2f} points; one block is {100 * block:.2f})"
+                f"asked for rate {self.target_rate:.4f}, nearest in whole {units} is {self.pruning_rate:.4f} "
+                f"({100 * (self.pruning_rate - self.target_rate):+.2f} points; one {one} is "
+                f"{100 * unit / self.before.params:.2f})"
             )
         if self.target_rate is not None and self.after.intermediate != self.before.intermediate:
             step = intermediate_step(self.before)
@@ -143,6 +155,11 @@ class PrunePlan:
     def pruning_rate(self) -> float:
         """The rate reached (rho), 1 - after/before: what a law is fitted to, not the target."""
         return 1 - self.params_after / self.params_before
+
+    @property
+    def active_rate(self) -> float:
+        """The same of the parameters that a token is computed with (`Architecture.active_params`)."""
+        return 1 - self.after.active_params / self.before.active_params
 
     @property
     def changes(self) -> dict[str, tuple[int, int]]:
@@ -183,6 +200,7 @@ class PrunePlan:
             "kept_intermediate": _each(to_ranges, self.kept_intermediate),
             "kept_kv_heads": _each(to_ranges, self.kept_kv_heads),
             "candidates": None if self.candidates is None else [tried._asdict() for tried in self.candidates],
+            **self._of_experts(),
             **self._memory(),
         }
 
@@ -194,6 +212,17 @@ class PrunePlan:
             "target_memory": self.target_memory.to_dict(),
             "memory_before": self.target_memory.footprint(self.before)._asdict(),
             "memory_after": self.target_memory.footprint(self.after)._asdict(),
+        }
+
+    def _of_experts(self) -> dict[str, Any]:
+        """What a plan of a mixture of experts says besides; nothing for a dense model."""
+        if not self.before.experts:
+            return {}
+        return {
+            "active_params_before": self.before.active_params,
+            "active_params_after": self.after.active_params,
+            "active_rate": self.active_rate,
+            "kept_experts": _each(to_ranges, self.kept_experts),
         }
 
     @classmethod
@@ -213,6 +242,7 @@ class PrunePlan:
                 kept_intermediate=_each(from_ranges, data["kept_intermediate"]),
                 kept_kv_heads=_each(from_ranges, data["kept_kv_heads"]),
                 candidates=_each(lambda tried: Candidate(**tried), data.get("candidates")),
+                kept_experts=_each(from_ranges, data.get("kept_experts")),
                 target_memory=memory_from(data["target_memory"]) if data.get("target_memory") else None,
             )._checked()
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -225,7 +255,12 @@ class PrunePlan:
             _check_indices("dropped_layers", self.dropped_layers, self.before.layers, gone)
         if self.kept_hidden is not None:
             _check_indices("kept_hidden", self.kept_hidden, self.before.hidden, self.after.hidden)
-        for axis, lists in (("intermediate", self.kept_intermediate), ("kv_heads", self.kept_kv_heads)):
+        per_block = {
+            "intermediate": self.kept_intermediate,
+            "kv_heads": self.kept_kv_heads,
+            "experts": self.kept_experts,
+        }
+        for axis, lists in per_block.items():
             if lists is not None and len(lists) != self.before.layers:
                 raise ValueError(f"kept_{axis} has {len(lists)} lists for {self.before.layers} blocks")
             for indices in lists or ():
@@ -243,9 +278,9 @@ def spec_of(plan: PrunePlan, **options: Any) -> PruneSpec:
     """The spec that a plan fulfils, as far as the plan holds it; `options` are fields that it lacks, e.g. `seed`."""
     target: dict[str, Any] = {}
     # a width plan does not say which axes or search led to its shape, so the shape itself is the target
-    if plan.target_params is not None and plan.method == DEPTH:
+    if plan.target_params is not None and plan.method in (DEPTH, EXPERTS):
         target["params"] = plan.target_params
-    elif plan.target_rate is not None and plan.method == DEPTH:
+    elif plan.target_rate is not None and plan.method in (DEPTH, EXPERTS):
         target["rate"] = plan.target_rate
     elif plan.pattern is None:
         target["shape"] = {axis: pair[1] for axis, pair in plan.changes.items() if axis in SHAPE_AXES[plan.method]}
@@ -284,8 +319,11 @@ def outlines(before: Architecture, spec: PruneSpec) -> list[PrunePlan]:
     assert spec.scorer is not None  # set by PruneSpec itself
     plan = PrunePlan(method=spec.method, scorer=spec.scorer, target_rate=spec.rate, before=before, after=before)
     if spec.pattern is not None:
+        check_dense(before, spec.method)
         _check_divisible(before, spec.pattern[1])
         return [plan]
+    if spec.method == EXPERTS:
+        check_experts(before)
     if spec.shape is not None:
         return [replace(plan, after=explicit_shape(before, dict(spec.shape)))]
     if spec.memory is not None:
@@ -294,6 +332,8 @@ def outlines(before: Architecture, spec: PruneSpec) -> list[PrunePlan]:
     plan = replace(plan, target_rate=rate, target_params=spec.params)
     if spec.method == DEPTH:
         return [replace(plan, after=layers_for_rate(before, rate, tolerance=RATE_TOLERANCE if spec.strict else None))]
+    if spec.method == EXPERTS:
+        return [replace(plan, after=experts_for_rate(before, rate))]
     shapes = shapes_for_rate(before, rate, spec.shapes_tried, axes=spec.axes, multiple_of=spec.multiple_of)
     return [replace(plan, after=after) for after in shapes]
 
@@ -302,6 +342,8 @@ def _within(before: Architecture, spec: PruneSpec, memory: MemoryTarget) -> list
     """The shapes within a memory target that a spec with `search` chooses from."""
     if spec.method == DEPTH:
         return [layers_for_memory(before, memory)]
+    if spec.method == EXPERTS:
+        return [experts_for_memory(before, memory)]
     return shapes_for_memory(before, memory, spec.shapes_tried, axes=spec.axes, multiple_of=spec.multiple_of)
 
 

@@ -40,7 +40,7 @@ class Scorer:
     """
 
     name: str
-    kind: Literal["depth", "width", "N:M"]
+    kind: Literal["depth", "width", "experts", "N:M"]
     description: str
     kernel: str | Callable[[Scorer], Any]
     reads_text: bool = True
@@ -101,6 +101,27 @@ _ENTRIES = (
         reads_text=False,
     ),
     Scorer(
+        name="routed-norm",
+        kind="experts",
+        description="the router's weight times the norm of the expert's output (REAP, arXiv 2510.13999)",
+        kernel="regrow.pruning.experts:RoutedNorm",
+        scores="own",
+    ),
+    Scorer(
+        name="frequency",
+        kind="experts",
+        description="the number of tokens that are routed to it",
+        kernel="regrow.pruning.experts:Frequency",
+        scores="own",
+    ),
+    Scorer(
+        name="random",
+        kind="experts",
+        description="chance",
+        kernel="regrow.pruning.experts:RandomExperts",
+        reads_text=False,
+    ),
+    Scorer(
         name="sparsegpt",
         kind="N:M",
         description="SparseGPT (arXiv 2301.00774), which also updates the weights that stay",
@@ -131,7 +152,7 @@ SCORERS: dict[tuple[str, str], Scorer] = {(entry.kind, entry.name): entry for en
 
 
 def kind_of(method: str) -> str:
-    """`depth` and `width` are kinds themselves; every pattern, such as `2:4`, is of the kind `N:M`."""
+    """`depth`, `width` and `experts` are kinds themselves; every pattern, such as `2:4`, is of the kind `N:M`."""
     return N_M if parse_pattern(method) else method
 
 

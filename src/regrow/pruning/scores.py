@@ -29,7 +29,8 @@ class Scores:
             residual stream where a family has none.
         attention_output [layers, heads * head_dim]: norms of what o_proj reads, the heads' outputs.
         mlp_input [layers, hidden]: norms of what gate and up read, likewise.
-        mlp_activation [layers, intermediate]: norms of what down_proj reads, the neurons.
+        mlp_activation [layers, intermediate]: norms of what down_proj reads, the neurons; [layers, 0] in a mixture of
+            experts, whose neurons are not scored.
         final_norm [hidden]: norms of what the output layer reads.
         tokens: calibration tokens.
         fingerprint: of the model they were measured on; see `regrow.pruning.calibration.weights_fingerprint`.
@@ -165,7 +166,47 @@ class DepthScores:
             raise _not_scores(error, path) from error
 
 
-AnyScores = Scores | DepthScores
+@dataclass(frozen=True, kw_only=True)
+class ExpertScores:
+    """What an expert scorer measured on a model, float32 on the CPU.
+
+    Attributes:
+        scorer: the scorer's name, e.g. `routed-norm`.
+        values: [layers, experts]; of each block the largest stay.
+        tokens: calibration tokens.
+        fingerprint: of the model; see `regrow.pruning.calibration.weights_fingerprint`.
+    """
+
+    scorer: str
+    values: torch.Tensor
+    tokens: int
+    fingerprint: str
+
+    @property
+    def label(self) -> str:
+        """What these scores are, for messages."""
+        return self.scorer
+
+    def save(self, path: str | Path) -> None:
+        """Write one safetensors file. Raises `InputError` if it cannot be written."""
+        about = {"scorer": self.scorer, "tokens": str(self.tokens), "fingerprint": self.fingerprint}
+        _save(path, {"values": self.values}, {"kind": "experts", **about})
+
+    @classmethod
+    def load(cls, path: str | Path) -> ExpertScores:
+        """Read what `save` wrote. Raises `InputError` if the file is missing, broken or something else."""
+        try:
+            with safe_open(str(path), framework="pt") as file:
+                about, values = file.metadata(), file.get_tensor("values")
+                return cls(
+                    scorer=about["scorer"], values=values, tokens=int(about["tokens"]), fingerprint=about["fingerprint"]
+                )
+        # OSError, SafetensorError, KeyError, TypeError: whatever it is, it is no scores file
+        except Exception as error:
+            raise _not_scores(error, path) from error
+
+
+AnyScores = Scores | DepthScores | ExpertScores
 
 
 def own_label(scorer: str, *, iterative: bool) -> str:
@@ -183,14 +224,15 @@ def contiguous(distances: torch.Tensor, count: int) -> tuple[int, ...]:
 
 
 def load_scores(path: str | Path) -> AnyScores:
-    """Scores of either kind from a file. Raises `InputError` if it is missing, broken or something else."""
+    """Scores of any kind from a file. Raises `InputError` if it is missing, broken or something else."""
     try:
         with safe_open(str(path), framework="pt") as file:
-            depth = (file.metadata() or {}).get("kind") == "depth"
+            kind = (file.metadata() or {}).get("kind")
     # OSError, SafetensorError: the reader of a kind says which
     except Exception:
-        depth = False
-    return DepthScores.load(path) if depth else Scores.load(path)
+        kind = None
+    kinds: dict[str | None, type[DepthScores] | type[ExpertScores]] = {"depth": DepthScores, "experts": ExpertScores}
+    return kinds[kind].load(path) if kind in kinds else Scores.load(path)
 
 
 def _named(scorer: str | None) -> dict[str, str]:

@@ -8,12 +8,13 @@ from typing import Any, Literal
 
 from regrow.errors import InputError, one_of
 from regrow.footprint import MemoryTarget, memory_from
-from regrow.methods import DEPTH, WIDTH, parse_pattern
+from regrow.methods import DEPTH, EXPERTS, WIDTH, parse_pattern
 from regrow.pruning.scorers import Scorer, find_scorer, kind_of, scorers_of
+from regrow.shapes import SHAPE_AXES
 from regrow.units import read_fields
 
 #: Methods as a message lists them; any other N:M is accepted as well.
-METHODS = (DEPTH, WIDTH, "2:4")
+METHODS = (DEPTH, WIDTH, EXPERTS, "2:4")
 
 #: Width shapes that are tried where nothing else is asked.
 SEARCHED = 4
@@ -21,19 +22,16 @@ SEARCHED = 4
 #: Axes that width pruning can shrink, named as in `Architecture`.
 AXES = ("hidden", "intermediate", "kv_heads")
 
-#: What a target shape may name, per method.
-SHAPE_AXES: dict[str, tuple[str, ...]] = {DEPTH: ("layers",), WIDTH: AXES}
-
 
 @dataclass(frozen=True, kw_only=True)
 class PruneSpec:
     """What to prune, how much, and by which measure.
 
-    Depth and width take one target: `rate`, `params`, `shape` or `memory`. N:M takes none, the pattern sets it.
+    Depth, width and experts take one target: `rate`, `params`, `shape` or `memory`. N:M takes none: the pattern is it.
 
     Attributes:
-        method: `depth` (drop blocks), `width` (drop neurons, KV groups, channels) or `N:M`, e.g. `2:4`: keep N
-            weights of every M neighbours along the input dimension.
+        method: `depth` (drop blocks), `width` (drop neurons, KV groups, channels), `experts` (drop experts of a
+            mixture) or `N:M`, e.g. `2:4`: keep N weights of every M neighbours along the input dimension.
         rate: fraction of all parameters to remove, in (0, 1), tied embeddings counted once.
         params: parameters to leave, counted the same way.
         shape: sizes to leave, by the names of `SHAPE_AXES`: `{"layers": 24}` for depth, `{"hidden": 768,
@@ -119,7 +117,8 @@ class PruneSpec:
 
     def _checked_shape(self) -> tuple[tuple[str, int], ...]:
         known = SHAPE_AXES[self.method]
-        hint = f"{self.method} pruning sets {', '.join(known)}, e.g. {known[0]}={24 if self.method == DEPTH else 768}"
+        example = {DEPTH: 24, WIDTH: 768, EXPERTS: 64}[self.method]
+        hint = f"{self.method} pruning sets {', '.join(known)}, e.g. {known[0]}={example}"
         try:
             sizes: dict[str, int] = dict(self.shape or ())
         except (TypeError, ValueError):

@@ -22,6 +22,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from regrow.arch import Architecture
 from regrow.errors import InputError, RunFailed, reason_of
 from regrow.models.config_file import skeleton_of
+from regrow.models.experts import as_built, as_stored
 from regrow.models.folder import open_checkpoint
 from regrow.models.layout import EMBEDDING, FINAL_NORM, OUTPUT, split_block_name
 from regrow.models.load import architecture_of, local_checkpoint
@@ -67,7 +68,7 @@ class ModelSource:
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.config, self.arch = model.config, architecture_of(model)
-        self._parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
+        self._parameters = as_stored((name, parameter.detach()) for name, parameter in model.named_parameters())
         self.layout: Mapping[str, torch.Tensor] = {name: tensor.to("meta") for name, tensor in self._parameters.items()}
 
     def read(self, names: Iterable[str]) -> dict[str, torch.Tensor]:
@@ -117,7 +118,7 @@ class BlockStream:
             place = split_block_name(name)
             assert place is not None
             state[place[1]] = tensor.to(self.device, self.dtype, copy=True)
-        block.load_state_dict(state, assign=True)
+        block.load_state_dict(as_built(state), assign=True)
         return block.requires_grad_(False).eval()
 
     def blocks(self, layers: Iterable[int] | None = None) -> Iterator[tuple[int, Any]]:

@@ -101,10 +101,12 @@ def _indices(axis: Axis, layer: int | None, kept: Kept, before: Architecture) ->
 
 def narrow_config(config: Mapping[str, Any], after: Architecture) -> dict[str, Any]:
     """The config of the narrowed model. `head_dim` is written out: it no longer follows from hidden / heads."""
+    # the width of experts has a field of its own, and does not change
+    widths = {} if after.experts else {"intermediate_size": after.intermediate}
     return dict(
         config,
+        **widths,
         hidden_size=after.hidden,
-        intermediate_size=after.intermediate,
         num_attention_heads=after.heads,
         num_key_value_heads=after.kv_heads,
         head_dim=after.head_dim,

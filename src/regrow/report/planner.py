@@ -18,7 +18,7 @@ from regrow.errors import InputError
 from regrow.laws.forms import FORMS
 from regrow.laws.law import MOST_SIZE_EFFECT, SAME_SIZE, Law
 from regrow.laws.setting import BASIC_NAMES
-from regrow.methods import is_masked
+from regrow.methods import EXPERTS, is_masked
 from regrow.planning.answer import Plan
 from regrow.planning.cost import DEFAULT_MFU, GPUS
 from regrow.planning.support import MOST_TIMES_DESIGNED, MOST_TIMES_TOKENS, supported_tokens
@@ -297,6 +297,10 @@ def _shapes(architecture: Architecture, method: str, context: int) -> list[_Shap
         asked = [0.5]  # the pattern decides, whatever rate is asked for
     elif method == "depth":
         asked = [k * architecture.block_params / architecture.params for k in range(1, architecture.layers)]
+    elif method == EXPERTS and architecture.experts:
+        unit = architecture.layers * (architecture.expert_params + architecture.hidden)
+        most = architecture.experts - max(1, architecture.active_experts)
+        asked = [k * unit / architecture.params for k in range(1, most + 1)]
     elif method == "width":
         first, last, step = _WIDTH_RATES
         asked = [round(first + i * step, 6) for i in range(round((last - first) / step) + 1)]

@@ -14,6 +14,14 @@ from regrow.models.load import quiet
 from regrow.training.spec import TrainSpec
 
 
+def plain_attention(model: PreTrainedModel, spec: TrainSpec) -> str:
+    """The attention to compute without flash kernels: `eager` where it is asked for, or the model's class has no sdpa.
+
+    Gemma-2 has none: it caps the scores of its attention, which PyTorch's function does not do.
+    """
+    return "eager" if spec.attention == "eager" or not model._supports_sdpa else "sdpa"
+
+
 def set_kernels(model: PreTrainedModel, spec: TrainSpec, *, precision: str) -> None:
     """Prepare `model` in place. Raises `InputError` for what this machine or installation does not have."""
     cuda = torch.cuda.is_available()
@@ -32,7 +40,9 @@ def set_kernels(model: PreTrainedModel, spec: TrainSpec, *, precision: str) -> N
             f"torch.compile needs {'triton' if cuda else 'a C++ compiler'} here", where="--compile", hint="leave it out"
         )
     with quiet():
-        model.set_attn_implementation("flash_attention_2" if spec.attention == "flash" else spec.attention)
+        model.set_attn_implementation(
+            "flash_attention_2" if spec.attention == "flash" else plain_attention(model, spec)
+        )
     if spec.liger:
         from liger_kernel.transformers import _apply_liger_kernel_to_instance
 

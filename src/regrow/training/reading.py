@@ -15,6 +15,7 @@ from regrow.errors import RunFailed
 from regrow.evaluation import evaluate
 from regrow.models.masks import MaskKeeper
 from regrow.runs import Score
+from regrow.training.kernels import plain_attention
 from regrow.training.lora import adapted_layers, merged
 from regrow.training.processes import add_up, processes
 from regrow.training.sharding import settle
@@ -99,7 +100,7 @@ def _evaluable(model: PreTrainedModel, spec: TrainSpec) -> Iterator[None]:
         yield
         return
     kept = model.config._attn_implementation
-    model.set_attn_implementation("sdpa")
+    model.set_attn_implementation(plain_attention(model, spec))
     try:
         yield
     finally:

@@ -56,7 +56,8 @@ class TrainSpec:
         lora_rank, lora_alpha: train adapters of this rank on every linear layer of the blocks and merge them at the end
             (Hu et al. 2021, arXiv 2106.09685); 0 trains all parameters. `lora_alpha` None: twice the rank.
         gradient_checkpointing: recompute activations in the backward pass: less memory, about a third more work.
-        attention: `sdpa` (PyTorch's, which picks a flash kernel by itself where it can), `flash` or `eager`.
+        attention: `sdpa` (PyTorch's, which picks a flash kernel by itself where it can), `flash` or `eager`, which
+            Gemma-2 takes in place of `sdpa`.
         compile, liger: `torch.compile`, and Liger's kernels.
         packing: `cross`: attention may reach over a document's end into those before it in the block; `isolated`: it
             stays inside each document, in training and in evaluation.
