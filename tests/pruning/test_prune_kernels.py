@@ -61,8 +61,9 @@ def test_selection_is_ascending_and_breaks_ties_by_place():
 
 
 def test_config_fields_that_count_blocks():
-    config = {"num_hidden_layers": 4, "layer_types": list("abcd"), "max_window_layers": 3, "vocab_size": 9}
-    assert drop_config_blocks(config, [1, 3]) == {
+    config = {"model_type": "qwen2", "num_hidden_layers": 4, "layer_types": list("abcd"), "max_window_layers": 3}
+    assert drop_config_blocks({**config, "vocab_size": 9}, [1, 3]) == {
+        "model_type": "qwen2",
         "num_hidden_layers": 2,
         "layer_types": ["a", "c"],
         "max_window_layers": 2,
