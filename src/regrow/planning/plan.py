@@ -44,13 +44,9 @@ def plan(law: Law, spec: PlanSpec) -> Plan:
     Raises `InputError` for a law whose fit failed, a rate that is missing or that no shape reaches, a target under the
     law's floor, a budget of less than a token, and a setting of which the law's runs say nothing.
     """
-    if not isinstance(law, Law):
-        hint = "give one law: regrow.select_law(regrow.load_laws(path), method=...)"
-        raise InputError(f"{type(law).__name__} in the place of a law", where="plan", hint=hint)
-    _refuse_failed(law)
+    _check_law(law)
     spec = in_errors(law, spec)
-    recipe_notes = about_recipe(law, spec.others, spec.level)
-    law = in_recipe(law, spec.others)
+    recipe_notes, law = about_recipe(law, spec.others, spec.level), in_recipe(law, spec.others)
     model, notes = _model(law, spec)
     warnings = [*about(law), *notes, *no_gap(spec.known_loss_before, spec.loss_pruned, score=law.benchmark is not None)]
     setting = spec.setting(model.pruning_rate)
@@ -76,10 +72,7 @@ def plan(law: Law, spec: PlanSpec) -> Plan:
         law, answered=not answer.reason and raw.tokens is not None, width=raw.width, extrapolates=extrapolates,
         why_not=answer.reason or "the criterion is never met",
     )  # fmt: skip
-    missing = None
-    if word == CANNOT_SAY:
-        of = {"params_before": model.params_before, "pruning_rate": model.pruning_rate}
-        missing = next_run(law, **of, tokens=None if answer.too_far else raw.tokens, gpu=gpu, mfu=spec.mfu)
+    missing = None if word != CANNOT_SAY else _next_run(law, model, spec, None if answer.too_far else raw.tokens)
     losses = _losses(law, curves, spec, None if answer.reason else tokens)
     return Plan(
         tokens=tokens,
@@ -142,8 +135,17 @@ def _memory(spec: PlanSpec, model: PrunedModel) -> dict[str, Any] | None:
     return {**spec.memory.to_dict(), **taken._asdict(), "total": taken.total}
 
 
-def _refuse_failed(law: Law) -> None:
-    """Raise `InputError` for a law whose fit failed."""
+def _next_run(law: Law, model: PrunedModel, spec: PlanSpec, tokens: float | None) -> str:
+    """The run that would support an answer for this model."""
+    of = {"params_before": model.params_before, "pruning_rate": model.pruning_rate}
+    return next_run(law, **of, tokens=tokens, gpu=find_gpu(spec.gpu), mfu=spec.mfu)
+
+
+def _check_law(law: Law) -> None:
+    """Raise `InputError` for what is not one law, and for a law whose fit failed."""
+    if not isinstance(law, Law):
+        hint = "give one law: regrow.select_law(regrow.load_laws(path), method=...)"
+        raise InputError(f"{type(law).__name__} in the place of a law", where="plan", hint=hint)
     if law.status == "failed":
         raise InputError(
             f"the law of {law.family}, {law.method} failed to fit ({'; '.join(law.warnings) or 'no reason given'})",

@@ -26,7 +26,10 @@ from regrow.planning.support import MOST_TIMES_TOKENS, supported_tokens
 from regrow.units import format_count
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from regrow.laws.law import Law
+    from regrow.runs import RunRecord
 
 _STATED = ("E", "A", "alpha", "B", "beta")
 _COLUMNS = ("params", "tokens", "loss")
@@ -129,10 +132,27 @@ def fitted_curve(path: str | Path) -> ScratchCurve:
     the end of a run whose learning rate had come down. Raises `InputError` for a table without them, and for runs that
     no curve can be fitted to.
     """
+    from regrow.laws.fitting import fit
+
+    (law,) = fit(_pretraining_runs(_pretraining_table(path)), "chinchilla")
+    if law.status == "failed":
+        raise InputError(f"no curve fits these runs ({'; '.join(law.warnings)})", where=str(path), hint="add runs")
+
+    def loss(params: float, tokens: np.ndarray) -> np.ndarray:
+        return Curves(law, Setting(params_before=params, pruning_rate=0.0)).loss(tokens)
+
+    return ScratchCurve(
+        loss=loss,
+        how=f"fitted to {law.n_runs} runs in {Path(path).name}",
+        most=MOST_TIMES_TOKENS * law.ranges["tokens"][1],
+        sizes=law.ranges["params_before"],
+    )
+
+
+def _pretraining_table(path: str | Path) -> pd.DataFrame:
+    """The table in a file. Raises `InputError` if a column is missing or holds anything but positive numbers."""
     import pandas as pd
 
-    from regrow.laws.fitting import fit
-    from regrow.runs import CurvePoint, RunRecord
     from regrow.runs.table import read_table
 
     if not Path(path).exists():
@@ -153,6 +173,14 @@ def fitted_curve(path: str | Path) -> ScratchCurve:
             row = int(np.flatnonzero(~(np.isfinite(numbers) & (numbers > 0)))[0]) + 2
             raise InputError(f"{column} in row {row} is no positive number", where=str(path), hint="mend the row")
         table[column] = numbers
+    return table
+
+
+def _pretraining_runs(table: pd.DataFrame) -> list[RunRecord]:
+    """The runs of a pretraining table, as records; their method is `scratch`."""
+
+    from regrow.runs import CurvePoint, RunRecord
+
     named = table["run"].astype(str) if "run" in table.columns else table.index.astype(str)
     records = []
     for key, rows in table.groupby([named, table["params"]], sort=False):
@@ -171,19 +199,7 @@ def fitted_curve(path: str | Path) -> ScratchCurve:
                 curve=tuple(sorted(curve, key=lambda p: p.tokens)),
             )
         )
-    (law,) = fit(records, "chinchilla")
-    if law.status == "failed":
-        raise InputError(f"no curve fits these runs ({'; '.join(law.warnings)})", where=str(path), hint="add runs")
-
-    def loss(params: float, tokens: np.ndarray) -> np.ndarray:
-        return Curves(law, Setting(params_before=params, pruning_rate=0.0)).loss(tokens)
-
-    return ScratchCurve(
-        loss=loss,
-        how=f"fitted to {law.n_runs} runs in {Path(path).name}",
-        most=MOST_TIMES_TOKENS * law.ranges["tokens"][1],
-        sizes=law.ranges["params_before"],
-    )
+    return records
 
 
 def scratch_curve(text: str) -> ScratchCurve:
