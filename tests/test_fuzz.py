@@ -8,8 +8,10 @@ from __future__ import annotations
 import copy
 import json
 import os
+import resource
 import signal
 import warnings
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -21,6 +23,7 @@ from regrow.reading import read_yaml
 from regrow.runs import CurvePoint, RunRecord, RunWriter, read_runs, write_archive
 from regrow.runs.check import check_runs
 from regrow.runs.importers import import_manifest
+from regrow.runs.importers.registry import find_format
 from regrow.runs.store import CURVE_FILE, RUN_FILE
 from regrow.runs.table import to_table, write_csv
 from regrow.study.spec import StudySpec
@@ -28,6 +31,10 @@ from regrow.study.spec import StudySpec
 EXAMPLES = int(os.environ.get("REGROW_FUZZ", "40"))
 #: Seconds after which reading a file counts as hanging.
 SLOW = 10
+#: Bytes by which the reading of broken input may raise the peak of this process' memory.
+LARGE = 1 << 30
+#: Logs that real tools wrote, in formats of their own.
+LOGS = Path(__file__).parents[1] / "examples" / "logs" / "formats"
 
 asked = settings(
     max_examples=EXAMPLES,
@@ -117,10 +124,14 @@ def harmless(read, *arguments):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
+    """A folder with whole files; afterwards the peak of memory must not have risen by `LARGE`."""
     root = tmp_path_factory.mktemp("fuzz")
     write_csv(to_table([record("a"), record("b", "none")]), root / "whole.csv")
     write_archive([record("a"), record("b")], root / "whole.jsonl")
-    return root
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    yield root
+    risen = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    assert risen < LARGE, f"memory rose by {risen / 1e6:.0f} MB"
 
 
 @asked
@@ -186,7 +197,8 @@ def test_law_files(folder, data):
         path.write_bytes(data.draw(broken_text(text)))
     else:
         path.write_text(json.dumps(data.draw(broken_data(json.loads(text)))))
-    harmless(load_laws, path)
+    for law in harmless(load_laws, path) or ():
+        harmless(lambda law: law.predict(params_before=150, pruning_rate=0.2, tokens=1e4, loss_before=2.0), law)
 
 
 STUDY = """
@@ -236,3 +248,16 @@ def test_manifests(folder, data):
     for run in harmless(import_manifest, path) or ():
         assert "/" not in run.run
         assert not run.run.startswith(".")
+
+
+@asked
+@given(data=st.data())
+def test_binary_logs(folder, data):
+    name = data.draw(st.sampled_from(["run-tracked.wandb", "run-small.swanlab", "trackio.db", "mlflow.db"]))
+    content = bytearray((LOGS / name).read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        place = data.draw(st.integers(0, len(content) - 1))
+        content[place] ^= 1 << data.draw(st.integers(0, 7))
+    path = folder / name
+    path.write_bytes(content[: data.draw(st.integers(0, len(content)))] if data.draw(st.booleans()) else content)
+    harmless(lambda file: find_format(file, None).read(file), path)
