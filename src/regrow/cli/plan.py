@@ -58,6 +58,8 @@ if TYPE_CHECKING:
     from regrow.laws.law import Law
     from regrow.planning.answer import Plan
     from regrow.planning.plan_spec import PlanSpec
+    from regrow.planning.scratch import ScratchComparison
+    from regrow.planning.stages import StageComparison
 
 
 #: the rate at which the reference law is asked where none is given
@@ -134,9 +136,8 @@ def plan(
     """
     from regrow.cli.asking import law_source, planned_recipe
     from regrow.cli.plan_options import compare_fields, plan_fields
-    from regrow.cli.plan_output import print_plans
-    from regrow.cli.scratching import against_scratch, print_scratch
-    from regrow.cli.staging import compare_with_turns, print_turns, stage_rates
+    from regrow.cli.scratching import against_scratch
+    from regrow.cli.staging import compare_with_turns, stage_rates
     from regrow.laws.files import load_laws
     from regrow.planning.plan_spec import PlanSpec
 
@@ -195,27 +196,43 @@ def plan(
 
         asked = compare_fields(**only)  # type: ignore[arg-type]
         print_comparison(laws, spec, asked, family=family, method=method, as_json=as_json)
-    else:
-        asked_rates = [turns[-1]] if turns else rate or []
-        used, answers = _plans(laws, spec, asked_rates, named=named, family=family, method=method, score=score)
-        found = compare_with_turns(used, spec, answers[0], turns, stage_tokens) if turns else None
-        curve = compare_scratch
-        scratches = [None if curve is None else against_scratch(used, spec, answer, curve) for answer in answers]
-        if as_json:
-            more = {} if found is None else {"stages": found.to_dict()}
-            plans = [
-                {**answer.to_dict(), **more, **({} if scratch is None else {"scratch": scratch.to_dict()})}
-                for answer, scratch in zip(answers, scratches, strict=True)
-            ]
-            print_json({"plans": plans} if len(plans) > 1 else plans[0])
-        else:
-            print_plans(answers, verbose=verbose)
-            if found is not None:
-                print_turns(found)
-            for answer, scratch in zip(answers, scratches, strict=True):
-                if scratch is not None:
-                    say(f"pruned at {answer.pruning_rate:.3g}, or trained from scratch:")
-                    print_scratch(scratch)
+        return
+    asked_rates = [turns[-1]] if turns else rate or []
+    used, answers = _plans(laws, spec, asked_rates, named=named, family=family, method=method, score=score)
+    found = compare_with_turns(used, spec, answers[0], turns, stage_tokens) if turns else None
+    curve = compare_scratch
+    scratches = [None if curve is None else against_scratch(used, spec, answer, curve) for answer in answers]
+    _print_answers(answers, found, scratches, verbose=verbose, as_json=as_json)
+
+
+def _print_answers(
+    answers: "Sequence[Plan]",
+    turns: "StageComparison | None",
+    scratches: "Sequence[ScratchComparison | None]",
+    *,
+    verbose: bool,
+    as_json: bool,
+) -> None:
+    """Print the plans, each with its comparisons with pruning in turns and with training from scratch."""
+    from regrow.cli.plan_output import print_plans
+    from regrow.cli.scratching import print_scratch
+    from regrow.cli.staging import print_turns
+
+    if as_json:
+        more = {} if turns is None else {"stages": turns.to_dict()}
+        plans = [
+            {**answer.to_dict(), **more, **({} if scratch is None else {"scratch": scratch.to_dict()})}
+            for answer, scratch in zip(answers, scratches, strict=True)
+        ]
+        print_json({"plans": plans} if len(plans) > 1 else plans[0])
+        return
+    print_plans(answers, verbose=verbose)
+    if turns is not None:
+        print_turns(turns)
+    for answer, scratch in zip(answers, scratches, strict=True):
+        if scratch is not None:
+            say(f"pruned at {answer.pruning_rate:.3g}, or trained from scratch:")
+            print_scratch(scratch)
 
 
 def _check_compare(compare: bool, *, only: Mapping[str, Any], never: Mapping[str, Any]) -> None:
