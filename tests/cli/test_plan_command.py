@@ -373,7 +373,7 @@ def test_a_memory_target_needs_a_model_and_a_method(regrow):
     size = ("plan", "--law", "reference", "--params-before", "8B", "--loss-before", "2.0", "--max-memory", "12GB")
     one_line_error(regrow(*size), "a memory target without a model")
     model = ("plan", "--law", "reference", "--model", "Llama-3.1-8B", "--loss-before", "2.0", "--max-memory", "12GB")
-    one_line_error(regrow(*model), "depth and width make a model smaller")
+    one_line_error(regrow(*model), "depth, width and experts make a model smaller")
 
 
 def test_turns_are_compared_with_one_step(regrow):
