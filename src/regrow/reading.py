@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from regrow.errors import InputError, reason_of
+from regrow.errors import InputError, printable, reason_of
 
 #: Bytes of the largest text that is read at once.
 LARGEST_TEXT = 1 << 29
@@ -142,9 +142,14 @@ def _loader() -> Any:
 
 
 def _count(value: Any, known: dict[int, int]) -> int:
-    """How many values a document stands for, each alias as often as it is used."""
+    """How many values a document stands for, each alias as often as it is used.
+
+    Raises `ValueError` for too many, and for text with control characters: no name and no path has any.
+    """
     if id(value) in known:
         return known[id(value)]
+    if isinstance(value, str) and printable(value) != value:
+        raise ValueError(f"control characters in {value[:60]!r}")
     parts: list[Any] = []
     if isinstance(value, Mapping):
         parts = [*value, *value.values()]

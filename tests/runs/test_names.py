@@ -81,6 +81,9 @@ def test_yaml_has_no_surprises(tmp_path):
     path.write_text("[" * 5000)
     with pytest.raises(InputError, match="nested too deep"):
         read_yaml(path)
+    path.write_text('models: ["a\\0b"]\n')
+    with pytest.raises(InputError, match=r"control characters in 'a\\x00b'"):
+        read_yaml(path)
 
 
 def test_a_file_has_the_permissions_that_the_user_asks_for(tmp_path):

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from regrow import InputError, import_log, import_manifest
+from regrow.runs.importers.registry import find_format
 
 from .import_samples import notes, points, spec, write
 
@@ -267,3 +268,12 @@ def test_manifests_that_cannot_be(header, rows, says, tmp_path):
     state(tmp_path, evaluated((1, 2.9)), "a.json")
     with pytest.raises(InputError, match=says):
         import_manifest(write(tmp_path, "m.csv", "\n".join([header, *rows]) + "\n"))
+
+
+def test_control_characters_in_a_manifest_are_refused(tmp_path):
+    head = "path,run,family,method,params_before,params_after,loss_before,tokens_per_step\n"
+    (tmp_path / "m.csv").write_text(f"{head}\x00log.csv,r,f,depth,100,80,2.0,1000\n")
+    with pytest.raises(InputError, match=r"row 1: path is '\\x00log.csv'; give text without control characters"):
+        import_manifest(tmp_path / "m.csv")
+    with pytest.raises(InputError, match="can't be read"):
+        find_format(tmp_path / "a\x00b", None)

@@ -12,7 +12,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from regrow.errors import InputError, one_of
+from regrow.errors import InputError, one_of, printable
 from regrow.runs.importers.read import import_log
 from regrow.runs.importers.spec import ImportSpec
 from regrow.runs.importers.tables import csv_table
@@ -78,6 +78,10 @@ def _rows(manifest: Path) -> list[tuple[int, dict[str, str]]]:
         if empty:
             raise InputError(f"row {number} leaves {', '.join(empty)} empty", where=where)
         check_folder_name(cells["run"], where=f"{where}, row {number}")
+        for name, text in cells.items():
+            if printable(text) != text:
+                hint = "give text without control characters"
+                raise InputError(f"{name} is {text[:60]!r}", where=f"{where}, row {number}", hint=hint)
         rows.append((number, cells))
     return rows
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from regrow.errors import InputError, one_of
+from regrow.errors import InputError, one_of, reason_of
 from regrow.runs.importers import (
     automodel,
     clearml,
@@ -127,8 +127,8 @@ def find_format(path: Path, name: str | None) -> Format:
         head = b"" if path.is_dir() else _head(path)
     except FileNotFoundError:
         raise InputError("no such file or folder", where=str(path), hint="give a log") from None
-    except OSError as error:
-        raise InputError(f"can't be read ({error.strerror or error})", where=str(path)) from None
+    except (OSError, ValueError) as error:  # ValueError: a name with a null character
+        raise InputError(f"can't be read ({reason_of(error)})", where=str(path)) from None
     if path.is_file() and not head.strip():
         raise InputError("the file is empty", where=str(path), hint="give a log with held-out losses")
     if name is not None:
