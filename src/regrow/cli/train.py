@@ -151,7 +151,8 @@ def train(
         typer.Option(
             help="End the run when the forecast meets a criterion: `gain:0.01` (nats), `slope:0.05` (nats per "
             "million tokens), "
-            "`recovery:0.9` (a share) or `target:2.1` (nats/token)."
+            "`recovery:0.9` (a share) or `target:2.1` (nats/token); of a law of scores `gain:0.5` (points), "
+            "`recovery:0.9` or `target:0.7`."
         ),
     ] = None,
     report_to: Annotated[

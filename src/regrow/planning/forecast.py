@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from regrow.errors import InputError
+from regrow.laws.prediction import LOSS, as_score
 from regrow.planning.criteria import Budget, Criterion, Gain
 from regrow.planning.curves import Curves
+from regrow.planning.score_criteria import ScoreGain
 from regrow.planning.solve import ends, optimal_tokens
 from regrow.planning.support import Support, supported_tokens, too_far
 from regrow.units import check_level, format_count
@@ -50,6 +52,7 @@ class Forecast:
         share_met: share of the draws in which the criterion is met by now; None where the law is not trusted.
         because: the criterion in words.
         source: `law`, or `run` where the run's own curve is all there is.
+        target: `loss`, or `score:NAME`: then the losses here are errors, 1 - score, and the sentence speaks of scores.
     """
 
     tokens: int
@@ -69,16 +72,22 @@ class Forecast:
     because: str = ""
     source: str = "run"
     notes: tuple[str, ...] = ()
+    target: str = LOSS
 
     def sentence(self) -> str:
         """The forecast in one line, without its notes, which are mostly the same at every evaluation."""
         at = f"at {format_count(self.tokens)} tokens"
-        if self.loss is not None:
-            at += f", loss {self.loss:.4f}"
-        if self.final_loss is None:
+        numbers = (self.loss, self.final_loss, self.final_low, self.final_high)
+        if self.target == LOSS:
+            last, final, low, high = numbers
+        else:
+            last, final, high, low = (None if error is None else as_score(error) for error in numbers)
+        if last is not None:
+            at += f", {self.target} {last:.4f}"
+        if final is None:
             return f"forecast {at}: none yet ({'; '.join(self.notes)})"
         return (
-            f"forecast {at}: {self.final_loss:.4f} ({self.final_low:.4f} to {self.final_high:.4f}, {self.level:.0%}) "
+            f"forecast {at}: {final:.4f} ({low:.4f} to {high:.4f}, {self.level:.0%}) "
             f"at {format_count(self.final_tokens)} tokens; D* {self.best_in_words()}, where {self.because}"
         )
 
@@ -111,15 +120,17 @@ def forecast(
     """Forecast a run from its evaluations so far.
 
     Args:
-        tokens, losses: the evaluations in the order of their tokens; nats/token.
-        criterion: when it is time to stop; `Gain()` if None.
+        tokens, losses: the evaluations in the order of their tokens; nats/token, or errors (1 - score) with a law of
+            scores.
+        criterion: when it is time to stop; `Gain()`, or `ScoreGain()` of a law of scores, if None.
         law, setting: a law and what the run is (`regrow.laws.Setting`); without a law the run's own curve is used.
 
     Returns a forecast without numbers, and with the reason, where the evaluations are too few or do not fall.
 
     Raises `InputError` for a budget as the criterion, a law without its setting, or a law that failed.
     """
-    criterion = criterion or Gain()
+    of_scores = law is not None and law.benchmark is not None
+    criterion = criterion or (ScoreGain() if of_scores else Gain())
     if isinstance(criterion, Budget):
         raise InputError("a budget is spent, not forecast", where="criterion", hint="use gain, slope, recovery, target")
     check_level(level, where="forecast")
@@ -133,6 +144,7 @@ def forecast(
         level=level,
         because=criterion.describe(),
         source="run" if law is None else "law",
+        target=LOSS if law is None else law.target,
     )
     try:
         law, setting, curves, notes = _curves(law, setting, at, read, level)

@@ -20,8 +20,13 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from regrow.errors import InputError, one_of
 from regrow.laws import Law, Setting, load_laws, select_law
 from regrow.laws.observations import LOSSES
-from regrow.planning.criteria import CRITERIA, Budget, Criterion, Gain, criterion_from
+from regrow.laws.pooled.scored import MEAN
+from regrow.laws.pooled.scored import error as error_of
+from regrow.laws.prediction import LOSS
+from regrow.planning.criteria import CRITERIA, SCORE_CRITERIA, Budget, Criterion, Gain, criterion_from
 from regrow.planning.forecast import Forecast, forecast
+from regrow.planning.score_criteria import ScoreGain
+from regrow.planning.score_plan import errors_of
 from regrow.runs import CurvePoint, RunRecord
 from regrow.training.spec import TrainSpec
 
@@ -41,14 +46,15 @@ class RecoveryForecast(TrainerCallback):
     Args:
         law: a law file or a `Law` of such runs, which the run's own evaluations then correct; None for the run's own
             curve alone. It needs `params_before`, `pruning_rate` and `loss_before`; a file of several laws also
-            `family` or `method`.
+            `family` or `method`. A law of a benchmark's score needs `score_before` instead, and `metric` names the
+            score, a fraction.
         tokens_per_step: tokens in one optimizer step. Not needed where TrainingArguments.include_num_input_tokens_seen
             has the Trainer count them.
         final_tokens: tokens of the whole run; by default those of the Trainer's `max_steps`.
         criterion: when it is time to stop (`regrow.planning`): `Gain`, `Slope`, `Recovery` or `Target`.
         stop: stop the run once the criterion is met with the probability `confidence`.
         level: probability of the intervals.
-        metric: what Trainer calls the held-out loss.
+        metric: what Trainer calls the held-out loss, or the score.
         show: is given the forecast in one line; prints to stderr by default, None for silence.
 
     Raises `InputError` for arguments that do not fit each other, and at the start of a run whose tokens can't be known.
@@ -61,6 +67,7 @@ class RecoveryForecast(TrainerCallback):
         params_before: float | None = None,
         pruning_rate: float | None = None,
         loss_before: float | None = None,
+        score_before: float | None = None,
         family: str | None = None,
         method: str | None = None,
         tokens_per_step: int | None = None,
@@ -72,7 +79,9 @@ class RecoveryForecast(TrainerCallback):
         metric: str = "eval_loss",
         show: Callable[[str], None] | None = lambda line: print(line, file=sys.stderr),
     ) -> None:
-        chosen = criterion or Gain()
+        self.law = select_law(load_laws(law), family, method) if isinstance(law, str | Path) else law
+        of_scores = self.law is not None and self.law.benchmark is not None
+        chosen = criterion or (ScoreGain() if of_scores else Gain())
         if isinstance(chosen, Budget):
             raise InputError("a budget is spent, not forecast", where="criterion", hint="use gain, slope or target")
         for name, value in (("confidence", confidence), ("level", level)):
@@ -81,7 +90,8 @@ class RecoveryForecast(TrainerCallback):
         for name, count in (("tokens_per_step", tokens_per_step), ("final_tokens", final_tokens)):
             if count is not None and count < 1:
                 raise InputError(f"{name} is {count}", where="forecast", hint="give a positive count")
-        self.law = select_law(load_laws(law), family, method) if isinstance(law, str | Path) else law
+        if self.law is not None and of_scores:
+            loss_before, _ = errors_of(self.law, score_before, None)
         self.setting = None if self.law is None else _setting(params_before, pruning_rate, loss_before)
         self.criterion: Criterion = chosen
         self.tokens_per_step = tokens_per_step
@@ -143,7 +153,7 @@ class RecoveryForecast(TrainerCallback):
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         points = [
-            (self._tokens(entry["step"], entry.get("num_input_tokens_seen")), float(entry[self.metric]))
+            (self._tokens(entry["step"], entry.get("num_input_tokens_seen")), self._read(float(entry[self.metric])))
             for entry in state.log_history
             if self.metric in entry and math.isfinite(entry[self.metric])
         ]
@@ -164,6 +174,10 @@ class RecoveryForecast(TrainerCallback):
             control.should_training_stop = True
             self._say(state, stopping(found))
 
+    def _read(self, value: float) -> float:
+        """What the law is of: the loss, or the error of a score."""
+        return value if self.law is None or self.law.benchmark is None else error_of(value)
+
     def _tokens(self, step: int, seen: float | None) -> int:
         return step * self.tokens_per_step if self.tokens_per_step else int(seen or 0)
 
@@ -173,11 +187,16 @@ class RecoveryForecast(TrainerCallback):
 
 
 def log_values(found: Forecast) -> dict[str, float]:
-    """A forecast as the numbers that a tracker takes; what is not known is left out."""
+    """A forecast as the numbers that a tracker takes; what is not known is left out.
+
+    Of a law of scores `score` stands in the place of `loss`, and the interval is the score's.
+    """
+    ends = {"loss": found.final_loss, "low": found.final_low, "high": found.final_high}
+    if found.target != LOSS and found.final_loss is not None:
+        score, low, high = (1 - float(end or 0.0) for end in (found.final_loss, found.final_high, found.final_low))
+        ends = {"score": score, "low": low, "high": high}
     values = {
-        "loss": found.final_loss,
-        "low": found.final_low,
-        "high": found.final_high,
+        **ends,
         "tokens": found.best_tokens,
         "tokens_low": found.best_low,
         "tokens_high": found.best_high,
@@ -215,20 +234,21 @@ def _setting(params_before: float | None, pruning_rate: float | None, loss_befor
     return Setting(params_before=size, pruning_rate=rate, loss_before=before)
 
 
-def parse_stop(text: str) -> Criterion:
+def parse_stop(text: str, *, scores: bool = False) -> Criterion:
     """A stopping rule from `gain:0.01`, `slope:0.002`, `recovery:0.9` or `target:2.3`; the value may be left out where
-    the criterion has a default.
+    the criterion has a default. Of `scores`: `gain:0.5` (points), `recovery:0.9` or `target:0.7`.
 
     Raises `InputError` for anything else.
     """
     where = "--stop-when"
     name, _, value = text.partition(":")
-    kind = CRITERIA[one_of(name, [known for known in CRITERIA if known != Budget.name], what="criterion", where=where)]
+    kinds = SCORE_CRITERIA if scores else CRITERIA
+    kind = kinds[one_of(name, [known for known in kinds if known != Budget.name], what="criterion", where=where)]
     try:
         options = {fields(kind)[0].name: float(value)} if value else {}
     except ValueError:
         raise InputError(f"{value!r} is not a number", where=where, hint="write it like gain:0.01") from None
-    found = criterion_from(name, **options)
+    found = criterion_from(name, scores, **options)
     assert not isinstance(found, Budget)
     return found
 
@@ -246,28 +266,25 @@ def watch_for(
     Returns a function of the run's record and spec, since size and loss before pruning are known only when it starts.
     Raises `InputError` for what can't be read.
     """
-    criterion = None if stop_when is None else parse_stop(stop_when)
     laws = None if source is None or str(source) == "run" else load_laws(source)
+    of_scores = any(law.benchmark is not None for law in laws or ())
+    criterion = None if stop_when is None else parse_stop(stop_when, scores=of_scores)
 
     def watch(record: RunRecord, spec: TrainSpec) -> Callable[[Sequence[CurvePoint]], str | None]:
         law: Law | None = None
         known: dict[str, Any] = {}
         if laws is not None:
-            law = select_law(laws, *_family_and_method(laws, record))
-            known = {
-                "params_before": record.params_before,
-                "pruning_rate": record.pruning_rate,
-                "loss_before": record.loss_before,
-            }
+            law = _law_of_run(laws, record)
+            before = _before(law, record)
+            known = {"params_before": record.params_before, "pruning_rate": record.pruning_rate, **before}
             _check_losses(law, spec)
-        field = LOSSES["raw" if law is None else law.loss_kind]
         forecaster = RecoveryForecast(law, **known, criterion=criterion, show=None)
         say = show or (lambda line: None)
         if spec.schedule not in CONSTANT_RATES:
             say(_decays(spec.schedule))
 
         def at_milestone(curve: Sequence[CurvePoint]) -> str | None:
-            read = {p.tokens: value for p in curve if (value := getattr(p, field)) is not None}
+            read = {p.tokens: value for p in curve if (value := _reading(law, p)) is not None}
             final = spec.steps * spec.batch_tokens
             found = forecaster.forecast(list(read), list(read.values()), final_tokens=final)
             for line in [found.sentence(), *forecaster.new_notes(found)]:
@@ -282,8 +299,57 @@ def watch_for(
     return watch
 
 
+def _law_of_run(laws: Sequence[Law], record: RunRecord) -> Law:
+    """The law of the run's family and method; of several benchmarks that of their mean."""
+    family, method = _family_and_method(laws, record)
+    mean = [law for law in laws if law.benchmark == MEAN and family in (None, law.family)]
+    return select_law([*laws], family, method, MEAN if mean else None)
+
+
+def _benchmarks(law: Law) -> tuple[str, ...]:
+    """The benchmarks whose scores the law is of; empty for a law of losses."""
+    if law.benchmark is None:
+        return ()
+    return tuple(map(str, law.diagnostics.get("benchmarks", ()))) or (law.benchmark,)
+
+
+def _before(law: Law, record: RunRecord) -> dict[str, float | None]:
+    """What a law is told of the unpruned model: its loss, or its score.
+
+    Raises `InputError` for a benchmark that the unpruned model was not asked, where the law counts from its score.
+    """
+    names = _benchmarks(law)
+    if not names:
+        return {"loss_before": record.loss_before}
+    lacking = [name for name in names if name not in record.scores_before]
+    if not lacking:
+        return {"score_before": sum(record.scores_before[name].value for name in names) / len(names)}
+    if law.diagnostics.get("parents_known", True):
+        raise InputError(
+            f"the unpruned model has no score of {', '.join(lacking)}", where="--forecast", hint="ask it with --tasks"
+        )
+    return {"score_before": None}
+
+
+def _reading(law: Law | None, point: CurvePoint) -> float | None:
+    """What the law is of at a milestone: a loss, or the error of its benchmarks; None where it was not read."""
+    names = () if law is None else _benchmarks(law)
+    if not names:
+        value = getattr(point, LOSSES["raw" if law is None else law.loss_kind])
+        return None if value is None else float(value)
+    if any(name not in point.scores for name in names):
+        return None
+    return error_of(sum(point.scores[name].value for name in names) / len(names))
+
+
 def _check_losses(law: Law, spec: TrainSpec) -> None:
-    """Raise `InputError` for a law of losses that a run of this recipe does not read."""
+    """Raise `InputError` for a law of losses or scores that a run of this recipe does not read."""
+    if law.benchmark is not None and not spec.tasks:
+        raise InputError(
+            f"the law is of {law.target}, and this run asks no benchmark",
+            where="--forecast",
+            hint="name it with --tasks",
+        )
     reads = {"raw": True, "averaged": spec.average is not None, "cooled": spec.cooldown_tokens > 0}
     if not reads[law.loss_kind]:
         raise InputError(

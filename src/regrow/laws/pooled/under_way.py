@@ -56,6 +56,7 @@ def law_under_way(law: Law, setting: Setting, tokens: np.ndarray, losses: np.nda
         loss_before=point["loss_before"],
         gap_pruned=float(gaps[0, 0]),
         drifted=1 / (1 + half / tokens[read]),
+        stderr=None if law.benchmark is None else np.full(int(read.sum()), _noise_of_scores(law)),
     )
     prior = np.column_stack([psi, every[:, NAMES.index("drift")]])
     spreads = np.array(law.diagnostics["noise"], dtype=float)
@@ -70,9 +71,18 @@ def law_under_way(law: Law, setting: Setting, tokens: np.ndarray, losses: np.nda
     rows[:, NAMES.index("drift")] = found[:, 4]
     notes = []
     if strange > _STRANGE:
+        what = "losses" if law.benchmark is None else "scores"
         notes.append(
-            f"the run's losses lie {np.sqrt(strange):.1f} times as far from the law as they should: "
+            f"the run's {what} lie {np.sqrt(strange):.1f} times as far from the law as they should: "
             "the law may not be of this model and this data"
         )
     params = dict(zip(law.params, rows[0].tolist(), strict=True))
     return replace(law, params=params, draws=rows[1:], sizes={}), notes
+
+
+def _noise_of_scores(law: Law) -> float:
+    """Standard deviation of a reading of the benchmark around its curve, a fraction."""
+    late = float(law.diagnostics["reading_noise"]["late"])
+    # the mean of several benchmarks scatters by less
+    count = len(law.diagnostics.get("benchmarks", ())) or 1
+    return late / float(np.sqrt(count))

@@ -26,7 +26,8 @@ _LEAST_VARIANCE = 1e-12
 class Readings:
     """What was read of the run, [n]: effective tokens, tokens, losses; nats/token.
 
-    `drifted` is the share of the whole drift that an unpruned model has made at each.
+    `drifted` is the share of the whole drift that an unpruned model has made at each. `stderr` is what is known of the
+    noise of each, on top of the fit's: that of a benchmark's score. With it the fit's noise does not go with the loss.
     """
 
     tokens: np.ndarray
@@ -34,11 +35,18 @@ class Readings:
     loss_before: float
     gap_pruned: float
     drifted: np.ndarray
+    stderr: np.ndarray | None = None
 
     def sorted(self) -> Readings:
         """In the order of the tokens."""
         order = np.argsort(self.tokens, kind="stable")
-        return replace(self, tokens=self.tokens[order], loss=self.loss[order], drifted=self.drifted[order])
+        return replace(
+            self,
+            tokens=self.tokens[order],
+            loss=self.loss[order],
+            drifted=self.drifted[order],
+            stderr=None if self.stderr is None else self.stderr[order],
+        )
 
 
 def condition(
@@ -59,8 +67,10 @@ def condition(
     read = read.sorted()
     log_tokens = noise.log_of(read.tokens)
     bins = gather(np.zeros(len(log_tokens), dtype=int), log_tokens)
-    own, swings = noise.parts(bins, read.tokens, read.loss, np.abs(read.loss - read.loss_before))
-    scatter = noise.covariance(bins, spreads, own, swings)[0]
+    scale = read.loss if read.stderr is None else np.ones_like(read.loss)
+    own, swings = noise.parts(bins, read.tokens, scale, np.abs(read.loss - read.loss_before))
+    known = 0.0 if read.stderr is None else bins.padded(bins.sums(read.stderr**2) / bins.count**2)
+    scatter = noise.covariance(bins, spreads, own, swings, known=known)[0]
     weight = np.linalg.inv(scatter)
     at = centre.copy()
     for _ in range(_STEPS):
