@@ -9,7 +9,7 @@ import pytest
 
 from regrow.errors import InputError
 from regrow.laws import Setting, load_laws
-from regrow.planning.stages import compare_stages, predicted_ends
+from regrow.planning.stages import COST, compare_stages, cost_factors, predicted_ends
 from regrow.runs import CurvePoint, RunRecord
 from regrow.runs.stages import Stage
 
@@ -27,7 +27,7 @@ def test_the_turns_are_the_law_read_once_for_each(law):
     guess = float(law.loss(Setting(**{**AT, "pruning_rate": 0.25}, tokens=0.0)))
     one = float(law.loss(Setting(**AT, loss_pruned=5.0, tokens=2e6)))
     first = float(law.loss(Setting(**{**AT, "pruning_rate": 0.25}, loss_pruned=guess, tokens=1e6)))
-    second = float(law.loss(Setting(**AT, loss_pruned=first + 5.0 - guess, tokens=1e6)))
+    second = float(law.loss(Setting(**AT, loss_pruned=first + COST * (5.0 - guess), tokens=1e6)))
     assert found.one.loss == pytest.approx(one)
     assert [step.loss for step in found.turns] == pytest.approx([first, second])
     assert found.turns[1].loss_start == found.turns[0].loss
@@ -44,9 +44,10 @@ def test_draws_each_go_on_from_their_own_first_stage(law):
     guess = found.turns[0].loss_pruned
     first = law.loss_draws(Setting(**{**AT, "pruning_rate": 0.25}, loss_pruned=guess, tokens=1e6))
     one = law.loss_draws(Setting(**AT, loss_pruned=5.0, tokens=2e6))
-    offs = []
+    offs, costs = [], cost_factors(1 + len(first))[1:]
     for number in range(len(first)):
-        ends = law.loss_draws(Setting(**AT, loss_pruned=first[number] + 5.0 - guess, tokens=1e6))
+        start = first[number] + costs[number] * (5.0 - guess)
+        ends = law.loss_draws(Setting(**AT, loss_pruned=start, tokens=1e6))
         offs.append(ends[number] - one[number])
     assert (found.low, found.high) == pytest.approx((np.min(offs), np.max(offs)), abs=1e-4)
 

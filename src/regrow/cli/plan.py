@@ -140,6 +140,7 @@ def plan(
     from regrow.cli.staging import compare_with_turns, stage_rates
     from regrow.laws.files import load_laws
     from regrow.planning.plan_spec import PlanSpec
+    from regrow.planning.recipe import in_recipe
 
     only = {
         "rates": rates,
@@ -199,6 +200,7 @@ def plan(
         return
     asked_rates = [turns[-1]] if turns else rate or []
     used, answers = _plans(laws, spec, asked_rates, named=named, family=family, method=method, score=score)
+    used = in_recipe(used, spec.others)
     found = compare_with_turns(used, spec, answers[0], turns, stage_tokens) if turns else None
     curve = compare_scratch
     scratches = [None if curve is None else against_scratch(used, spec, answer, curve) for answer in answers]

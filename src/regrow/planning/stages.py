@@ -2,9 +2,9 @@
 
 A law that starts from the gap right after pruning (`regrowth`) is read once for each stage: from the loss right after
 the stage's own pruning, with the stage's tokens. What a later pruning costs at once is not known before it is done. It
-is taken to be what the rates differ by in one step: start(second rate) - start(first rate), added to the loss that the
-first stage ended with. Whether a model that was trained in between recovers as one that was not, is what the law
-assumes; docs/study.md shows how far that held.
+is taken to be `COST` times what the rates differ by in one step, start(second rate) - start(first rate), and is added
+to the loss that the first stage ended with. The law assumes that a model that was trained in between recovers as one
+that was not; docs/study.md shows how far that held.
 """
 
 from __future__ import annotations
@@ -24,6 +24,11 @@ from regrow.units import check_rate, format_count
 if TYPE_CHECKING:
     from regrow.laws.law import Law
     from regrow.runs.record import RunRecord
+
+
+#: A later pruning cost 1.29 (depth) and 1.21 times (width) what the rates differ by in one step, in the six runs of
+#: `studies/turns/stages-llama.jsonl`. Two cells of one model say little of others: hence the spread of its logarithm.
+COST, COST_SPREAD = 1.25, 0.35
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,11 +123,11 @@ def compare_stages(
     before = np.full(count, setting.point()["loss_before"])
     starts = [_start(law, setting, rate, given=rate == rates[-1]) for rate in rates]
     one_end = _end(law, setting, rates[-1], np.full(count, starts[-1]), tokens)
-    share = tokens / len(rates)
+    share, costs = tokens / len(rates), cost_factors(count)
     turns, loss = [], before
     for number, rate in enumerate(rates):
         first = number == 0
-        pruned = np.full(count, starts[0]) if first else loss + (starts[number] - starts[number - 1])
+        pruned = np.full(count, starts[0]) if first else loss + costs * (starts[number] - starts[number - 1])
         end = _end(law, setting, rate, pruned, share)
         turns.append(_step(rate, share, loss, pruned, end))
         loss = end
@@ -157,6 +162,12 @@ def predicted_ends(law: Law, record: RunRecord) -> list[float]:
         )
         ends.append(float(law.loss(setting)))
     return ends
+
+
+def cost_factors(count: int) -> np.ndarray:
+    """By what a later pruning's cost at once is multiplied, of the law itself and of each of its draws, [1 + draws]."""
+    numbers = np.random.default_rng(0).standard_normal(count - 1)
+    return COST * np.exp(COST_SPREAD * np.concatenate([[0.0], numbers]))
 
 
 def _start(law: Law, setting: Setting, rate: float, *, given: bool) -> float:

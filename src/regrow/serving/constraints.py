@@ -84,7 +84,7 @@ def _vllm(arch: Architecture, config: Mapping[str, Any]) -> Iterator[Limit]:
         what = (
             f"its own Qwen2 takes hidden / heads = {arch.hidden / arch.heads:g} for the size of a head, which is "
             f"{arch.head_dim} here, and gives other tokens without an error: serve it with --model-impl transformers, "
-            "or keep the hidden width when pruning"
+            "or prune its feed-forward width only (--axes intermediate)"
         )
         yield Limit("differs", what, f"{_VLLM}, model_executor/models/qwen2.py, tried on a CPU")
     if arch.head_dim % 8 or arch.head_dim > 256:
