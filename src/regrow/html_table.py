@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from html import escape
 
 from regrow.errors import printable
 
@@ -28,4 +27,6 @@ def html_table(
 
 
 def _text(value: str) -> str:
+    from html import escape  # its table of entities is large, and only a notebook needs it
+
     return escape(printable(value)).replace("\n", "<br>")

@@ -67,10 +67,11 @@ def pruning_rate(rate: float | None, law: Law) -> float:
 def planned_recipe(learning_rate: float | None, batch_tokens: str | None, scorer: str | None) -> dict[str, float]:
     """The columns of `--lr`, `--batch-tokens` and `--scorer`. Raises `InputError` for what no run has."""
     from regrow.planning.recipe import recipe_columns
-    from regrow.pruning.scorers import SCORERS
     from regrow.units import parse_count
 
     if scorer is not None:
+        from regrow.pruning.scorers import SCORERS
+
         one_of(scorer, sorted({name for _, name in SCORERS}), what="scorer", where="--scorer")
     batch = None if batch_tokens is None else float(parse_count(batch_tokens, what="--batch-tokens"))
     return recipe_columns(learning_rate=learning_rate, batch_tokens=batch, scorer=scorer)

@@ -199,11 +199,14 @@ def model_name(model: str) -> str:
 def sizes_kept(layers: int | None, shape: str | None) -> dict[str, int]:
     """The sizes of `--layers` or `--shape`; empty without either. Raises `InputError` for both."""
     from regrow.errors import InputError
-    from regrow.shapes import parse_shape
 
     if layers is not None and shape is not None:
         raise InputError("--layers and --shape", hint="--shape layers=24 says the same: give one of them")
-    return {"layers": layers} if layers is not None else parse_shape(shape) if shape else {}
+    if not shape:
+        return {} if layers is None else {"layers": layers}
+    from regrow.shapes import parse_shape  # a size alone starts without shapes
+
+    return parse_shape(shape)
 
 
 def teacher_of(text: str | None) -> Any:

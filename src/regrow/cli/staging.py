@@ -31,12 +31,13 @@ def stage_rates(stages: str | None, tokens: str | None, others: Mapping[str, Any
     """The rates of `--stages`; empty without. Raises `InputError` beside `others`, and for rates that do not rise."""
     from regrow.cli.options import parse_rates
     from regrow.errors import InputError
-    from regrow.planning.stages import check_rising
 
     if stages is None:
         if tokens is not None:
             raise InputError("--stage-tokens without --stages", hint="add it, e.g. --stages 0.25,0.5")
         return ()
+    from regrow.planning.stages import check_rising
+
     given = [name for name, value in others.items() if value]
     if given:
         raise InputError(f"--stages with {given[0]}", hint="the stages make the rate: leave one of them out")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from regrow.methods import parse_pattern
 from regrow.planning.cost import PrunedModel
-from regrow.shapes import rate_between
 
 #: A rate this near to the one asked for is the one asked for; a block of 32 is 0.03 of a model.
 _SAME_RATE = 2e-3
@@ -34,6 +33,8 @@ def shapes_beside(model: PrunedModel, asked: float | None) -> str | None:
         return None
     if after.layers == before.layers:
         return f"the nearest shape to a rate of {asked:g} has a rate of {model.pruning_rate:.3g}"
+    from regrow.shapes import rate_between  # a size alone needs no shapes, and starts without them
+
     near = []
     for layers in (after.layers + 1, after.layers - 1):
         if 0 < layers < before.layers:
