@@ -29,6 +29,11 @@ from regrow.laws.setting import BASIC_NAMES, Setting
 
 #: tokens at which the mean curve is matched, from this share of the first reading to this multiple of the last
 _GRID, _FROM, _TO = 24, 0.1, 16.0
+#: what the laws of all benchmarks have in common
+_SHARED = (
+    *("drift_tokens", "pace_refitted", "pace_rate", "pace_batch"),
+    *("usual_refitted", "usual_rate", "usual_batch"),
+)
 #: steps of the match, and its damping
 _STEPS, _DAMPING = 40, 1e-4
 
@@ -236,7 +241,8 @@ def _matched(parameters: Sequence[np.ndarray], groups: Sequence[Observations]) -
     before = start = 0.0
     value, psi = np.zeros((len(parameters[0]), len(tokens))), np.zeros((len(parameters[0]), 4))
     for theta, group in zip(parameters, groups, strict=True):
-        x = Setting(**{name: np.nanmedian(column) for name, column in group.x.items() if not np.isnan(column).all()})
+        # without the recipe, which then counts for the mean as it does for each
+        x = Setting(**{name: np.median(group.x[name]) for name in BASIC_NAMES})
         at = x.replace(loss_pruned=_start(group)).at(tokens)
         value = value + form.value(theta, at) / len(groups)
         before = before + float(x.loss_before) / len(groups)
@@ -244,7 +250,8 @@ def _matched(parameters: Sequence[np.ndarray], groups: Sequence[Observations]) -
         psi = psi + _numbers(theta) / len(groups)
     found = _least_squares(psi, value - before, start, before, tokens)
     out = np.zeros_like(parameters[0])
-    out[:, NAMES.index("drift_tokens")] = parameters[0][:, NAMES.index("drift_tokens")]
+    for name in _SHARED:
+        out[:, NAMES.index(name)] = parameters[0][:, NAMES.index(name)]
     for name, column in zip(("level", "pace", "exponent", "end"), found.T, strict=True):
         out[:, NAMES.index(name)] = np.exp(column) if name in ("pace", "exponent") else column
     gaps = np.stack([theta[:, NAMES.index("gap")] for theta in parameters])
