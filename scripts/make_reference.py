@@ -7,7 +7,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 from typer.cli import get_docs_for_click
 from typer.main import get_command
@@ -31,7 +33,19 @@ def cli_page() -> str:
     command = get_command(build_app())
     context = command.make_context("regrow", [], resilient_parsing=True)
     page = get_docs_for_click(obj=command, ctx=context, name="regrow", title="Command line")
-    return page.rstrip() + "\n"
+    return whole_summaries(page, command).rstrip() + "\n"
+
+
+def whole_summaries(page: str, group: Any, path: str = "regrow") -> str:
+    """The page with the first paragraph of each command's help in the lists of commands, where typer cuts it off."""
+    start = max(page.find(f"# `{path}`"), 0)  # the list of a group stands below its own heading
+    for name, command in group.commands.items():
+        summary = " ".join((command.help or "").split("\n\n")[0].split())
+        line = re.compile(rf"^\* `{re.escape(name)}`: .*$", re.MULTILINE)
+        page = page[:start] + line.sub(lambda _, n=name, text=summary: f"* `{n}`: {text}", page[start:], count=1)
+        if hasattr(command, "commands"):
+            page = whole_summaries(page, command, f"{path} {name}")
+    return page
 
 
 def main() -> None:
