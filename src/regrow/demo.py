@@ -154,6 +154,7 @@ def run_demo(
         held_out=unseen,
         validation_rows=[asdict(found) for m in methods for found in (m.held_out, m.paper.held_out)],
         comparisons=answer(laws, runs).comparisons,
+        comparison_asked=False,
         title="regrow demo: what small models say of a larger one",
     )
     return result

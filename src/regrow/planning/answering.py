@@ -89,7 +89,13 @@ def as_supported(law: Law, answer: Answer, extrapolates: Mapping[str, float], *,
         return replace(answer, reason=reason, too_far=far)
     kept = [None if end is None or far or not bounds.holds(end) else end for end in (answer.low, answer.high)]
     return replace(
-        answer, tokens=None if reason else answer.tokens, low=kept[0], high=kept[1], reason=reason, too_far=far
+        answer,
+        tokens=None if reason else answer.tokens,
+        low=kept[0],
+        high=kept[1],
+        reason=reason,
+        too_far=far,
+        notes=() if far else answer.notes,  # they speak of the law's own D*, which means nothing there
     )
 
 

@@ -299,6 +299,8 @@ def parameter_rows(law: Law) -> list[ParameterRow]:
     meanings = {p.name: p.meaning for p in law.formula.parameters}
     rows = []
     for name, value in law.params.items():
+        if value == 0 and not np.any(law.draws[:, list(law.params).index(name)]):
+            continue  # a part of the form that these runs have no use for
         meaning, (low, high) = meanings.get(name, ""), ends.get(name, (None, None))
         if name in law.diagnostics.get("fixed", ()):
             # a parameter that was not fitted has no interval; one of zero width would be wrong

@@ -244,7 +244,10 @@ def _models(
     methods = sorted({law.method for law in laws})
     models = []
     for name, architecture in offered.items():
+        of_plan = first is not None and _is_plan_of(first, name, architecture)
         answered = [m for m in methods if any(_answers(law, architecture.params) for law in laws if law.method == m)]
+        if first is not None and of_plan and first.method not in answered:
+            answered.append(first.method)
         shapes = {method: _shapes(architecture, method, context) for method in answered}
         models.append(
             {
@@ -253,7 +256,7 @@ def _models(
                 "flops": architecture.training_flops_per_token(context),
                 "half_block": 0.5 * architecture.block_params / architecture.params,
                 "shapes": {method: _packed_shapes(rows, method) for method, rows in shapes.items() if rows},
-                "own": _own_shape(first) if first is not None and _is_plan_of(first, name, architecture) else None,
+                "own": _own_shape(first) if first is not None and of_plan else None,
             }
         )
     return models
