@@ -14,6 +14,7 @@ from regrow.disk import write_json
 from regrow.errors import RunFailed
 from regrow.ladder import LLAMA, family_rungs
 from regrow.laws import HoldOutResult, Law, fit, save_laws, validate
+from regrow.laws.files import as_saved
 from regrow.planning import Gain, Plan, PlanSpec, check_trends, plan
 from regrow.report import write_report
 from regrow.report.answers import answer
@@ -136,7 +137,7 @@ def run_demo(
     largest = max(run.params_before for run in runs)
     fitted = [run for run in runs if run.params_before < largest]
     unseen = [run for run in runs if run.params_before == largest]
-    laws = fit(fitted, form=FORM)
+    laws = [as_saved(law) for law in fit(fitted, form=FORM)]
     papers = {law.method: law for law in fit(fitted, form=PAPER)}
     save_laws(laws, out / LAW_FILE)
     say("predicting the largest, which was not fitted")

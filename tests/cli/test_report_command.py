@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from regrow.laws import fit, load_laws, save_laws
+from regrow.laws import fit
+from regrow.laws.files import as_saved
 from regrow.report import write_report
 from regrow.report.answers import answer
 from regrow.runs import read_runs
@@ -97,17 +98,19 @@ def test_the_commands_of_the_docs_front_page_agree(regrow, tmp_path):
 
 
 def test_the_page_of_a_study_weighs_no_more_than_the_limit(regrow, tmp_path):
-    """A page as `regrow demo` writes it: 32 runs, three methods, the largest size held out."""
+    """A page as `regrow demo` writes it: 32 runs, three methods, the largest size held out, and a comparison."""
     every = read_runs(ROOT / "studies" / "ladder-llama.jsonl")
     cells = {(r.method, r.params_before, f"{r.pruning_rate:.2f}"): r for r in every if r.pruning_rate < 0.4}
     runs = list(cells.values())
     largest = max(run.params_before for run in runs)
-    law, out = tmp_path / "law.json", tmp_path / "report.html"
-    save_laws(fit([run for run in runs if run.params_before < largest], form="regrowth"), law)
-    laws = load_laws(law)
-    write_report(runs, laws, answer(laws, runs).plans, out=out)
+    fitted = [run for run in runs if run.params_before < largest]
+    laws = [as_saved(law) for law in fit(fitted, form="regrowth")]
+    found, out = answer(laws, runs), tmp_path / "report.html"
+    unseen = [run for run in runs if run.params_before == largest]
+    write_report(fitted, laws, found.plans, out=out, held_out=unseen, comparisons=found.comparisons)
     assert len(runs) >= 31
     assert len(laws) == 3
+    assert len(found.comparisons) == 1
     assert out.stat().st_size < 300_000
 
 
@@ -130,6 +133,13 @@ def test_a_shape_is_planned_as_plan_does(regrow, table, law_file, tmp_path):
     ]
     assert plan == regrow("plan", law_file, *asked, "--json").json
     assert plan["removed"] == "4 of 16 blocks"
+
+
+def test_a_recipe_is_planned_as_plan_does(regrow, tmp_path):
+    asked = ("--law", "reference", "--params-before", "20M", "--rate", "0.25", "--loss-before", "2.9", "--lr", "1e-4")
+    asked = (*asked, "--batch-tokens", "16k", "--scorer", "least-squares", "--method", "width")
+    done = regrow("report", *asked, "--out", tmp_path / "r.html", "--json")
+    assert done.json["plans"] == [regrow("plan", *asked, "--json").json]
 
 
 def test_the_law_that_is_shipped_needs_no_runs(regrow, tmp_path):

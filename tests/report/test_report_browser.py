@@ -219,6 +219,27 @@ def test_the_planner_opens_on_the_card_whatever_was_asked(browser: Browser, wide
     assert "80% of the law's draws" in browser.run("document.querySelector('[data-out=interval]').textContent")
 
 
+def test_the_planner_counts_tokens_in_the_recipe_of_the_plan(browser: Browser, make_law, tmp_path: Path) -> None:
+    params = {**make_law(form="regrowth").params, "usual_rate": 3e-4, "usual_batch": 4096.0, "pace_rate": -0.8}
+    params |= {"pace_batch": 0.6, "pace_refitted": 0.5, "usual_refitted": 0.0}
+    law = make_law(form="regrowth", params=params)
+    law = replace(law, draws=law.theta * np.exp(np.random.default_rng(1).normal(0, 0.02, (40, len(law.theta)))))
+    recipe = {"learning_rate": 1e-4, "batch_tokens": 16384.0, "refitted": 1.0}
+    spec = PlanSpec(params_before=1e6, pruning_rate=0.25, loss_before=3.3, others=recipe)
+    answer = plan(law, spec)
+    assert answer.tokens is not None
+    assert answer.tokens > 1.5 * (plan(law, replace(spec, others={})).tokens or 0)
+    path = tmp_path / "report.html"
+    path.write_text(build_report([], [law], [answer]))
+    browser.look()
+    browser.open(path)
+    assert browser.said == []
+    for name in ("tokens", "loss", "floor"):
+        assert shown(browser, name) == pytest.approx(getattr(answer, name), rel=1e-6), name
+    assert shown(browser, "interval") == pytest.approx(answer.tokens_low, rel=1e-6)
+    assert "learning rate 0.0001, batch tokens 16.4k" in browser.run("document.querySelector('.beyond').textContent")
+
+
 def test_the_rate_of_a_named_model_is_that_of_a_shape(browser: Browser, wide_page: Path) -> None:
     shape = catalog()["Llama-3.2-1B"]
     rates = [k * shape.block_params / shape.params for k in range(1, shape.layers)]

@@ -12,15 +12,18 @@ from regrow.cli.memory_options import Batch, CacheDtype, Dtype, MaxMemory, Train
 from regrow.cli.options import (
     AsJson,
     Baseline,
+    BatchTokens,
     Context,
     Family,
     Gpu,
+    LearningRate,
     Level,
     LossPruned,
     Method,
     Mfu,
     NamedLaw,
     Out,
+    PlannedScorer,
     Price,
     print_json,
 )
@@ -103,6 +106,9 @@ def report(
     max_slope: MaxSlope = None,
     share: Share = None,
     loss_pruned: LossPruned = None,
+    learning_rate: LearningRate = None,
+    batch_tokens: BatchTokens = None,
+    scorer: PlannedScorer = None,
     target: Target = None,
     budget_hours: BudgetHours = None,
     budget_usd: BudgetUsd = None,
@@ -152,6 +158,7 @@ def report(
 
     No runs yet: `regrow report --law reference --model Llama-3.1-8B --rate 0.25 --loss-before 2.0 --out report.html`
     """
+    from regrow.cli.asking import planned_recipe
     from regrow.cli.plan_options import compare_fields, plan_fields
     from regrow.report import format_of, write_report
     from regrow.report.answers import Question, answer
@@ -162,6 +169,7 @@ def report(
         loss_before=loss_before,
         family=family,
         method=method,
+        others=planned_recipe(learning_rate, batch_tokens, scorer),
         compare=compare,
         compared=compare_fields(
             rates=rates,
@@ -232,7 +240,7 @@ def _read(
     """
     from regrow.errors import InputError
     from regrow.laws import fit, load_laws
-    from regrow.laws.files import ANY, REFERENCE_NAME
+    from regrow.laws.files import ANY, REFERENCE_NAME, as_saved
     from regrow.laws.select import select_law
     from regrow.runs import read_runs
 
@@ -251,7 +259,7 @@ def _read(
     if not runs:
         hint = "give a study folder, a run folder or a table, a law file, or --law reference"
         raise InputError("no runs and no law given", where="report", hint=hint)
-    return runs, list(fit(runs, form=form, baseline=baseline)), False
+    return runs, [as_saved(law) for law in fit(runs, form=form, baseline=baseline)], False
 
 
 def _answers_as_dict(answers: "Answers") -> dict[str, Any]:

@@ -108,6 +108,11 @@ def _rows(rows: Any, names: Sequence[str], absent: Mapping[str, float]) -> np.nd
     return np.stack([np.full(count, absent[name]) if name in absent else next(read) for name in names], axis=1)
 
 
+def as_saved(law: Law) -> Law:
+    """The law as its file gives it: draws have six digits. Answers are then the same before and after saving."""
+    return law_from_json(law_to_json(law), where="law")
+
+
 def save_laws(laws: Sequence[Law], path: str | Path) -> None:
     """Write a law file; a crash or a full disk leaves the old file or the new one, and nothing beside it."""
     path = Path(path)

@@ -30,7 +30,7 @@ _NEAR_RATE = 0.05
 #: Fields of a `PlanSpec` that a question passes on as they are.
 _OF_PLAN = (
     *("model", "sizes", "memory", "loss_pruned", "criterion", "gpu", "mfu", "mfu_how", "teacher"),
-    *("price_usd_per_hour", "context", "level"),
+    *("price_usd_per_hour", "context", "level", "others"),
 )
 
 
@@ -43,8 +43,8 @@ class Question:
         pruning_rates: rates to plan for; else a rate of that size's runs, or the middle of the law's.
         loss_before: held-out loss of the unpruned model, nats/token; else that of the runs of this size.
         family, method: plan with the laws of these only.
-        model, sizes, memory, loss_pruned, criterion, gpu, mfu, mfu_how, teacher, price_usd_per_hour, context, level: as
-            in `PlanSpec`.
+        model, sizes, memory, loss_pruned, criterion, gpu, mfu, mfu_how, teacher, price_usd_per_hour, context, level,
+            others: as in `PlanSpec`.
         compare: whether to compare methods and rates; None where there are two candidates or more.
         compared: what else to compare by, as fields of `CompareSpec`: `rates`, `params_after`, `served_tokens`,
             `sparse_speedup`, `serving_mfu`.
@@ -68,6 +68,7 @@ class Question:
     price_usd_per_hour: float | None = None
     context: int = 4096
     level: float = 0.9
+    others: Mapping[str, float] = field(default_factory=dict)
     compare: bool | None = None
     compared: Mapping[str, Any] = field(default_factory=dict)
 

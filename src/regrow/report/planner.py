@@ -21,6 +21,7 @@ from regrow.laws.setting import BASIC_NAMES
 from regrow.methods import EXPERTS, is_masked
 from regrow.planning.answer import Plan
 from regrow.planning.cost import DEFAULT_MFU, GPUS
+from regrow.planning.recipe import in_recipe
 from regrow.planning.support import MOST_TIMES_DESIGNED, MOST_TIMES_TOKENS, supported_tokens
 from regrow.planning.verdict import ROUGH_WIDTH, TRUST_ERROR, TRUST_TIMES, TRUST_WIDTH
 from regrow.report.curves import LEVEL
@@ -32,6 +33,7 @@ _Shape = tuple[float, float, float]
 _DRAWS = 4000
 #: The largest number of 16 bits, and the least one that a float of 32 bits tells to six digits.
 _SHORT, _LEAST_SINGLE = 32767, 1e-37
+_MOST_WHOLE = 1e15
 #: Bytes for the parameters of sizes that the fits have seen, all laws together.
 _SIZES_BYTES = 50_000
 #: A law keeps at least this many of its draws.
@@ -90,6 +92,9 @@ def payload(
     offered = {**catalog(), **(models or {})}
     first = _first_plan(laws, usable, plans)
     context = first.context if first is not None else CONTEXT
+    laws = [_in_recipe(law, first) if can_evaluate(law) else law for law in laws]
+    others = _others([laws[i] for i in usable])
+    known = {other["name"] for other in others}
     words = [*sure, *([""] * len(laws))]
     arrays: list[str] = []
     room = _Room(draws=max(_LEAST_DRAWS, _DRAWS // len(usable)), sizes=_SIZES_BYTES // len(usable))
@@ -108,9 +113,18 @@ def payload(
         "mostTimesDesigned": MOST_TIMES_DESIGNED,
         "mostTimesTokens": MOST_TIMES_TOKENS,
         "verdict": {"width": TRUST_WIDTH, "times": TRUST_TIMES, "error": TRUST_ERROR, "roughWidth": ROUGH_WIDTH},
-        "others": _others([laws[i] for i in usable]),
+        "others": others,
+        "carried": {} if first is None else {key: value for key, value in first.others.items() if key not in known},
         "start": _start(laws, usable, first, offered),
     }
+
+
+def _in_recipe(law: Law, plan: Plan | None) -> Law:
+    """The law with its tokens counted as in the plan's recipe; as it is where it can't be compared with that."""
+    try:
+        return law if plan is None else in_recipe(law, plan.others)
+    except InputError:
+        return law
 
 
 def _others(laws: Sequence[Law]) -> list[dict[str, Any]]:
@@ -213,10 +227,22 @@ def _known_sizes(
 
 
 def _draws(rows: np.ndarray, place: Callable[[str], int]) -> dict[str, Any]:
-    """Draws [n, parameters]. A law file rounds them to six digits, and those a float of half the size still tells."""
-    rounded = np.array([float(f"{value:.6g}") for value in rows.ravel()]).reshape(rows.shape)
-    short = bool((rounded == rows).all()) and bool((np.abs(rows[rows != 0]) > _LEAST_SINGLE).all())
-    return {"draws": place(_packed(rows, "<f4" if short else "<f8")), "sixDigits": short}
+    """Draws [n, parameters]: a column for each parameter that varies, and the values of the others.
+
+    A law file rounds draws to six digits, and those a float of half the size still tells.
+    """
+    varying = np.flatnonzero((rows != rows[:1]).any(axis=0))
+    sent = rows[:, varying]
+    rounded = np.array([float(f"{value:.6g}") for value in sent.ravel()]).reshape(sent.shape)
+    short = bool((rounded == sent).all()) and bool((np.abs(sent[sent != 0]) > _LEAST_SINGLE).all())
+    columns = {str(i): place(_packed(rows[:, i], "<f4" if short else "<f8")) for i in varying}
+    usual = [_short(value) for value in rows[0]] if len(rows) else []
+    return {"count": len(rows), "draws": columns, "usual": usual, "sixDigits": short}
+
+
+def _short(value: float) -> float:
+    """A whole number without a point: a law has many zeros."""
+    return int(value) if value.is_integer() and abs(value) < _MOST_WHOLE else float(value)
 
 
 def _noise(values: np.ndarray, place: Callable[[str], int]) -> dict[str, Any]:

@@ -151,15 +151,15 @@ def _grid(chart: Chart, x: Axis, y: Axis, box: tuple[int, int, int, int]) -> Ite
     yield '<g class="axis" aria-hidden="true">'
     ticks = chart.y_ticks if chart.y_ticks is not None else y.ticks(5)
     texts = map(chart.y_format, ticks) if chart.y_format is not None else same_decimals(ticks)
-    for value, text in zip(ticks, texts, strict=True):
-        at = y(value)
-        yield f'<path class="gridline" d="M{left} {at:.1f}H{right}"/>'
-        yield f'<text x="{left - 6}" y="{at + 3.5:.1f}" text-anchor="end">{escape(text)}</text>'
-    for value in x.ticks(5):
-        at = x(value)
-        yield f'<path class="tick" d="M{at:.1f} {bottom}v4"/>'
-        yield f'<text x="{at:.1f}" y="{bottom + 16}" text-anchor="middle">{escape(chart.x_format(value))}</text>'
-    yield f'<path class="frame" d="M{left} {bottom}H{right}"/>'
+    rows, columns = [y(value) for value in ticks], x.ticks(5)
+    lines, marks = (f"M{left} {at:.1f}H{right}" for at in rows), (f"M{x(value):.1f} {bottom}v4" for value in columns)
+    yield f'<path class="gridline" d="{"".join(lines)}"/><g text-anchor="end">'
+    for at, text in zip(rows, texts, strict=True):
+        yield f'<text x="{left - 6}" y="{at + 3.5:.1f}">{escape(text)}</text>'
+    yield f'</g><path class="tick" d="{"".join(marks)}"/><g text-anchor="middle">'
+    for value in columns:
+        yield f'<text x="{x(value):.1f}" y="{bottom + 16}">{escape(chart.x_format(value))}</text>'
+    yield f'</g><path class="frame" d="M{left} {bottom}H{right}"/>'
     middle = (left + right) / 2
     yield f'<text class="label" x="{middle}" y="{chart.height - 6}" text-anchor="middle">{escape(chart.x_label)}</text>'
     turn = f"rotate(-90 12 {(top + bottom) / 2})"

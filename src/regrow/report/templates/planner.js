@@ -20,9 +20,14 @@ function unpack(text, Kind) {
 function ready(law, arrays) {
   const names = Object.keys(law.params), named = row => Object.fromEntries(names.map((name, i) => [name, row[i]]));
   const rows = part => {
-    const flat = part.sixDigits ? Float64Array.from(unpack(arrays[part.draws], Float32Array), v => Number(v.toPrecision(6)))
-      : unpack(arrays[part.draws], Float64Array);
-    return Array.from({ length: flat.length / names.length }, (_, k) => named(flat.subarray(k * names.length, (k + 1) * names.length)));
+    const column = at => part.sixDigits ? Float64Array.from(unpack(arrays[at], Float32Array), v => Number(v.toPrecision(6)))
+      : unpack(arrays[at], Float64Array);
+    const columns = Object.entries(part.draws).map(([i, at]) => [i, column(at)]);
+    return Array.from({ length: part.count }, (_, k) => {
+      const row = [...part.usual];
+      for (const [i, values] of columns) row[i] = values[k];
+      return named(row);
+    });
   };
   const draws = rows(law), n = draws.length;
   const noise = Float64Array.from(unpack(arrays[law.noise], Int16Array), v => law.noiseScale * Math.sinh(v / 32767 * law.noiseMost));

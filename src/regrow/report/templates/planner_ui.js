@@ -84,7 +84,7 @@
   }
 
   function setting() {
-    const s = { law: Number(field("law").value), model: field("model").value, gpu: field("gpu").value,
+    const s = { ...data.carried, law: Number(field("law").value), model: field("model").value, gpu: field("gpu").value,
       criterion: field("criterion").value, loss_pruned: optional(Number)(field("loss_pruned").value) };
     for (const name of Object.keys(sliders))
       s[name] = name in exact ? exact[name] : sliders[name].read(field(name).value);
@@ -206,6 +206,8 @@
     const far = Object.entries(r.extrapolates).map(([n, f]) => `${law.columns.find(c => c.name === n).spoken} by ${factor(f)}x`);
     const beyond = [];
     if (s.model && r.pruning_rate !== s.pruning_rate) beyond.push(`Nearest shape of ${s.model}: rate ${Number(r.pruning_rate.toPrecision(4))}.`);
+    const carried = Object.entries(data.carried).map(([name, v]) => `${name.replace("_", " ")} ${v < 1 ? general(v) : short(v)}`);
+    if (carried.length) beyond.push(`As in the plan above: ${carried.join(", ")}.`);
     if (far.length) beyond.push(`Beyond the fitted data: ${far.join(", ")}.`);
     if (r.never >= 0.01) beyond.push(`In ${Math.round(100 * r.never)}% of the law's draws the criterion is never met.`);
     if (law.unknown.some(size => Math.abs(s.params_before - size) <= law.sameSize * size))
