@@ -1,6 +1,7 @@
 """The live forecast in a real Trainer, on real losses and on a curve whose truth is known."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -249,3 +250,23 @@ def test_the_example_of_the_docs_runs(tiny_model, text, tmp_path, monkeypatch, c
     monkeypatch.chdir(tmp_path)
     exec(example, {"model": load_model(tiny_model), "train": rows[8:], "held_out": rows[:4]})
     assert "forecast at" in capsys.readouterr().out
+
+
+def test_a_law_is_read_in_the_recipe_of_the_run(make_trainer):
+    """A tenth of the rate of the law's runs and 64 times their batch: 10 * 64^0.6 the tokens, counted once."""
+    law = regrow.select_law(regrow.load_laws("reference"), method="depth")
+    known = {"params_before": 1e6, "pruning_rate": 0.25, "loss_before": 3.2}
+    forecaster = RecoveryForecast(law, **known, tokens_per_step=64 * 1024, show=None)
+    for again in (False, True):
+        notes = forecaster.in_recipe_of(3e-5, 64 * 1024)
+        assert [note.startswith("forecast: the recipe takes 121 times") for note in notes] == ([] if again else [True])
+        assert forecaster.law.ranges["tokens"][1] == pytest.approx(10 * 64**0.6 * law.ranges["tokens"][1])
+    # of a law that does not say its runs' recipe, or has no place for one, the tokens are as they are
+    unsaid = replace(law, params={**law.params, "usual_rate": 0.0, "usual_batch": 0.0})
+    assert RecoveryForecast(unsaid, **known).in_recipe_of(3e-5, 1024) == []
+    assert RecoveryForecast().in_recipe_of(3e-5, 1024) == []
+    # the Trainer's own arguments say it
+    watched = RecoveryForecast(law, **known, tokens_per_step=PER_STEP, show=None)
+    make_trainer(steps=4, callbacks=[watched]).train()
+    assert watched.law.params["usual_rate"] == 3e-3
+    assert watched.law.params["usual_batch"] == PER_STEP

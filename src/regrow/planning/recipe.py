@@ -48,6 +48,11 @@ def recipe_columns(
     return found if scorer is None else {**found, REFITTED.name: float(scorer in REFITTING)}
 
 
+def comparable(law: Law, columns: Mapping[str, float]) -> dict[str, float]:
+    """The columns of a recipe that the law can compare with that of its runs."""
+    return {name: value for name, value in columns.items() if law.params.get(_RECIPE[name][1], 0.0) > 0}
+
+
 def in_recipe(law: Law, columns: Mapping[str, float]) -> Law:
     """The law with its tokens counted as the planned recipe spends them: as if its runs had been trained with it.
 

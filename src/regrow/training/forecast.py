@@ -25,6 +25,7 @@ from regrow.laws.pooled.scored import error as error_of
 from regrow.laws.prediction import LOSS
 from regrow.planning.criteria import CRITERIA, SCORE_CRITERIA, Budget, Criterion, Gain, criterion_from
 from regrow.planning.forecast import Forecast, forecast
+from regrow.planning.recipe import about_recipe, comparable, in_recipe, recipe_columns
 from regrow.planning.score_criteria import ScoreGain
 from regrow.planning.score_plan import errors_of
 from regrow.runs import CurvePoint, RunRecord
@@ -111,6 +112,15 @@ class RecoveryForecast(TrainerCallback):
         self._log = trainer.log
         return self
 
+    def in_recipe_of(self, learning_rate: float, batch_tokens: float | None) -> list[str]:
+        """Count the law's tokens as this run spends them, where the law knows its runs' recipe; what to say of it."""
+        if self.law is None:
+            return []
+        columns = comparable(self.law, recipe_columns(learning_rate=learning_rate, batch_tokens=batch_tokens))
+        notes = about_recipe(self.law, columns, self.level) if columns else []
+        self.law = in_recipe(self.law, columns)
+        return [f"forecast: {note}" for note in notes]
+
     def forecast(self, tokens: list[int], losses: list[float], *, final_tokens: int) -> Forecast:
         """The forecast of a run with these evaluations; kept as `latest`."""
         self.latest = forecast(
@@ -147,6 +157,8 @@ class RecoveryForecast(TrainerCallback):
                 where="RecoveryForecast",
                 hint="give tokens_per_step, or set include_num_input_tokens_seen in the TrainingArguments",
             )
+        for note in self.in_recipe_of(args.learning_rate, self.tokens_per_step):
+            self._say(state, note)
         rate = str(getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type))
         if rate not in CONSTANT_RATES:
             self._say(state, _decays(rate))
@@ -280,6 +292,8 @@ def watch_for(
             _check_losses(law, spec)
         forecaster = RecoveryForecast(law, **known, criterion=criterion, show=None)
         say = show or (lambda line: None)
+        for note in forecaster.in_recipe_of(spec.learning_rate, spec.batch_tokens):
+            say(note)
         if spec.schedule not in CONSTANT_RATES:
             say(_decays(spec.schedule))
 
