@@ -10,8 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from regrow.laws import save_laws
-from regrow.laws.files import ANY, REFERENCE
+from regrow.laws.files import REFERENCE
 from regrow.laws.pooled.fit import fit_pool, law_for, pools_of
+from regrow.methods import ANY
 from regrow.runs import read_runs
 
 STUDIES = ("ladder-llama", "ladder-qwen2", "long-llama", "long-qwen2", "smollm2-2m")

@@ -9,6 +9,9 @@ DEPTH, WIDTH, EXPERTS = "depth", "width", "experts"
 #: Weights that are zero in no N:M pattern, as unstructured pruning leaves them.
 SPARSE = "sparse"
 
+#: The method of a law that holds for a method that is not said.
+ANY = "any"
+
 _PATTERN = re.compile(r"(\d+):(\d+)")
 
 

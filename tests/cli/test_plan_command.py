@@ -61,6 +61,34 @@ def test_compare_for_people_is_a_table_and_a_sentence(regrow, laws_file):
     assert "Rule: the least loss" in lines[-1]
 
 
+def test_a_comparison_groups_what_it_says_of_its_rows(regrow):
+    """The shipped law has one for a method that is not said: no row of its own beside the methods."""
+    asked = (
+        "plan",
+        "--law",
+        "reference",
+        "--compare",
+        "--model",
+        "Llama-3.1-8B",
+        "--loss-before",
+        2.0,
+        "--rates",
+        "0.2,0.25",
+    )
+    done = regrow(*asked, "--budget-hours", 20)
+    assert done.code == 0
+    assert {line.split()[0] for line in done.out.splitlines()[1:6]} == {"2:4", "width", "depth"}
+    reasons = [line for line in done.err.splitlines() if line.startswith("no answer: ")]
+    assert len(reasons) == 1  # five rows, one reason
+    assert "width at 0.251, depth at 0.244" in reasons[0]
+    warnings = [line for line in done.err.splitlines() if line.startswith("warning: ")]
+    assert not [line for line in warnings if line.startswith("warning: depth at")]
+    (more,) = [line for line in done.err.splitlines() if "more of single rows with --verbose" in line]
+    count = int(more.strip("(").split()[0])
+    every = regrow(*asked, "--budget-hours", 20, "--verbose").err.splitlines()
+    assert len([line for line in every if line.startswith("warning: ")]) == len(warnings) + count
+
+
 def test_budgets_compare_what_they_pay_for(regrow, laws_file):
     ask = ("plan", laws_file, *ASK, "--compare", "--rates", "0.2,0.3", "--method", "depth", "--json")
     hours = regrow(*ask, "--budget-hours", "0.001").json

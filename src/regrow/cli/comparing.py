@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -27,10 +27,15 @@ def print_comparison(
     *,
     family: str | None,
     method: str | None,
+    verbose: bool,
     as_json: bool,
 ) -> None:
-    """Compare the laws of this family and method; `asked` holds fields of a `CompareSpec` by name."""
+    """Compare the laws of this family and method; `asked` holds fields of a `CompareSpec` by name.
+
+    The law for a method that is not said is left out where no method is asked for: the others are the methods.
+    """
     from regrow.errors import one_of
+    from regrow.methods import ANY
     from regrow.planning.frontier import CompareSpec, compare
 
     wanted = CompareSpec(base=base, **asked)
@@ -38,16 +43,18 @@ def print_comparison(
         one_of(family, sorted({one.family for one in laws}), what="family", where="laws")
     if method is not None:
         one_of(method, sorted({one.method for one in laws}), what="method", where="laws")
-    chosen = [one for one in laws if family in (None, one.family) and method in (None, one.method)]
+    methods = {one.method for one in laws} - {ANY} or {ANY}
+    chosen = [one for one in laws if family in (None, one.family) and one.method in ({method} if method else methods)]
     comparison = compare(chosen, wanted)
     if as_json:
         print_json(comparison.to_dict())
     else:
         _print_rows(comparison)
+        _print_notes(comparison, verbose=verbose)
 
 
 def _print_rows(comparison: Comparison) -> None:
-    """The rows as a table, the choice as a sentence, what was refused and the warnings on stderr."""
+    """The rows as a table, and the choice as a sentence."""
     from regrow.planning.cost import say_gpu_time, say_usd
     from regrow.units import format_count
 
@@ -92,15 +99,30 @@ def _print_rows(comparison: Comparison) -> None:
     say(means)
     say(comparison.stopping())
     say(comparison.sentence())
-    for row in comparison.candidates:
-        if row.plan.tokens_reason is not None:
-            say(f"no answer: {row.name}: {row.plan.tokens_reason}", err=True)
+
+
+def _print_notes(comparison: Comparison, *, verbose: bool) -> None:
+    """Rows without an answer, what was refused, and the warnings of all rows; the others with `verbose`."""
+    for reason, rows in _by_text((row.name, row.plan.tokens_reason) for row in comparison.candidates).items():
+        say(f"no answer: {', '.join(rows)}: {reason}", err=True)
     for refusal in comparison.refused:
         rate = "" if refusal.pruning_rate is None else f" at {refusal.pruning_rate:.3g}"
         say(f"refused: {refusal.method}{rate}: {refusal.why}", err=True)
-    rows_of: dict[str, list[str]] = {}
-    for row in comparison.candidates:
-        for warning in row.plan.warnings:
-            rows_of.setdefault(warning, []).append(row.name)
+    found = _by_text((row.name, warning) for row in comparison.candidates for warning in row.plan.warnings)
     everywhere = len(comparison.candidates)
-    warn(w if len(rows) == everywhere else f"{', '.join(rows)}: {w}" for w, rows in rows_of.items())
+    of_all = [warning for warning, rows in found.items() if len(rows) == everywhere]
+    warn(of_all)
+    others = [f"{', '.join(rows)}: {warning}" for warning, rows in found.items() if len(rows) < everywhere]
+    if verbose:
+        warn(others)
+    elif others:
+        say(f"({len(others)} more of single rows with --verbose; docs/plan.md explains them)", err=True)
+
+
+def _by_text(pairs: Iterable[tuple[str, str | None]]) -> dict[str, list[str]]:
+    """The names that have each text, by the text."""
+    found: dict[str, list[str]] = {}
+    for name, text in pairs:
+        if text is not None:
+            found.setdefault(text, []).append(name)
+    return found

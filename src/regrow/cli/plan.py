@@ -196,7 +196,7 @@ def plan(
         from regrow.cli.comparing import print_comparison
 
         asked = compare_fields(**only)  # type: ignore[arg-type]
-        print_comparison(laws, spec, asked, family=family, method=method, as_json=as_json)
+        print_comparison(laws, spec, asked, family=family, method=method, verbose=verbose, as_json=as_json)
         return
     asked_rates = [turns[-1]] if turns else rate or []
     used, answers = _plans(laws, spec, asked_rates, named=named, family=family, method=method, score=score)
@@ -269,7 +269,8 @@ def _plans(
     """The law that is asked, and a plan for each rate, or one for the shape given."""
     from dataclasses import replace
 
-    from regrow.laws.files import ANY, REFERENCE_NAME
+    from regrow.laws.files import REFERENCE_NAME
+    from regrow.methods import ANY
     from regrow.planning.plan import plan as run
 
     wanted: list[float | None] = [*rates] or [None]

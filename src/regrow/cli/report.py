@@ -240,8 +240,9 @@ def _read(
     """
     from regrow.errors import InputError
     from regrow.laws import fit, load_laws
-    from regrow.laws.files import ANY, REFERENCE_NAME, as_saved
+    from regrow.laws.files import REFERENCE_NAME, as_saved
     from regrow.laws.select import select_law
+    from regrow.methods import ANY
     from regrow.runs import read_runs
 
     law_files = [path for path in paths if Path(path).suffix == ".json" and Path(path).is_file()]

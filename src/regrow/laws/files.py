@@ -22,7 +22,6 @@ from regrow.reading import MALFORMED, check_format, parse_json, read_text
 
 FORMAT = 1
 #: the law that the package ships, and the name by which it is asked for (`scripts/make_reference_law.py` makes it)
-ANY = "any"  # the method of its law for a method that is not said
 REFERENCE, REFERENCE_NAME = Path(__file__).with_name("reference.json"), "reference"
 _SCALARS = (
     "family",

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from regrow.html_table import html_table
+from regrow.methods import ANY
 from regrow.planning.cost import say_gpu_time, say_usd
 from regrow.planning.criteria import Budget, Gain
 from regrow.planning.score_plan import ScoreAnswer
@@ -195,7 +196,8 @@ class Plan:
 
     def _pruning(self) -> str:
         goes = f": {self.removed}" if self.removed else ""
-        return f"{self.method} at a rate of {self.pruning_rate:.3g}{goes}{' go' if goes and '->' not in goes else ''}"
+        method = "any method" if self.method == ANY else self.method
+        return f"{method} at a rate of {self.pruning_rate:.3g}{goes}{' go' if goes and '->' not in goes else ''}"
 
     def _memory(self) -> str:
         """What the pruned model takes where it is served, and what it may take."""

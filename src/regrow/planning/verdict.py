@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from regrow.methods import ANY
 from regrow.planning.cost import Gpu, gpu_hours, say_gpu_time
 from regrow.planning.support import MOST_TIMES_DESIGNED, MOST_TIMES_TOKENS, supported_tokens
 from regrow.units import format_count, format_factor
@@ -72,7 +73,8 @@ def next_run(law: Law, *, params_before: float, pruning_rate: float, tokens: flo
         size = params_before * MOST_TIMES_DESIGNED
     hours = gpu_hours(6.0 * size * (1.0 - pruning_rate) * longest, gpu=gpu, mfu=mfu)
     what = "this model" if size == params_before else f"a model of {format_count(size)} parameters or more"
+    by = "" if law.method == ANY else f" by {law.method}"
     return (
-        f"prune {what} by {law.method} at a rate of {pruning_rate:.3g} and train it on "
+        f"prune {what}{by} at a rate of {pruning_rate:.3g} and train it on "
         f"{format_count(longest)} tokens{early} (about {say_gpu_time(hours)}, {gpu.name}), then fit again with that run"
     )

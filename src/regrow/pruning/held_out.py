@@ -12,7 +12,8 @@ from regrow.data import Blocks, read_blocks
 from regrow.disk import write_json, write_text
 from regrow.evaluation import evaluate
 from regrow.laws import Law, Setting, load_laws, select_law
-from regrow.laws.files import ANY, REFERENCE_NAME
+from regrow.laws.files import REFERENCE_NAME
+from regrow.methods import ANY
 from regrow.models.beside import PRUNE_RECORD
 from regrow.models.load import load_model, load_tokenizer, read_config
 from regrow.planning.damage import Damage, expected_damage
