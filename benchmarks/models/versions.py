@@ -154,12 +154,12 @@ def work(kind: str, folder: Path) -> list[Path]:
     return [folder / name for name in STEPS]
 
 
-def read(folders: list[Path], packages: Path | None) -> list[dict[str, Any]]:
+def read(folders: list[Path], packages: Path | None, reader: str = READER) -> list[dict[str, Any]]:
     """What plain transformers makes of the folders, in a process of its own."""
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"}
     if packages is not None:
         environment["PYTHONPATH"] = str(packages)
-    command = [sys.executable, "-c", READER, *map(str, folders)]
+    command = [sys.executable, "-c", reader, *map(str, folders)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 

@@ -1,7 +1,7 @@
 """Held-out loss right after pruning, by method, scorer and rate, on a real model; every result reloaded and used.
 
     python -m benchmarks.pruning.methods [--model DIR] [--blocks 16] [--held-out 16] [--rates 0.15,0.25,0.35]
-    python -m benchmarks.pruning.methods --only 2:4
+    python -m benchmarks.pruning.methods --only 2:4 --scorers wanda,magnitude
 
 The default model is SmolLM2-135M-Instruct (see smollm2.py), a checkpoint of bfloat16 weights, computed in float32. The
 protocol: `--blocks` blocks of 512 tokens of the embedded corpus's training split to calibrate, `--held-out` blocks of
@@ -58,14 +58,15 @@ def judge(folder: Path, held_out: Blocks) -> dict[str, object]:
     }
 
 
-def rows(rates: list[float], only: str | None) -> list[dict[str, object]]:
+def rows(rates: list[float], only: str | None, scorers: str | None = None) -> list[dict[str, object]]:
     """The specs of the table."""
     specs: list[dict[str, object]] = []
     for method in ("depth", "width"):
         for scorer in scorers_of(method):
             specs += [{"method": method, "scorer": scorer.name, "rate": rate} for rate in rates if scorer.reads_text]
     specs += [{"method": "2:4", "scorer": scorer.name} for scorer in scorers_of("N:M")]
-    return [spec for spec in specs if only in (None, spec["method"])]
+    wanted = None if scorers is None else scorers.split(",")
+    return [spec for spec in specs if only in (None, spec["method"]) and (wanted is None or spec["scorer"] in wanted)]
 
 
 def main() -> None:
@@ -75,6 +76,7 @@ def main() -> None:
     parser.add_argument("--held-out", type=int, default=16, help="held-out blocks of 512 tokens")
     parser.add_argument("--rates", default="0.15,0.25,0.35")
     parser.add_argument("--only", choices=("depth", "width", "2:4"), help="one method")
+    parser.add_argument("--scorers", help="some of them, e.g. block-influence,activation,wanda")
     asked = parser.parse_args()
     folder = asked.model or smollm2()
     tokenizer = load_tokenizer(folder)
@@ -88,7 +90,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
         save_tokens(train, asked.blocks, work / "tokens.pt")
-        for number, spec in enumerate(rows([float(rate) for rate in asked.rates.split(",")], asked.only)):
+        for number, spec in enumerate(
+            rows([float(rate) for rate in asked.rates.split(",")], asked.only, asked.scorers)
+        ):
             out = work / f"pruned-{number}"
             used = run(sys.executable, OURS, folder, work / "tokens.pt", out, spec)
             found = judge(out, held_out)
