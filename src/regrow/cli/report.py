@@ -247,8 +247,9 @@ def _read(
 
     law_files = [path for path in paths if Path(path).suffix == ".json" and Path(path).is_file()]
     run_paths = [path for path in paths if path not in law_files]
-    runs = read_runs(*run_paths) if run_paths else []
     laws = [law for path in law_files for law in load_laws(path)]
+    of_scores = any(law.benchmark is not None for law in laws)
+    runs = read_runs(*run_paths, need_loss=not of_scores) if run_paths else []
     if named is not None:
         if law_files:
             raise InputError("a law file and --law", where="report", hint="give one of them")
@@ -304,16 +305,19 @@ def _held_out(runs: "Sequence[RunRecord]", laws: "Sequence[Law]") -> tuple[list[
     """What the laws' forms predict of runs held out, and which hold-outs these runs are too few for."""
     from regrow.errors import InputError
     from regrow.laws import validate
+    from regrow.laws.pooled.scored import MEAN
 
     rows: list[dict[str, Any]] = []
     skipped: list[str] = []
-    for kind in dict.fromkeys((law.form, law.baseline, law.loss_kind) for law in laws):
-        form, baseline, loss = kind
-        methods = {(law.family, law.method) for law in laws if (law.form, law.baseline, law.loss_kind) == kind}
+    kinds = {law: (law.form, law.baseline, law.loss_kind, law.benchmark is not None) for law in laws}
+    for kind in dict.fromkeys(kinds.values()):
+        form, baseline, loss, of_scores = kind
+        methods = {(law.family, law.method) for law in laws if kinds[law] == kind}
+        names = list(dict.fromkeys(law.benchmark for law in laws if law.benchmark and law.benchmark != MEAN))
         mine = [run for run in runs if run.is_control or (run.family, run.method) in methods]
         for hold_out in _HOLD_OUTS:
             try:
-                found = validate(mine, hold_out, [form], baseline, loss=loss)
+                found = validate(mine, hold_out, [form], baseline, loss=loss, score=names if of_scores else None)
             except InputError as error:
                 skipped.append(f"hold-out {hold_out}: {error}")
                 continue

@@ -12,6 +12,7 @@ from regrow.arch import Architecture
 from regrow.errors import InputError, RegrowError, one_of
 from regrow.footprint import MemoryTarget
 from regrow.laws.law import Law
+from regrow.laws.prediction import LOSS
 from regrow.methods import is_masked
 from regrow.planning.answer import Plan
 from regrow.planning.cost import DEFAULT_MFU
@@ -20,6 +21,7 @@ from regrow.planning.frontier import CompareSpec, Comparison, compare
 from regrow.planning.plan import plan
 from regrow.planning.plan_spec import PlanSpec
 from regrow.planning.verdict import CANNOT_SAY, ROUGH, TRUST
+from regrow.report.scored import score_spec
 from regrow.runs.record import RunRecord
 from regrow.units import check_rate, format_count
 
@@ -141,7 +143,7 @@ def answer(laws: Sequence[Law], runs: Sequence[RunRecord], question: Question | 
         found = _plans_of_family(mine, of_family, question, family)
         plans += found.plans
         errors += found.errors
-        if found.base is None or question.compare is False:
+        if found.base is None or question.compare is False or any(law.benchmark is not None for law in mine):
             continue
         try:
             comparisons.append(compare(mine, _compare_spec(mine, of_family, found.base, question)))
@@ -210,7 +212,9 @@ def _base(runs: Sequence[RunRecord], question: Question, size: float, family: st
     """The model to plan for, without a rate. Raises `InputError` where nobody knows its loss before pruning."""
     before = question.loss_before
     if before is None:
-        same = [run.known_loss_before for run in runs if _is_of_size(run, size)]
+        same = [run.loss_before for run in runs if _is_of_size(run, size) and run.loss_before is not None]
+        if not same and any(_is_of_size(run, size) for run in runs):
+            return replace(question.base(size=size, loss_before=1.0), loss_before=None)  # runs of scores alone
         if not same:
             hint = "give it with --loss-before, read on the same held-out text"
             raise InputError(f"no run tells the loss of the unpruned {format_count(size)}", where="report", hint=hint)
@@ -228,7 +232,8 @@ def _plan_law(law: Law, runs: Sequence[RunRecord], question: Question, found: _F
     first: Plan | None = None
     for rate in asked or list(_rates(law, runs, base.size)):
         try:
-            one = plan(law, replace(base, pruning_rate=rate))
+            asks = base if law.benchmark is None else score_spec(law, runs, base)
+            one = plan(law, replace(asks, pruning_rate=rate))
         except InputError as error:
             found.errors.append(error)
             continue
@@ -257,12 +262,17 @@ def _rates(law: Law, runs: Sequence[RunRecord], size: float) -> Iterator[float |
 def _recommended_first(plans: Sequence[Plan], rates: Sequence[float]) -> tuple[Plan, ...]:
     """The plans with the one to recommend moved to the front; `rates` are those asked for."""
     # one plan for each law, at the first rate asked for; a pattern whose own rate is far from it does not count
-    first_of_law = list({(one.family, one.method, one.form): one for one in reversed(plans)}.values())
+    first_of_law = list({(one.family, one.method, one.form, _of(one)): one for one in reversed(plans)}.values())
     near = [one for one in first_of_law if not rates or abs(one.pruning_rate - rates[0]) <= _NEAR_RATE]
     if not near:
         return tuple(plans)
     best = min(reversed(near), key=_merit)
     return (best, *(one for one in plans if one is not best))
+
+
+def _of(one: Plan) -> str:
+    """What a plan is of: the loss, or a benchmark's score."""
+    return LOSS if one.scored is None else one.scored.target
 
 
 def _merit(answer: Plan) -> tuple[int, float, float]:

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from regrow.laws.law import Law
+from regrow.laws.prediction import LOSS
 from regrow.planning.answer import NO_INTERVAL, Plan, say_perplexity
 from regrow.planning.cost import say_gpu_time, say_usd
 from regrow.planning.criteria import Budget
+from regrow.planning.score_plan import ScoreAnswer
 from regrow.planning.verdict import CANNOT_SAY
 from regrow.report.present import MISSING, Row, Table, bound, count, number, per_cent
 
@@ -59,7 +61,7 @@ def plan_card(plan: Plan, laws: Sequence[Law] = (), validation_rows: Sequence[Ma
     return Card(
         heading=f"{plan.model or plan.family + ' of ' + count(plan.params_before)}, {plan.method} at a rate of "
         f"{plan.pruning_rate:.3g}",
-        law=f"{plan.family}, {plan.method}",
+        law=f"{plan.family}, {plan.method}" + ("" if law is None or law.benchmark is None else f", {law.benchmark}"),
         verdict=plan.verdict,
         because=_sentence(plan.verdict_because),
         headline=NO_ANSWER if refused else f"{count(plan.tokens)} tokens",
@@ -84,9 +86,9 @@ def plans_table(plans: Sequence[Plan]) -> Table:
     """Every plan of the report in a row, the recommended one first."""
     several = len({plan.family for plan in plans}) > 1
     priced = any(plan.cost_usd is not None for plan in plans)
+    what = "Loss" if all(plan.scored is None for plan in plans) else "At the end"
 
     def cells(plan: Plan) -> tuple[str, ...]:
-        known = plan.loss_low is not None and plan.loss_high is not None
         ends = "fixed" if plan.criterion == Budget.name else plan.interval().rsplit(", ", 1)[0]
         interval = "" if ends == NO_INTERVAL else f" ({ends})"
         return (
@@ -94,22 +96,31 @@ def plans_table(plans: Sequence[Plan]) -> Table:
             plan.verdict,
             count(plan.params_after),
             (bound(plan) if plan.tokens is None else count(plan.tokens)) + interval,
-            number(plan.loss, ".3f") + (f" ({plan.loss_low:.3f} to {plan.loss_high:.3f})" if known else ""),
-            number(plan.gap, "+.3f"),
+            _ends(plan),
+            number(plan.gap, "+.3f") if plan.scored is None else plan.scored.gap().split(" from", 1)[0] or MISSING,
             MISSING if plan.gpu_hours is None else say_gpu_time(plan.gpu_hours),
             *((_usd(plan),) if priced else ()),
         )
 
     return Table(
         caption="All plans of this report, the recommended one first; in brackets the intervals, as above.",
-        head=("Plan", "Verdict", "Left", "D*", "Loss", "Gap", "GPU time") + (("Cost",) if priced else ()),
+        head=("Plan", "Verdict", "Left", "D*", what, "Gap", "GPU time") + (("Cost",) if priced else ()),
         rows=tuple(Row(cells=cells(plan), strong=i == 0) for i, plan in enumerate(plans)),
         label="Plans",
     )
 
 
+def _ends(plan: Plan) -> str:
+    """The loss or the score at the end, with its interval."""
+    if plan.scored is not None:
+        return f"{plan.scored.target} {number(plan.scored.score, '.3f')}{plan.scored.between(plan.level)}"
+    known = plan.loss_low is not None and plan.loss_high is not None
+    return number(plan.loss, ".3f") + (f" ({plan.loss_low:.3f} to {plan.loss_high:.3f})" if known else "")
+
+
 def _made_with(plan: Plan, law: Law) -> bool:
-    return (plan.family, plan.method, plan.form) == (law.family, law.method, law.form)
+    of = LOSS if plan.scored is None else plan.scored.target
+    return (plan.family, plan.method, plan.form, of) == (law.family, law.method, law.form, law.target)
 
 
 def _sentence(text: str) -> str:
@@ -145,6 +156,8 @@ def _usd(plan: Plan) -> str:
 
 def _losses(plan: Plan) -> Table:
     """Loss, perplexity and gap before pruning, right after it and at the end."""
+    if plan.scored is not None:
+        return _scores(plan.scored)
     start, end = plan.loss_start, plan.loss
     guessed = " (guessed)" if plan.loss_start_guessed else ""
     rows = [
@@ -170,7 +183,28 @@ def _losses(plan: Plan) -> Table:
     )
 
 
+def _scores(scored: ScoreAnswer) -> Table:
+    """The score, as a share of the parent's and its gap to it, before pruning, right after it and at the end."""
+    before, guessed = scored.before, " (guessed)" if scored.start_guessed else ""
+    names = ("before pruning", f"right after pruning{guessed}", "at the end")
+    rows = []
+    for name, score in zip(names, (before, scored.start, scored.score), strict=True):
+        known = score is not None and before is not None and before > 0
+        share = f"{score / before:.2f}" if known and score is not None and before is not None else MISSING
+        gap = f"{100 * (score - before):+.1f}" if score is not None and before is not None else MISSING
+        rows.append((name, number(score, ".3f"), share, gap))
+    return Table(
+        caption=f"{scored.target}, a fraction, and its gap to the parent's in points",
+        head=("", "Score", "Of the parent's", "Gap, points"),
+        rows=tuple(Row(cells=cells, strong=i == 2) for i, cells in enumerate(rows)),
+        label="Scores",
+    )
+
+
 def _loss_interval(plan: Plan) -> str:
+    if plan.scored is not None:
+        words = plan.scored.between(plan.level)
+        return f"{words.strip(' ()')} of new runs" if words else ""
     if plan.loss_low is None or plan.loss_high is None:
         return ""
     return f"{plan.loss_low:.3f} to {plan.loss_high:.3f}, {plan.level:.0%} of new runs"
@@ -181,8 +215,11 @@ def held_out_words(law: Law | None, validation_rows: Sequence[Mapping[str, Any]]
     mine = [row for row in validation_rows if law is not None and _is_of(row, law) and row.get("mape") is not None]
     if mine:
         names = [_HELD_OUT.get(str(row.get("hold_out")), str(row.get("hold_out"))) for row in mine]
-        errors = ", ".join(f"{name} {per_cent(row['mape'])}" for name, row in zip(names, mine, strict=True))
         inside = [number(row.get("coverage"), ".0%") for row in mine]
+        if law is not None and law.benchmark is not None:
+            points = ", ".join(f"{name} {100 * row['mae']:.1f}" for name, row in zip(names, mine, strict=True))
+            return f"Held out, it was off by: {points} points. Inside its 90% band: {', '.join(inside)}."
+        errors = ", ".join(f"{name} {per_cent(row['mape'])}" for name, row in zip(names, mine, strict=True))
         return f"Held out, it was off by: {errors} of the loss. Inside its 90% band: {', '.join(inside)}."
     error = None if law is None else law.diagnostics.get("held_out_error")
     if error is not None:
@@ -191,7 +228,8 @@ def held_out_words(law: Law | None, validation_rows: Sequence[Mapping[str, Any]]
 
 
 def _is_of(row: Mapping[str, Any], law: Law) -> bool:
-    return (row.get("family"), row.get("method"), row.get("form")) == (law.family, law.method, law.form)
+    named = (row.get("family"), row.get("method"), row.get("form"), row.get("target", LOSS))
+    return named == (law.family, law.method, law.form, law.target)
 
 
 def _own_warnings(plan: Plan) -> tuple[str, ...]:

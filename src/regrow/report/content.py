@@ -26,6 +26,7 @@ from regrow.report.figures import (
     parameter_rows,
     residual_chart,
 )
+from regrow.report.scored import heading as law_heading
 from regrow.report.trends import trends_of
 from regrow.runs.record import RunRecord
 
@@ -159,8 +160,8 @@ def _law_section(
     few = thinned(law, _DRAWS)
     fits, left_out = fits_of(few, runs, held_out)
     panels, keys = curve_panels(few, fits, ident, tips=tips)
-    trends = trends_of(few, fits)
-    heading = f"{law.family}, {law.method}"
+    trends = trends_of(few, fits) if law.benchmark is None else None
+    heading = law_heading(law)
     section = LawSection(
         ident=ident,
         heading=heading,
@@ -169,8 +170,8 @@ def _law_section(
         panels=tuple(panels),
         legend=tuple(keys),
         residuals=residual_chart(law, fits, f"{ident}-residuals", tips=tips),
-        runs=present.run_table(fits, heading),
-        points=present.point_table(fits, heading),
+        runs=present.run_table(law, fits, heading),
+        points=present.point_table(law, fits, heading),
         parameters=present.parameter_table(parameter_rows(law), heading),
         checks=present.check_table(trends.checks, heading) if trends else None,
         trends=present.trend_table(trends, heading) if trends else None,
@@ -200,12 +201,14 @@ def _comparison_section(comparison: Comparison, ident: str, *, asked: bool) -> C
 
 
 def _collapse_section(laws: Sequence[Law], runs: Sequence[RunRecord], *, tips: bool) -> CollapseSection | None:
-    chart, keys = collapse_chart(laws, runs, "collapse-chart", tips=tips)
+    chart, keys = collapse_chart([law for law in laws if law.benchmark is None], runs, "collapse-chart", tips=tips)
     return CollapseSection(chart=chart, legend=tuple(keys)) if chart else None
 
 
 def _control_section(runs: Sequence[RunRecord]) -> ControlSection | None:
-    controls = sorted((r for r in runs if r.is_control), key=lambda r: (r.family, r.params_before, r.run))
+    controls = sorted(
+        (r for r in runs if r.is_control and r.has_losses), key=lambda r: (r.family, r.params_before, r.run)
+    )
     if not controls:
         return None
     return ControlSection(

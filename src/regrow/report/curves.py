@@ -11,8 +11,9 @@ import numpy as np
 from regrow.errors import InputError
 from regrow.laws.law import Law
 from regrow.laws.objective import average_slope_difference
-from regrow.laws.observations import Observations, observe, of_loss
+from regrow.laws.observations import Observations, observe
 from regrow.laws.setting import BASIC, Setting
+from regrow.report.scored import records_of
 from regrow.runs.record import RunRecord
 
 Number = TypeVar("Number", int, float)
@@ -114,13 +115,14 @@ def fits_of(law: Law, runs: Sequence[RunRecord], held_out: Sequence[RunRecord]) 
     notes = []
     for run in ordered:
         try:
-            found = _observed(law, of_loss([run, *controls], law.loss_kind))
+            own = records_of(law, [run, *controls])
+            found = _observed(law, own)
         except InputError as error:
             notes.append(f"left out of the charts: {error}")
             continue
         notes += [f"{run.run}: {note}" for note in found.notes]
         if len(found):
-            observed.append((run, found))
+            observed.append((next(one for one in own if one.run == run.run), found))
         else:
             notes.append(f"left out of the charts: run {run.run} has no checkpoint that the law covers")
     everything = len(runs) + len(held_out)

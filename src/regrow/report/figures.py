@@ -12,6 +12,8 @@ from regrow.laws.law import Law
 from regrow.planning.cost import say_gpu_time
 from regrow.planning.frontier import Candidate, Comparison
 from regrow.report.curves import LEVEL, RunFit, drawn_curve
+from regrow.report.scored import heading as law_heading
+from regrow.report.scored import shown, unit
 from regrow.report.svg import Chart, Line, Marks, draw, legend_key
 from regrow.runs.record import CONTROL, RunRecord
 from regrow.units import format_count
@@ -47,6 +49,7 @@ def curve_panels(law: Law, fits: Sequence[RunFit], ident: str, *, tips: bool = T
     groups = rate_groups([fit.run for fit in fits])
     style = {rate: i for i, group in enumerate(groups) for rate in group}
     panels = []
+    nats, what = (" nats", "Held-out loss") if law.benchmark is None else ("", "Score")
     for number, size in enumerate(sorted({fit.run.params_before for fit in fits})):
         here = [fit for fit in fits if fit.run.params_before == size]
         held_out = all(fit.held_out for fit in here)
@@ -55,26 +58,28 @@ def curve_panels(law: Law, fits: Sequence[RunFit], ident: str, *, tips: bool = T
         for fit in here:
             rate = _rate(fit.run)
             if rate not in lines:
-                tokens, loss, low, high = drawn_curve(law, fit)
+                tokens, *curves = drawn_curve(law, fit)
+                loss = shown(law, curves[0])
+                low, high = (None if one is None else shown(law, one) for one in curves[1:])
                 name = f"predicted at rate {rate}"
                 lines[rate] = Line(x=tokens, y=loss, low=low, high=high, style=style[rate], name=name)
             words = [
-                f"{fit.run.run}: {format_count(d)} tokens, measured {m:.4f}, predicted {p:.4f} nats"
-                for d, m, p in zip(*fit.drawn, strict=True)
+                f"{fit.run.run}: {format_count(d)} tokens, measured {m:.4f}, predicted {p:.4f}{nats}"
+                for d, m, p in zip(fit.drawn[0], *(shown(law, one) for one in fit.drawn[1:]), strict=True)
             ]
-            tokens, loss, _ = fit.drawn
+            tokens, loss = fit.drawn[0], shown(law, fit.drawn[1])
             marks.append(Marks(x=tokens, y=loss, style=style[rate], tips=words if tips else [], hollow=fit.held_out))
         heading = f"{format_count(size)} parameters"
         chart = Chart(
-            title=f"{law.family}, {law.method}, {heading}{', held out' if held_out else ''}",
-            description=f"Held-out loss against post-training tokens for {len(here)} runs at rates "
+            title=f"{law_heading(law)}, {heading}{', held out' if held_out else ''}",
+            description=f"{what} against post-training tokens for {len(here)} runs at rates "
             f"{', '.join(sorted({_rate(fit.run) for fit in here}))}; marks are measured, lines predicted. "
             "The numbers are in the table below the charts.",
             x_label="post-training tokens",
-            y_label="loss, nats/token",
+            y_label=unit(law),
             lines=list(lines.values()),
             marks=marks,
-            rules=_before([fit.run for fit in here]),
+            rules=_before([fit.run for fit in here], law),
             shaded=law.ranges["tokens"],
         )
         panels.append(Panel(heading=heading, held_out=held_out, svg=draw(chart, f"{ident}-{number}")))
@@ -121,10 +126,13 @@ def measured_panels(runs: Sequence[RunRecord], ident: str) -> tuple[list[Panel],
     return panels, keys
 
 
-def _before(runs: Sequence[RunRecord]) -> list[tuple[float, str]]:
-    """The rule of the unpruned model's loss, where the runs agree on it."""
+def _before(runs: Sequence[RunRecord], law: Law | None = None) -> list[tuple[float, str]]:
+    """The rule of the unpruned model's loss, or of its score, where the runs agree on it and it was measured."""
     before = sorted({round(run.known_loss_before, 4) for run in runs})
-    return [(before[0], f"before pruning {before[0]:.3f}")] if len(before) == 1 else []
+    if len(before) != 1 or (law is not None and not law.diagnostics.get("parents_known", True)):
+        return []
+    at = before[0] if law is None or law.benchmark is None else 1 - before[0]
+    return [(at, f"before pruning {at:.3f}")]
 
 
 def _span(group: Sequence[str]) -> str:

@@ -92,7 +92,8 @@ def _answers(cards: Sequence[Card]) -> Iterable[str]:
             y += 25
         facts = _facts(card)
         if len(cards) > 1:
-            short = [f"loss {facts['Loss at the end']}", facts["GPU time"], facts["Cost"]]
+            what = card.losses.head[1]
+            short = [f"{what.lower()} {facts[f'{what} at the end']}", facts["GPU time"], facts["Cost"]]
             yield _text(_MARGIN, y, _shorten(", ".join(short), 62), size=17)
             y += 66
             continue
@@ -117,14 +118,15 @@ def _answers(cards: Sequence[Card]) -> Iterable[str]:
 def _facts(card: Card) -> dict[str, str]:
     """Names and values, short enough to stand in two columns."""
     before, start, end = card.losses.rows
+    what, beside, gap = card.losses.head[1:]
     facts = {
         "Parameters": card.facts["parameters"],
-        "Loss before pruning": before.cells[1],
+        f"{what} before pruning": before.cells[1],
         start.cells[0].capitalize(): start.cells[1],
-        "Loss at the end": end.cells[1],
+        f"{what} at the end": end.cells[1],
         "Its interval": card.loss_interval.split(",", 1)[0],
-        "Gap, nats": end.cells[3],
-        "Perplexity": end.cells[2],
+        "Gap, nats" if gap == "Gap" else gap: end.cells[3],
+        beside: end.cells[2],
         "GPU time": card.time,
         "Cost": card.cost,
     }

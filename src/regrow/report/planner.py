@@ -86,7 +86,7 @@ def payload(
         models: shapes to offer besides the catalogue's, by name.
         sure: a sentence on the held-out errors of each law.
     """
-    usable = [i for i, law in enumerate(laws) if can_evaluate(law)]
+    usable = [i for i, law in enumerate(laws) if can_evaluate(law) and law.benchmark is None]
     if not usable:
         return None
     offered = {**catalog(), **(models or {})}
@@ -100,7 +100,7 @@ def payload(
     room = _Room(draws=max(_LEAST_DRAWS, _DRAWS // len(usable)), sizes=_SIZES_BYTES // len(usable))
     return {
         "laws": [
-            _law(law, says, plans, room, arrays) if can_evaluate(law) else _refused(law)
+            _law(law, says, plans, room, arrays) if can_evaluate(law) and law.benchmark is None else _refused(law)
             for law, says in zip(laws, words, strict=False)
         ],
         "arrays": arrays,

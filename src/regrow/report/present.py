@@ -15,6 +15,7 @@ from regrow.planning.frontier import Candidate, Comparison
 from regrow.planning.trends import Trend
 from regrow.report.curves import RunFit
 from regrow.report.figures import ParameterRow
+from regrow.report.scored import shown
 from regrow.report.trends import Cell, Trends
 from regrow.runs.record import RunRecord
 from regrow.units import format_count
@@ -82,13 +83,14 @@ def about_law(law: Law) -> str:
             quality_parts.append(f"{name} {per_cent(value) if key == 'mape' else number(value, '.4g')}")
     quality = f" On the fitted points: {', '.join(quality_parts)}." if quality_parts else ""
     formula = law.formula.formula
+    what, kind = ("loss", f"{law.loss_kind} losses") if law.benchmark is None else ("1 - score", f"of {law.target}")
     return (
-        f"Status {law.status}. loss = {formula}, fitted to {law.n_points} checkpoints of {law.n_runs} runs, "
-        f"{len(law.draws)} bootstrap draws, baseline {law.baseline}, {law.loss_kind} losses.{quality}"
+        f"Status {law.status}. {what} = {formula}, fitted to {law.n_points} checkpoints of {law.n_runs} runs, "
+        f"{len(law.draws)} bootstrap draws, baseline {law.baseline}, {kind}.{quality}"
     )
 
 
-def run_table(fits: Sequence[RunFit], label: str) -> Table:
+def run_table(law: Law, fits: Sequence[RunFit], label: str) -> Table:
     """The runs of a law, in the order of the residual chart."""
     rows = tuple(
         Row(
@@ -97,9 +99,9 @@ def run_table(fits: Sequence[RunFit], label: str) -> Table:
                 count(fit.run.params_before),
                 f"{fit.run.pruning_rate:.3g}",
                 count(float(fit.tokens[-1])),
-                number(next((p.loss for p in fit.run.curve if p.tokens == 0), None)),
-                number(fit.loss[-1]),
-                number(fit.predicted[-1]),
+                number(next((shown(law, p.known_loss) for p in fit.run.curve if p.tokens == 0), None)),
+                number(shown(law, fit.loss[-1])),
+                number(shown(law, fit.predicted[-1])),
                 per_cent(fit.mape),
                 per_cent(fit.worst),
                 number(fit.asd, ".2g"),
@@ -108,20 +110,27 @@ def run_table(fits: Sequence[RunFit], label: str) -> Table:
         )
         for fit in fits
     )
+    what, of = ("loss", "loss") if law.benchmark is None else ("score", "error, 1 - score")
     return Table(
-        caption="Runs of this law; errors of the predicted loss. Held-out runs were never fitted.",
-        head=("Run", "Size", "Rate", "Tokens", "Right after pruning", "Last loss", "Predicted last", "Mean error",
+        caption=f"Runs of this law; errors of the predicted {of}. Held-out runs were never fitted.",
+        head=("Run", "Size", "Rate", "Tokens", "Right after pruning", f"Last {what}", "Predicted last", "Mean error",
               "Worst", "ASD"),
         rows=rows,
         label=f"{label}, runs",
     )  # fmt: skip
 
 
-def point_table(fits: Sequence[RunFit], label: str) -> Table:
+def point_table(law: Law, fits: Sequence[RunFit], label: str) -> Table:
     """The checkpoints behind the charts: run, tokens, measured, predicted, error."""
     rows = tuple(
         Row(
-            cells=(fit.run.run, count(float(d)), number(m), number(p), f"{m / p - 1:+.2%}"),
+            cells=(
+                fit.run.run,
+                count(float(d)),
+                number(shown(law, m)),
+                number(shown(law, p)),
+                f"{m / p - 1:+.2%}" if law.benchmark is None else f"{100 * (p - m):+.2f} points",
+            ),
             held_out=fit.held_out,
             spans=0 if i else len(fit.kept),
         )
