@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from regrow.planning import CompareSpec, Comparison, Plan, PlanSpec, compare, plan
     from regrow.planning.design import DesignModel, DesignSpec, StudyDesign, design
     from regrow.pruning.held_out import measure_pruned
+    from regrow.pruning.joint import JointSpec, prune_jointly
     from regrow.pruning.prune import prune
     from regrow.pruning.spec import PruneSpec
     from regrow.report import (
@@ -44,6 +45,7 @@ _HOMES = {
     "regrow.planning.design": ("DesignModel", "DesignSpec", "StudyDesign", "design"),
     "regrow.planning": ("CompareSpec", "Comparison", "Plan", "PlanSpec", "compare", "plan"),
     "regrow.pruning.held_out": ("measure_pruned",),
+    "regrow.pruning.joint": ("JointSpec", "prune_jointly"),
     "regrow.pruning.prune": ("prune",),
     "regrow.pruning.spec": ("PruneSpec",),
     "regrow.report": (
@@ -72,6 +74,7 @@ __all__ = [
     "DesignSpec",
     "ImportSpec",
     "InputError",
+    "JointSpec",
     "Law",
     "MemoryTarget",
     "Plan",
@@ -98,6 +101,7 @@ __all__ = [
     "plan",
     "post_train",
     "prune",
+    "prune_jointly",
     "read_runs",
     "run_study",
     "save_laws",

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 
+#: Depth and width together.
+DEPTH_AND_WIDTH = "depth+width"
+
 DEPTH, WIDTH, EXPERTS = "depth", "width", "experts"
 
 #: Weights that are zero in no N:M pattern, as unstructured pruning leaves them.

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from regrow.cli.joint import Mixes, prune_mixes
 from regrow.cli.memory_options import Batch, CacheDtype, Dtype, MaxMemory, ServedContext, memory_target
 from regrow.cli.needs import need_training
 from regrow.cli.options import AsJson, NoCache, print_json
 from regrow.cli.tables import print_table
 from regrow.errors import InputError
+from regrow.methods import DEPTH_AND_WIDTH
 
 if TYPE_CHECKING:
     from regrow.arch import Architecture
@@ -29,7 +31,7 @@ _COUNTING = "Parameters are all of them, tied embeddings counted once; non-embed
 _Model = Annotated[str, typer.Argument(help="A checkpoint folder, or a ladder model such as tiny-llama-3m.")]
 _Out = Annotated[Path | None, typer.Option("--out", help="Where the pruned model is written; a dry run needs none.")]
 _Method = Annotated[
-    str | None, typer.Option(help="`depth`, `width`, `experts`, or N:M such as `2:4` (2 kept of every 4).")
+    str | None, typer.Option(help="`depth`, `width`, `depth+width`, `experts`, or N:M such as `2:4` (2 of 4 kept).")
 ]
 _Rate = Annotated[float | None, typer.Option(help="Share of the parameters to remove, e.g. 0.25.")]
 _Params = Annotated[
@@ -129,6 +131,7 @@ def prune(
     axes: _Axes = None,
     multiple_of: _MultipleOf = None,
     search: _Search = None,
+    mixes: Mixes = None,
     iterative: _Iterative = False,
     strict: _Strict = False,
     calibration: _Calibration = None,
@@ -152,6 +155,8 @@ def prune(
 
     Example: `regrow prune tiny-llama-3m --method 2:4 --held-out ladder --out sparse`
 
+    Both ways: `regrow prune tiny-llama-3m --method depth+width --rate 0.3 --out mixed`
+
     For a card: `regrow prune Qwen/Qwen2.5-7B --method width --max-memory 12GB --context 32k --batch 2 --out pruned`
     """
     from regrow.ladder import find_model
@@ -168,8 +173,18 @@ def prune(
     memory = {"context": context, "batch": batch, "dtype": dtype, "cache_dtype": cache_dtype}
     asked["memory"] = memory_target(max_memory, **memory, model=model if dry_run else None)
     options = {"calibration_blocks": calibration_blocks, "calibration_length": calibration_length, "seed": seed}
-    given, spec = _plan_and_spec(plan, _set_options(asked), options)
     folder = find_model(model)
+    if method == DEPTH_AND_WIDTH:
+        need_training("regrow prune")
+        others = {"plan": plan, "scores": scores, "save_scores": save_scores, "held_out": held_out, "law": law}
+        prune_mixes(
+            model, folder, _set_options({**asked, "mixes": mixes, **others}), options=options, calibration=calibration,
+            out=out, dry_run=dry_run, overwrite=overwrite, device=device, cache=not no_cache, as_json=as_json,
+        )  # fmt: skip
+        return
+    if mixes is not None:
+        raise InputError("--mixes without --method depth+width", hint="width alone tries shapes with --search")
+    given, spec = _plan_and_spec(plan, _set_options(asked), options)
     if held_out is not None and dry_run:
         raise InputError("given with --dry-run", where="--held-out", hint="a model that is not written has no loss")
     if law is not None and held_out is None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from regrow.methods import DEPTH, EXPERTS, WIDTH
+from regrow.methods import DEPTH, DEPTH_AND_WIDTH, EXPERTS, WIDTH
 from regrow.pruning.plan import PrunePlan
 from regrow.pruning.scorers import N_M, find_scorer
 from regrow.pruning.spec import PruneSpec
@@ -107,6 +108,53 @@ def model_card(
         "```",
         "",
         *_by_plan(name, plan),
+        f"Made with regrow on {', '.join(f'{library} {version}' for library, version in versions.items())}.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def joint_card(
+    folder: str,
+    name: str,
+    steps: Sequence[PrunePlan],
+    calibration: Mapping[str, Any],
+    versions: Mapping[str, str],
+    again: str,
+) -> str:
+    """The card of a model that was pruned in depth and then in width. Arguments as for `model_card`; `steps` are the
+    plans of both, `again` is the command that does the same."""
+    first, last = steps[0], steps[-1]
+    whole = replace(first, method=DEPTH_AND_WIDTH, after=last.after, target_rate=None, dropped_layers=None)
+    base = Path(folder).resolve().name if Path(folder).is_dir() else name
+    matter = _front_matter(Path(folder), base, PruneSpec(method=DEPTH, shape={"layers": first.after.layers}))
+    lines = [
+        *[line.replace('"depth-pruning"', '"depth-pruning", "width-pruning"') for line in matter],
+        f"# {base}, pruned ({DEPTH_AND_WIDTH})",
+        "",
+        f"regrow pruned {base} by {DEPTH_AND_WIDTH}: {_WHAT[DEPTH]}, and then {_WHAT[WIDTH]}. "
+        f"{format_count(whole.params_before)} parameters became {format_count(whole.params_after)}, a pruning rate of "
+        f"{whole.pruning_rate:.4f}. Of several mixes that meet the target, this one had the lowest loss on the "
+        "calibration text; `regrow_prune.json` lists them all.",
+        "",
+        *_table(plan_rows(whole)),
+        "",
+        "Parameters are totals with tied embeddings counted once; the non-embedding count leaves the embeddings out.",
+        f"\nBlocks removed (numbered as in the original): {', '.join(map(str, first.dropped_layers or ()))}.",
+        "",
+        _UNMEASURED,
+        "",
+        "## Calibration text",
+        "",
+        _calibration(calibration),
+        "",
+        *_USE,
+        "## Again",
+        "",
+        "```sh",
+        again,
+        "```",
+        "",
         f"Made with regrow on {', '.join(f'{library} {version}' for library, version in versions.items())}.",
         "",
     ]

@@ -1,0 +1,102 @@
+"""`regrow prune --method depth+width`: the mix of both with the lowest loss on calibration text."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from regrow.cli.options import print_json
+from regrow.cli.tables import print_table
+from regrow.errors import InputError
+
+if TYPE_CHECKING:
+    from regrow.pruning.joint import JointPlan
+
+Mixes = Annotated[
+    int | None,
+    typer.Option(
+        help="depth+width: how many mixes of both are tried; the one of least calibration loss is kept. [default: 5]",
+        show_default=False,
+    ),
+]
+
+#: What the mix of both takes of the options of `prune`.
+_TAKEN = ("method", "rate", "params", "memory", "mixes")
+
+
+def prune_mixes(
+    model: str,
+    folder: str,
+    asked: Mapping[str, Any],
+    *,
+    options: Mapping[str, Any],
+    calibration: str | None,
+    out: Path | None,
+    dry_run: bool,
+    overwrite: bool,
+    device: str,
+    cache: bool,
+    as_json: bool,
+) -> None:
+    """Prune by the best mix, or with `dry_run` list the mixes. `asked` holds the options that were given.
+
+    Raises `InputError` for an option that belongs to one of the two methods alone.
+    """
+    from regrow.units import parse_count
+
+    stray = [f"--{name.replace('_', '-')}" for name in asked if name not in _TAKEN]
+    if stray:
+        raise InputError(
+            f"{stray[0]} with depth+width",
+            where="--method",
+            hint="it takes a rate, params or --max-memory, and --mixes",
+        )
+    if out is None and not dry_run:
+        raise InputError("no output folder given", where="--out", hint="name one, or ask for a --dry-run")
+    given = {name: asked[name] for name in ("rate", "memory", "mixes") if name in asked}
+    if "params" in asked:
+        given["params"] = parse_count(asked["params"], what="--params")
+    from regrow.cli.loading import load_blocks
+    from regrow.ladder import find_corpus
+    from regrow.pruning.joint import JointSpec, prune_jointly
+
+    spec = JointSpec(**given, **options)
+    blocks = None
+    if not dry_run:
+        if calibration is None and folder == model:
+            raise InputError("depth+width needs text", where="--calibration", hint="give text data, or `ladder`")
+        text = find_corpus(calibration or "ladder", "post_train")
+        blocks = load_blocks(text, folder, sequence_length=spec.calibration_length, cache=cache)
+    done = prune_jointly(
+        folder,
+        spec,
+        calibration=blocks,
+        out=None if dry_run else out,
+        overwrite=overwrite,
+        device=device,
+        text_name="ladder" if calibration in (None, "ladder") else None,
+        model_name=model,
+        progress=lambda line: print(line, file=sys.stderr),
+    )
+    _print(done, model, out, as_json=as_json)
+
+
+def _print(done: JointPlan, model: str, out: Path | None, *, as_json: bool) -> None:
+    if as_json:
+        print_json({**done.to_dict(), "out": None if done.chosen is None else str(out)})
+        return
+    rows = [
+        [
+            ">" if mix is done.chosen else "", str(mix.layers), str(mix.after.hidden), str(mix.after.intermediate),
+            str(mix.after.kv_heads), f"{mix.pruning_rate:.4f}", "-" if mix.loss is None else f"{mix.loss:.4f}",
+        ]
+        for mix in done.mixes
+    ]  # fmt: skip
+    columns = ["", "blocks", "hidden", "intermediate", "KV heads", "rate", "calibration loss"]
+    print_table(f"{model}: depth+width, {done.before.layers} blocks before", columns, rows)
+    if done.chosen is not None:
+        typer.echo(f"written to {out}")
