@@ -15,6 +15,7 @@ from regrow.laws.regrowth.recipe import log_longer, log_over
 from regrow.laws.setting import REFITTED
 from regrow.runs import RunRecord, read_runs
 from regrow.runs.record import CurvePoint
+from regrow.runs.table import to_table
 
 STUDIES = Path(__file__).parents[2] / "studies"
 TOKENS = np.geomspace(1e6, 1e9, 14)
@@ -144,3 +145,13 @@ def test_law_files_from_before_the_recipe_are_read(tmp_path: Path) -> None:
     x = Setting(params_before=2e8, pruning_rate=0.25, tokens=1e8, loss_before=2.5, loss_pruned=3.1)
     end = 2.5 * law.params["end_lost"] * -np.log(0.75)
     assert 0 < float(law.loss(x) - read.loss(x)) < end
+
+
+def test_a_table_of_the_runs_gives_the_law_that_their_records_give() -> None:
+    """The recipe, the warm-up and the scorer are columns of an export."""
+    runs = [r for r in read_runs(STUDIES / "recipe-llama.jsonl") if r.method in ("2:4", "none")]
+    (one,) = fit(runs, "regrowth", draws=2)
+    (other,) = fit(to_table(runs), "regrowth", draws=2)
+    assert other.params == pytest.approx(one.params)
+    assert {"scorer", "learning_rate", "batch_tokens", "warmup_tokens"} <= set(to_table(runs).columns)
+    assert "scorer" not in to_table(simulated()).columns

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,8 +42,9 @@ def recipe_of(record: RunRecord) -> Recipe:
 
     def number(name: str) -> float | None:
         value = train.get(name, record.details.get(name))
-        known = isinstance(value, int | float) and not isinstance(value, bool) and value > 0
-        return float(value) if known else None  # type: ignore[arg-type]
+        # Real and not float: a table's whole numbers are numpy's
+        known = float(value) if isinstance(value, Real) and not isinstance(value, bool) else 0.0
+        return known if known > 0 else None
 
     read = [point.lr for point in record.curve if point.lr]
     text = record.details.get("train_fingerprint")

@@ -9,7 +9,7 @@ a run's details and not used. A run with scores may lack losses: the cells, or t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +42,8 @@ OTHER_LOSSES = ("loss_averaged", "loss_cooled")
 #: Columns that are text whatever they look like, and what an empty cell of the others may hold.
 _TEXT = ("run", "family", "method", "objective", "schedule")
 _EMPTY = ("", "NA", "N/A", "n/a", "nan", "NaN", "null", "None")
+#: What laws read of how a run was pruned and trained, kept in a record's details when read back.
+RECIPE = ("scorer", "learning_rate", "batch_tokens", "warmup_tokens")
 #: What spreadsheets take for a formula.
 _FORMULA = re.compile(r"[=+\-@\t\r]")
 #: Bytes of the largest table.
@@ -52,11 +54,22 @@ _LOSSES = ("loss", "loss_before")
 _PER_RUN = ("family", "method", "params_before", "params_after", "loss_before")
 
 
+def _recipe(run: RunRecord) -> dict[str, object]:
+    """How a run was pruned and trained, as far as its spec or its details say; None for what they don't."""
+    found: dict[str, object] = {}
+    for column in RECIPE:
+        asked = run.spec.get("prune" if column == "scorer" else "train")
+        value = asked.get(column) if isinstance(asked, Mapping) else None
+        found[column] = run.details.get(column) if value is None else value
+    return found
+
+
 def to_table(runs: Iterable[RunRecord]) -> pd.DataFrame:
     """One row per checkpoint with the contract's columns, in the order of the runs and their tokens.
 
     Of a run that prunes and trains in turns the first stage is a run like any other; a later one is of a method of its
-    own, such as `depth, stage 2`, as it starts from a trained model.
+    own, such as `depth, stage 2`, as it starts from a trained model. The columns of `RECIPE` are there where a run says
+    them.
     """
     import pandas as pd
 
@@ -67,6 +80,8 @@ def to_table(runs: Iterable[RunRecord]) -> pd.DataFrame:
     ]
     others = [c for c in OTHER_LOSSES if any(getattr(p, c) is not None for run in runs for p in run.curve)]
     scores = score_columns(runs)
+    recipes = [_recipe(run) for run in runs]
+    said = [column for column in RECIPE if any(recipe[column] is not None for recipe in recipes)]
     pruned = ["loss_pruned"] if any(run.loss_pruned is not None for run in runs) else []
     rows = [
         {
@@ -85,11 +100,12 @@ def to_table(runs: Iterable[RunRecord]) -> pd.DataFrame:
             **{column: getattr(run, column) for column in pruned},
             **{column: getattr(point, column) for column in others},
             **score_cells(run, point, scores),
+            **{column: recipe[column] for column in said},
         }
-        for run in runs
+        for run, recipe in zip(runs, recipes, strict=True)
         for point in run.curve
     ]
-    columns = [*REQUIRED[:5], "pruning_rate", *REQUIRED[5:], *OPTIONAL[1:4], *pruned, *others, *scores]
+    columns = [*REQUIRED[:5], "pruning_rate", *REQUIRED[5:], *OPTIONAL[1:4], *pruned, *others, *scores, *said]
     return pd.DataFrame(rows, columns=columns)
 
 
