@@ -41,6 +41,7 @@ def test_compare_prints_the_contracts_json(regrow, laws_file):
     assert len(answer["candidates"]) == 5
     assert answer["frontier"] == [r for r in answer["candidates"] if r["on_frontier"]]
     assert answer["chosen"] in answer["frontier"]
+    assert answer["verdict"] == answer["chosen"]["verdict"]
     assert (answer["served_tokens"], answer["sparse_speedup"], answer["serving_mfu"]) == (10**12, 1.0, 0.4)
     assert any(row["tokens"] is not None for row in answer["candidates"])
     for row in answer["candidates"]:
@@ -55,7 +56,8 @@ def test_compare_for_people_is_a_table_and_a_sentence(regrow, laws_file):
     done = regrow("plan", laws_file, *ASK, "--compare", "--params-after", "3M", "--price", "2")
     assert done.code == 0
     lines = done.out.splitlines()
-    assert lines[0].split()[:5] == ["method", "rate", "left", "tokens", "loss"]
+    assert lines[0].split(":")[0] in ("trust", "rough", "cannot say")
+    assert lines[1].split()[:5] == ["method", "rate", "left", "tokens", "loss"]
     assert sum(line.startswith(">") for line in lines) == 1
     assert "take" in lines[-1]
     assert "Rule: the least loss" in lines[-1]
@@ -77,7 +79,7 @@ def test_a_comparison_groups_what_it_says_of_its_rows(regrow):
     )
     done = regrow(*asked, "--budget-hours", 20)
     assert done.code == 0
-    assert {line.split()[0] for line in done.out.splitlines()[1:6]} == {"2:4", "width", "depth"}
+    assert {line.split()[0] for line in done.out.splitlines()[2:7]} == {"2:4", "width", "depth"}
     reasons = [line for line in done.err.splitlines() if line.startswith("no answer: ")]
     assert len(reasons) == 1  # five rows, one reason
     assert "width at 0.251, depth at 0.244" in reasons[0]
@@ -87,6 +89,20 @@ def test_a_comparison_groups_what_it_says_of_its_rows(regrow):
     count = int(more.strip("(").split()[0])
     every = regrow(*asked, "--budget-hours", 20, "--verbose").err.splitlines()
     assert len([line for line in every if line.startswith("warning: ")]) == len(warnings) + count
+
+
+def test_a_law_of_far_smaller_models_names_the_reference_law(regrow, laws_file):
+    ask = ("--model", "Llama-3.1-8B", "--loss-before", "2.0", "--method", "depth")
+    for done in (
+        regrow("plan", laws_file, *ask, "--rate", "0.25"),
+        regrow("plan", laws_file, *ask, "--compare", "--rates", "0.2,0.3"),
+    ):
+        assert done.code == 0
+        assert done.out.startswith("cannot say: the model size is ")
+        assert "--law reference in place of the law file" in done.err
+    assert "the runs support an answer for none of the candidates" in done.out
+    near = regrow("plan", laws_file, *ASK, "--method", "depth", "--rate", "0.25")
+    assert "--law reference" not in near.err
 
 
 def test_budgets_compare_what_they_pay_for(regrow, laws_file):

@@ -7,6 +7,7 @@ import pytest
 from regrow.planning import Gain, PlanSpec, plan
 from regrow.planning.notes import merged
 from regrow.planning.support import MOST_TIMES_DESIGNED, MOST_TIMES_TOKENS, supported_tokens
+from regrow.units import format_count
 
 
 def ask(law, **changes):
@@ -55,6 +56,13 @@ def test_a_size_too_far_away_is_not_answered(make_law) -> None:
     assert "model size" in far.tokens_reason
     assert "model size" not in (near.tokens_reason or "")
     assert "parameters or more" in far.next_run
+    assert (far.loss, far.loss_start) == (None, None)
+    measured = ask(law, params_before=largest * MOST_TIMES_DESIGNED * 2, loss_pruned=3.5)
+    assert measured.loss_start == 3.5
+    # the model to make next is twice the largest fitted: so are its tokens
+    size, tokens = 2 * largest, 2 * law.ranges["tokens"][1]
+    assert f"a model of {format_count(size)} parameters or more" in measured.next_run
+    assert f"train it on {format_count(tokens)} tokens" in measured.next_run
 
 
 def test_trust_needs_a_small_error_on_held_out_runs(make_law) -> None:

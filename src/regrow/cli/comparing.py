@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from regrow.cli.options import number, print_json, warn
+from regrow.cli.plan_output import suggest_reference
 from regrow.cli.tables import print_table, say
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def print_comparison(
     base: PlanSpec,
     asked: Mapping[str, Any],
     *,
+    named: str | None,
     family: str | None,
     method: str | None,
     verbose: bool,
@@ -51,6 +53,7 @@ def print_comparison(
     else:
         _print_rows(comparison)
         _print_notes(comparison, verbose=verbose)
+        suggest_reference(comparison.candidates[0].plan, named)
 
 
 def _print_rows(comparison: Comparison) -> None:
@@ -89,6 +92,7 @@ def _print_rows(comparison: Comparison) -> None:
             ]
         return shown
 
+    say(comparison.judgement())
     print_table("", columns, [cells(row) for row in comparison.candidates], spare=_SPARE)
     typer.echo("* on the frontier of loss, parameters left and total cost; > the one to take")
     first, spec = comparison.candidates[0].plan, comparison.spec

@@ -196,7 +196,7 @@ def plan(
         from regrow.cli.comparing import print_comparison
 
         asked = compare_fields(**only)  # type: ignore[arg-type]
-        print_comparison(laws, spec, asked, family=family, method=method, verbose=verbose, as_json=as_json)
+        print_comparison(laws, spec, asked, named=named, family=family, method=method, verbose=verbose, as_json=as_json)
         return
     asked_rates = [turns[-1]] if turns else rate or []
     used, answers = _plans(laws, spec, asked_rates, named=named, family=family, method=method, score=score)
@@ -204,7 +204,7 @@ def plan(
     found = compare_with_turns(used, spec, answers[0], turns, stage_tokens) if turns else None
     curve = compare_scratch
     scratches = [None if curve is None else against_scratch(used, spec, answer, curve) for answer in answers]
-    _print_answers(answers, found, scratches, verbose=verbose, as_json=as_json)
+    _print_answers(answers, found, scratches, named=named, verbose=verbose, as_json=as_json)
 
 
 def _print_answers(
@@ -212,11 +212,12 @@ def _print_answers(
     turns: "StageComparison | None",
     scratches: "Sequence[ScratchComparison | None]",
     *,
+    named: str | None,
     verbose: bool,
     as_json: bool,
 ) -> None:
     """Print the plans, each with its comparisons with pruning in turns and with training from scratch."""
-    from regrow.cli.plan_output import print_plans
+    from regrow.cli.plan_output import print_plans, suggest_reference
     from regrow.cli.scratching import print_scratch
     from regrow.cli.staging import print_turns
 
@@ -229,6 +230,7 @@ def _print_answers(
         print_json({"plans": plans} if len(plans) > 1 else plans[0])
         return
     print_plans(answers, verbose=verbose)
+    suggest_reference(answers[0], named)
     if turns is not None:
         print_turns(turns)
     for answer, scratch in zip(answers, scratches, strict=True):

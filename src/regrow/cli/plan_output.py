@@ -14,6 +14,24 @@ if TYPE_CHECKING:
     from regrow.planning.answer import Plan
 
 
+def suggest_reference(answer: Plan, named: str | None) -> None:
+    """Name the law that the package ships, where the model is too large for the law asked and not for that one."""
+    from regrow.laws import load_laws
+    from regrow.laws.files import REFERENCE_NAME
+    from regrow.planning.support import MOST_TIMES_DESIGNED
+    from regrow.units import format_count
+
+    if named is not None or answer.extrapolates.get("params_before", 1.0) <= MOST_TIMES_DESIGNED:
+        return
+    low, high = load_laws(REFERENCE_NAME)[0].ranges["params_before"]
+    if low / MOST_TIMES_DESIGNED <= answer.params_before <= high * MOST_TIMES_DESIGNED:
+        say(
+            f"note: the law that the package ships knows models up to {format_count(high)} and answers for this one: "
+            "--law reference in place of the law file, with --loss-pruned",
+            err=True,
+        )
+
+
 def print_plans(answers: Sequence[Plan], *, verbose: bool) -> None:
     """Print each plan as its verdict and a short block.
 

@@ -138,7 +138,8 @@ class Plan:
 
     def sentence(self) -> str:
         """The answer in one line."""
-        model = f"{self.family} of {format_count(self.params_before)}, {self.method} pruned at {self.pruning_rate:.3g}"
+        how = "" if self.method == ANY else f"{self.method} "
+        model = f"{self.family} of {format_count(self.params_before)}, {how}pruned at {self.pruning_rate:.3g}"
         if self.tokens is None:
             return f"{model}: {self._no_number()}."
         if self.tokens_reason is not None:

@@ -168,14 +168,22 @@ class Comparison:
         """The row to take under the rule; None where no criterion is met."""
         return next((row for row in self.candidates if row.chosen), None)
 
+    def judgement(self) -> str:
+        """The verdict on the row to take, in one line; where there is none, on the first."""
+        return (self.chosen or self.candidates[0]).plan.judgement()
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON: the object of `regrow plan --compare --json`."""
         chosen = self.chosen
+        judged = (chosen or self.candidates[0]).plan
         base = self.spec.base
         return {
             "candidates": [row.to_dict() for row in self.candidates],
             "frontier": [row.to_dict() for row in self.frontier],
             "chosen": None if chosen is None else chosen.to_dict(),
+            "verdict": judged.verdict,
+            "verdict_because": judged.verdict_because,
+            "next_run": judged.next_run,
             "rule": self.rule,
             "refused": [vars(refusal) for refusal in self.refused],
             "family": self.family,
@@ -209,6 +217,8 @@ class Comparison:
         model = f"{self.family} of {format_count(self.spec.base.size)}"
         best = self.chosen
         if best is None or best.plan.tokens is None or best.plan.loss is None:
+            if all(row.plan.tokens_reason for row in self.candidates):
+                return f"{model}: the runs support an answer for none of the candidates."
             return f"{model}: no candidate meets the criterion {self.spec.base.criterion.name}."
         answer = (
             f"{model}: take {best.name} ({format_count(best.plan.params_after)} parameters), "

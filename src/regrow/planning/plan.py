@@ -73,7 +73,7 @@ def plan(law: Law, spec: PlanSpec) -> Plan:
         why_not=answer.reason or "the criterion is never met",
     )  # fmt: skip
     missing = None if word != CANNOT_SAY else _next_run(law, model, spec, None if answer.too_far else raw.tokens)
-    losses = _losses(law, curves, spec, None if answer.reason else tokens)
+    losses = _losses(law, curves, spec, None if answer.reason else tokens, far=answer.too_far)
     return Plan(
         tokens=tokens,
         tokens_low=answer.low,
@@ -113,10 +113,13 @@ def _removed(spec: PlanSpec, model: PrunedModel) -> dict[str, Any]:
     }
 
 
-def _losses(law: Law, curves: Curves, spec: PlanSpec, tokens: float | None) -> dict[str, Any]:
-    """The losses before and right after pruning, given or expected by the law, and at `tokens`: fields of the plan."""
+def _losses(law: Law, curves: Curves, spec: PlanSpec, tokens: float | None, *, far: bool) -> dict[str, Any]:
+    """The losses before and right after pruning, given or expected by the law, and at `tokens`: fields of the plan.
+
+    A model too far outside the runs has no expected loss right after pruning either.
+    """
     setting = curves.setting
-    start, floor = expected_start(law, setting), float(curves.point().floor()[0, 0])
+    start, floor = None if far else expected_start(law, setting), float(curves.point().floor()[0, 0])
     return {
         **_at(law, curves, tokens, spec.level),
         "floor": floor if np.isfinite(floor) else None,

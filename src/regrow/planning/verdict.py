@@ -60,7 +60,8 @@ def verdict(
 def next_run(law: Law, *, params_before: float, pruning_rate: float, tokens: float | None, gpu: Gpu, mfu: float) -> str:
     """The run that an answer lacks most, and its cost: this model, or the nearest size that an answer reaches from.
 
-    It is as long as the longest fitted run, or as long as it takes for `tokens`, the law's own D*, to be supported.
+    It is as long as the longest fitted run, or as long as it takes for `tokens`, the law's own D*, to be supported. A
+    larger model than the fitted ones gets as many tokens per parameter as the largest of them.
     """
     low, high = law.ranges["params_before"]
     longest = max(law.ranges["tokens"][1], (tokens or 0.0) / MOST_TIMES_TOKENS)
@@ -69,6 +70,7 @@ def next_run(law: Law, *, params_before: float, pruning_rate: float, tokens: flo
     size = params_before
     if size > high * MOST_TIMES_DESIGNED:
         size = params_before / MOST_TIMES_DESIGNED
+        longest *= size / high
     elif size * MOST_TIMES_DESIGNED < low:
         size = params_before * MOST_TIMES_DESIGNED
     hours = gpu_hours(6.0 * size * (1.0 - pruning_rate) * longest, gpu=gpu, mfu=mfu)

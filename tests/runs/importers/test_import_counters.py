@@ -167,7 +167,7 @@ def test_a_training_loss_summed_over_batches_is_known_by_the_held_out_one(batche
         rows.append({"step": step, "loss": batches * (2.7 - step / 100)})
         rows.append({"step": step, "eval_loss": 2.72 - step / 100})
     log = state(tmp_path, rows)
-    with pytest.raises(InputError, match=f"a sum over {batches} accumulated batches"):
+    with pytest.raises(InputError, match=f"as a sum over {batches} accumulated batches is"):
         import_log(log, spec(train_loss=True, tokens_per_step=1))
     with pytest.warns(UserWarning, match="training loss"):
         divided = import_log(log, spec(train_loss=True, tokens_per_step=1, accumulation_steps=batches))

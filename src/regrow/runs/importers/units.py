@@ -148,8 +148,8 @@ def _refuse_sums(losses: np.ndarray, rows: np.ndarray, history: History, column:
         return
     batches = max(2, round(float(np.median(ratio))))
     raise InputError(
-        f"{column!r} is {low:.3g} to {high:.3g} times the held-out {held_out!r} of the same log: a sum over {batches} "
-        "accumulated batches?",
+        f"{column!r} is {low:.3g} to {high:.3g} times the held-out {held_out!r} of the same log, as a sum over "
+        f"{batches} accumulated batches is",
         where=history.where,
         hint=f"--accumulation-steps {batches} divides it; without --train-loss the held-out loss is read",
     )
