@@ -67,6 +67,9 @@ class ScoreAnswer:
         return {
             "target": self.target,
             "score": self.score,
+            # as in a prediction, and as a plan calls the ends of its loss
+            "low": self.low,
+            "high": self.high,
             "score_low": self.low,
             "score_high": self.high,
             "score_before": self.before,
