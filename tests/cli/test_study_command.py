@@ -2,8 +2,10 @@
 
 import io
 import os
+import re
 import subprocess
 import sys
+import time
 
 import pytest
 from rich.console import Console
@@ -103,6 +105,27 @@ def test_a_watched_study_tells_its_plan_and_a_line_a_cell(file, tmp_path, monkey
     assert len(told) == 6
     assert "1k tokens/s" in told[0]
     assert told[-1].endswith("failed: its worker process died")
+
+
+def test_a_log_gets_the_recipe_first_and_a_line_now_and_then(file, tmp_path, monkeypatch):
+    text = io.StringIO()
+    monkeypatch.setattr(watching, "console", lambda: Console(file=text, width=200))
+    monkeypatch.setattr(watching, "_TELL", 0.01)
+
+    class Slow(Engine):
+        def run(self, jobs):
+            for ended in super().run(jobs):
+                time.sleep(0.1)
+                yield ended
+
+    watching.run_watched(StudySpec.from_yaml(file), tmp_path / "out", engine=Slow(unfinished=1))
+    lines = text.getvalue().splitlines()
+    assert lines[3].startswith(
+        "each: 10,240 tokens in steps of 1,024 (blocks of 256), learning rate 0.0003, constant, "
+    )
+    now_and_then = [line for line in lines if re.match(r"\d+ (running|done|waiting)", line)]
+    assert len(now_and_then) >= 3
+    assert any("done" in line and "waiting" in line and "tokens/s" in line for line in now_and_then)
 
 
 def test_a_terminal_shows_a_live_table(file, tmp_path, monkeypatch):

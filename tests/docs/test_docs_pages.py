@@ -119,6 +119,7 @@ def test_the_reference_names_every_command_and_every_public_name():
     cli, python = made["cli_page"](), made["python_page"]()
     for name in COMMANDS:
         assert f"## `regrow {name}`" in cli
+    assert not re.findall(r"^\* `[\w-]+`: .*\.\.\.$", cli, re.MULTILINE)  # summaries are whole
     for name in regrow.__all__:
         assert re.search(rf"^::: regrow\..*\.{name}$", python, re.MULTILINE), name
 
