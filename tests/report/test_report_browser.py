@@ -109,6 +109,31 @@ def test_every_slider_moves_the_answer_by_keyboard(browser: Browser, page: Path,
     assert browser.said == []
 
 
+def test_every_control_is_reached_by_tab_alone(browser: Browser, page: Path) -> None:
+    browser.look()
+    browser.open(page)
+    shown_fields = set(
+        browser.run(
+            "[...document.querySelector('#planner-form').elements].filter(e => e.name && e.checkVisibility())"
+            ".map(e => e.name)"
+        )
+    )
+    assert len(shown_fields) > 12
+    reached, stops = set(), []
+    for _ in range(80):
+        for kind in ("rawKeyDown", "keyUp"):
+            browser.ask("Input.dispatchKeyEvent", type=kind, key="Tab", code="Tab", windowsVirtualKeyCode=9)
+        reached.add(browser.run("document.activeElement.name || ''"))
+        stops.append(browser.run("document.activeElement.textContent.trim().slice(0, 18)"))
+        outline = browser.run("getComputedStyle(document.activeElement).outlineStyle")
+        assert outline != "none", stops[-1]
+        if shown_fields <= reached:
+            break
+    assert shown_fields <= reached
+    assert stops[0] == "Skip to the answer"
+    assert "Planner" in stops
+
+
 @pytest.mark.parametrize("criterion", ["slope", "recovery", "target", "budget"])
 def test_another_criterion_shows_its_own_threshold_and_begins_near(browser: Browser, page: Path, criterion) -> None:
     option = {"slope": "max_slope", "recovery": "share", "target": "target", "budget": "budget_hours"}[criterion]

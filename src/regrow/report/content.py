@@ -219,11 +219,9 @@ def _control_section(runs: Sequence[RunRecord]) -> ControlSection | None:
 
 
 def _summary(runs: Sequence[RunRecord], laws: Sequence[Law], plans: Sequence[Plan]) -> str:
-    def some(n: int, what: str) -> str:
-        return f"{n} {what}{'' if n == 1 else 's'}"
-
-    parts = (some(len(runs), "run"), some(len(laws), "fitted law"), some(len(plans), "plan"))
-    return f"How many tokens a pruned model needs to recover: {parts[0]}, {parts[1]}, {parts[2]}."
+    there = {"run": len(runs), "fitted law": len(laws), "plan": len(plans)}
+    parts = [f"{n} {what}{'' if n == 1 else 's'}" for what, n in there.items() if n]
+    return f"How many tokens a pruned model needs to recover: {', '.join(parts) or 'nothing measured yet'}."
 
 
 def _provenance(laws: Sequence[Law]) -> str:
