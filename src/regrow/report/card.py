@@ -107,6 +107,7 @@ def plans_table(plans: Sequence[Plan]) -> Table:
         head=("Plan", "Verdict", "Left", "D*", what, "Gap", "GPU time") + (("Cost",) if priced else ()),
         rows=tuple(Row(cells=cells(plan), strong=i == 0) for i, plan in enumerate(plans)),
         label="Plans",
+        wraps=True,
     )
 
 

@@ -39,13 +39,17 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A table in words. `label` names it for screen readers; the last column is text if `wide_end`, else numbers."""
+    """A table in words. `label` names it for screen readers; the last column is text if `wide_end`, else numbers.
+
+    Cells break into lines if it `wraps`; else a table that is wider than the page is scrolled.
+    """
 
     caption: str
     head: tuple[str, ...]
     rows: tuple[Row, ...]
     label: str
     wide_end: bool = False
+    wraps: bool = False
 
 
 def number(value: Any, spec: str = ".4f") -> str:
