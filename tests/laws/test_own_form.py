@@ -190,7 +190,7 @@ def test_the_page_plans_with_it_as_plan_does(heads, tmp_path) -> None:
     assert [other["label"] for other in data["others"]] == ["Share of heads kept"]
     asked = data["start"] | {"min_gain": 0.1, "trial": 0, "loss_pruned": None}
     code = forms_script() + read("planner.js") + read("planner_answer.js")
-    code += f"const data = {as_script(data)}; data.laws = data.laws.map(ready);"
+    code += f"const data = prepare({as_script(data)});"
     code += f"console.log(JSON.stringify({{ ...planFor(data, {json.dumps(asked)}), curves: null }}));"
     (tmp_path / "page.js").write_text(code)
     done = subprocess.run(["node", str(tmp_path / "page.js")], capture_output=True, text=True, check=True, timeout=60)

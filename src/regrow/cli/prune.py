@@ -46,7 +46,8 @@ _ScorerName = Annotated[
     typer.Option(
         "--scorer",
         help="How the parts are ranked. Depth: block-influence, perplexity, angular, random. Width: activation, "
-        "least-squares, random. N:M sparsity: sparsegpt, wanda, magnitude. [default: the first of the method's]",
+        "least-squares, random. Experts: routed-norm, frequency, random. N:M sparsity: sparsegpt, wanda, magnitude. "
+        "[default: the first of the method's]",
     ),
 ]
 _Axes = Annotated[
