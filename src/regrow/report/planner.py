@@ -64,9 +64,9 @@ def _why_not(law: Law) -> str:
     return ""
 
 
-def forms_script(names: Collection[str] = tuple(FORMS)) -> str:
-    """The forms of these names for the page's code, each as it gives itself (`Form.javascript`)."""
-    used = [form for form in FORMS.values() if form.javascript and form.name in names]
+def forms_script(names: Collection[str] | None = None) -> str:
+    """The forms of these names (None: all) for the page's code, each as it gives itself (`Form.javascript`)."""
+    used = [form for form in FORMS.values() if form.javascript and (names is None or form.name in names)]
     forms = ",\n".join(f"  {json.dumps(form.name)}: {form.javascript}" for form in used)
     return f"const FORMS = {{\n{forms}\n}};\n"
 
