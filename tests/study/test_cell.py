@@ -50,6 +50,9 @@ def test_shared_scores_and_models_change_nothing_and_are_made_once(tiny_model, t
             (tmp_path / where / cell.name / "model" / "model.safetensors").read_bytes() for where in ("alone", "second")
         ]
         assert weights[0] == weights[1]
+        # as the study calls it: a folder of this machine says nothing on another
+        record = json.loads((tmp_path / "second" / cell.name / "model" / "regrow_prune.json").read_text())
+        assert record["model"] == cell.model
     assert made == ["depth", "depth", "2:4", "2:4"]  # alone, and for the two that share
     count = {kind.name: len([p for p in kind.iterdir() if p.suffix != ".lock"]) for kind in shared.iterdir()}
     # one reading of the unpruned model, one pass of calibration for both methods, a pruned model each
