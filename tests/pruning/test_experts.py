@@ -21,6 +21,7 @@ from regrow.models.beside import PRUNE_RECORD
 from regrow.models.experts import as_built, as_stored
 from regrow.pruning import PruneSpec, prune_model
 from regrow.pruning.card import CARD
+from regrow.pruning.estimate import estimate_for
 from regrow.pruning.experts import routed_norms
 from regrow.pruning.plan import outline, read_plan
 from regrow.pruning.prune import prune
@@ -209,3 +210,10 @@ def test_in_memory_and_trained_once(model, tmp_path):
     assert pruned(input_ids=IDS, labels=IDS).loss < loss
     again = load_model(save_checkpoint(pruned, None, tmp_path / "trained"))
     assert torch.equal(logits(again, IDS), logits(pruned, IDS))
+
+
+def test_memory_counts_experts_as_stored_as_written_and_as_stacked():
+    big, spec = Architecture.from_config(BIG), PruneSpec(method="experts", rate=0.25)
+    needed = estimate_for(big, spec, samples=8, length=512)
+    assert needed.block == big.block_params * (2 * 2 + 2 * 4)
+    assert needed.states == 8 * 512 * 2048 * 4

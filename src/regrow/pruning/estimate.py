@@ -68,7 +68,9 @@ def estimate_for(
     """
     needs = load_kernel(spec.entry).needs(arch, samples=samples, length=length, iterative=spec.iterative)
     files = min(2 * CHUNK_BYTES, 2 * arch.vocab * arch.hidden * stored_bytes)
-    block = arch.block_params * (2 * stored_bytes + (compute_bytes if samples else 0))
+    # experts are stacked into new tensors when a block is made
+    computed = compute_bytes * (2 if arch.experts else 1) if samples else 0
+    block = arch.block_params * (2 * stored_bytes + computed)
     if not samples:
         return MemoryEstimate(block=block, states=0, batch=0, solver=needs.solver, output_layer=0, files=files)
     samples = samples if needs.samples is None else min(samples, needs.samples)
