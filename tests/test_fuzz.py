@@ -253,7 +253,9 @@ def test_manifests(folder, data):
 @asked
 @given(data=st.data())
 def test_binary_logs(folder, data):
-    name = data.draw(st.sampled_from(["run-tracked.wandb", "run-small.swanlab", "trackio.db", "mlflow.db"]))
+    name = data.draw(
+        st.sampled_from(["run-tracked.wandb", "events.out.tfevents.0", "run-small.swanlab", "trackio.db", "mlflow.db"])
+    )
     content = bytearray((LOGS / name).read_bytes())
     for _ in range(data.draw(st.integers(1, 4))):
         place = data.draw(st.integers(0, len(content) - 1))

@@ -65,7 +65,7 @@ def test_a_folder_will_do_and_a_torn_end_is_lost_alone(name, lost, curve, tmp_pa
     assert [tokens for tokens, _ in read] == [tokens for tokens, _ in curve][: len(read)]
 
 
-@pytest.mark.parametrize("name", ["run-tracked.wandb", "run-small.swanlab"])
+@pytest.mark.parametrize("name", ["run-tracked.wandb", "run-small.swanlab", "events.out.tfevents.0"])
 def test_a_flipped_bit_loses_what_it_hits_and_is_said(name, tmp_path):
     whole = find_format(FORMATS / name, None).read(FORMATS / name)
     assert not whole.notes

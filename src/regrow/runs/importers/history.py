@@ -102,6 +102,25 @@ def count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
+def notes_of_damage(places: int, lost: int, read: int, torn: int) -> tuple[str, ...]:
+    """What was left out of a file of records, in words; nothing where all was read.
+
+    Args:
+        places, lost: damaged places that were left out, and their bytes together.
+        read: records that were read.
+        torn: bytes at the end that hold no whole record.
+    """
+    notes = []
+    if places:
+        notes.append(
+            f"damaged: {lost:,} bytes in {count(places, 'place')} were left out, with the readings in them; "
+            f"{read:,} records were read"
+        )
+    if torn:
+        notes.append(f"the last record is torn or damaged: {torn:,} bytes at the end were left out")
+    return tuple(notes)
+
+
 def concatenate(parts: Sequence[History]) -> History:
     """The parts of one run as one log, in the order given."""
     if len(parts) == 1:

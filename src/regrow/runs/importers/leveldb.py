@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from regrow.errors import InputError
-from regrow.runs.importers.history import count
+from regrow.runs.importers.history import notes_of_damage
 
 _BLOCK = 32768
 #: Bytes before the log, of the tool's own.
@@ -70,15 +70,7 @@ class Log:
     @property
     def notes(self) -> tuple[str, ...]:
         """What was left out, in words; nothing where all was read."""
-        notes = []
-        if self.places:
-            notes.append(
-                f"damaged: {self.lost:,} bytes in {count(self.places, 'place')} were left out, with the readings in "
-                f"them; {len(self.records):,} records were read"
-            )
-        if self.torn:
-            notes.append(f"the last record is torn or damaged: {self.torn:,} bytes at the end were left out")
-        return tuple(notes)
+        return notes_of_damage(self.places, self.lost, len(self.records), self.torn)
 
 
 def read_log(content: bytes, start: int) -> Log:
