@@ -201,3 +201,13 @@ def test_the_noise_of_a_reading_is_known_from_its_questions() -> None:
 def test_what_cannot_be_fitted_is_said(options: dict, words: str) -> None:
     with pytest.raises(InputError, match=words):
         fit(three(), **options)
+
+
+def test_an_early_first_reading_does_not_hold_the_curve_up() -> None:
+    # the parent is not known, and most comes back after the first reading: from 0.60 to 0.33, parents' 0.30
+    tokens = (100, 20_000, 100_000, 400_000, 1_600_000, 3_000_000)
+    points = tuple(CurvePoint(tokens=t, scores={"a": Score(value=1 - truth("a", t), questions=20_000)}) for t in tokens)
+    (result,) = validate([run(curve=points, scores_before={})], "tokens", score="a", draws=40)
+    assert result.n_points == 1
+    assert result.mae < 0.015
+    assert result.coverage == 1.0

@@ -12,7 +12,7 @@ from regrow.errors import InputError, one_of
 from regrow.laws.controls import Curve, Recipe, control_curves, recipe_of
 from regrow.laws.forms import find_form
 from regrow.laws.observations import Observations, observe
-from regrow.laws.pooled.scored import chance_of, of_score, score_notes, stderrs
+from regrow.laws.pooled.scored import chance_of, in_parents_place, of_score, score_notes, stderrs
 from regrow.laws.regrowth.drift import Drift, fit_drift, smooth
 from regrow.laws.regrowth.runs import RunCurve, usual_of
 from regrow.laws.setting import REFITTED
@@ -171,6 +171,29 @@ def score_pools(records: Sequence[RunRecord], names: Sequence[str], pool: str, *
         )
         for parts in gathered.values()
     ]
+
+
+def anchored(pool: Pool, keep: Sequence[np.ndarray]) -> Pool:
+    """The pool with what stands for a parent's score that is not known set by the readings that are fitted.
+
+    Args:
+        keep: of each group, masks of the readings that are fitted.
+    """
+    groups, every = [], []
+    for group, runs, kept in zip(pool.groups, pool.runs, keep, strict=True):
+        before, own = group.x.loss_before.copy(), []
+        for number, run in enumerate(runs):
+            mine = group.run == number
+            read = group.loss[mine & kept & (group.x.tokens > 0)]
+            if run.parent_known or not read.size:
+                own.append(run)
+                continue
+            stand_in = in_parents_place(float(read.min()))
+            before[mine] = stand_in
+            own.append(replace(run, loss_before=stand_in, baseline=np.full(len(run.loss), stand_in)))
+        groups.append(replace(group, x=group.x.replace(loss_before=before)))
+        every.append(tuple(own))
+    return replace(pool, groups=tuple(groups), runs=tuple(every))
 
 
 def fitted_runs(runs: Sequence[RunCurve]) -> list[RunCurve]:

@@ -12,7 +12,7 @@ from regrow.laws.law import Law
 from regrow.laws.observations import Observations
 from regrow.laws.pooled.fit import PoolFit
 from regrow.laws.pooled.held_out import Held, Split, fit_kept, folds_of, law_around
-from regrow.laws.pooled.pool import Pool
+from regrow.laws.pooled.pool import Pool, anchored
 from regrow.laws.pooled.score_laws import by_method, joint_laws, mean_of
 from regrow.laws.pooled.scored import MEAN
 from regrow.laws.prediction import score_target
@@ -42,12 +42,13 @@ def hold_out_scores(
         keep = [np.ones(len(g), dtype=bool) if m is None else ~m for g, m in zip(pool.groups, masks, strict=True)]
         try:
             _refuse_orphans(pool, masks, kind)
-            fitted = fit_kept(pool, keep)
+            of_fold = anchored(pool, keep)
+            fitted = fit_kept(of_fold, keep)
         except RegrowError as refused:
             skipped.append(str(refused))
             continue
         for members in by_method(pool):
-            parts = _of_method(pool, members, masks, keep, fitted, kind, name, level=level, draws=draws, seed=seed)
+            parts = _of_method(of_fold, members, masks, keep, fitted, kind, name, level=level, draws=draws, seed=seed)
             for part in parts:
                 key = (part.held.family, part.held.method, part.held.benchmark)
                 found.setdefault(key, []).append(replace(part, fold=fold))

@@ -17,7 +17,7 @@ from regrow.laws.objective import metrics
 from regrow.laws.observations import Observations
 from regrow.laws.pooled.fit import PoolFit, fit_pool, usual_in
 from regrow.laws.pooled.held_out import law_around
-from regrow.laws.pooled.pool import Pool, notes_of
+from regrow.laws.pooled.pool import Pool, anchored, notes_of
 from regrow.laws.pooled.scored import MEAN
 from regrow.laws.prediction import score_target
 from regrow.laws.regrowth.curve import gap_and_jacobian
@@ -40,6 +40,7 @@ _STEPS, _DAMPING = 40, 1e-4
 
 def laws_of_score_pool(pool: Pool, name: str, *, draws: int, seed: int) -> list[Law]:
     """Fit a pool and give the laws of its benchmarks and, where there are several, of their mean."""
+    pool = anchored(pool, [np.ones(len(group), dtype=bool) for group in pool.groups])
     fitted = fit_pool(pool.all_runs, pool.drifts)
     laws: list[Law] = []
     for members in by_method(pool):

@@ -1,7 +1,7 @@
 """Benchmark scores as what a law is fitted to: the error 1 - score takes the place of the loss.
 
 The parent's error takes the place of the loss before pruning. Where the parent's score is not known, the place is taken
-by a share of the first error after training, and the end of the curves is free around it.
+by a share of the least error that was fitted, and the end of the curves is free around it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ALL, MEAN = "all", "mean"
 _AVERAGES = ("average", "avg", "mean")
 #: the least error that is fitted: a perfect score has no logarithm
 LEAST_ERROR = 1e-3
-#: of the first error after training, what stands for the parent's where that is not known
+#: of the least error that was fitted, what stands for the parent's where that is not known
 _PARENT_SHARE = 0.55
 #: a score this many standard errors below guessing is no noise; and so many points where the noise is not known
 _BELOW_CHANCE, _BELOW_CHANCE_UNKNOWN = 4.0, 0.1
@@ -103,8 +103,12 @@ def _before(record: RunRecord, name: str, points: Sequence[CurvePoint]) -> float
     parent = record.scores_before.get(name)
     if parent is not None:
         return error(parent.value)
-    trained = [point for point in points if point.tokens > 0] or list(points)
-    return max(_PARENT_SHARE * error(min(trained, key=lambda p: p.tokens).scores[name].value), LEAST_ERROR)
+    return in_parents_place(min(error(point.scores[name].value) for point in points))
+
+
+def in_parents_place(least: float) -> float:
+    """What stands for a parent's error that is not known, by the least error that was fitted."""
+    return max(_PARENT_SHARE * least, LEAST_ERROR)
 
 
 def _check(record: RunRecord, name: str, points: Sequence[CurvePoint]) -> None:
