@@ -207,3 +207,12 @@ def test_predict_takes_arrays_and_gives_them_back(law: Law) -> None:
     assert len(str(every).splitlines()) == 8 + len(every.extrapolates)
     with pytest.raises(InputError, match="give numbers or arrays"):
         law.predict(**(INSIDE | {"tokens": np.ones(3), "pruning_rate": np.array([0.2, 0.3])}))
+
+
+def test_a_printed_law_lines_up_its_parameters_and_a_prediction_speaks_in_words(law: Law) -> None:
+    renamed = replace(law, params={**law.params, "a_long_parameter": 1.0}, draws=law.draws[:0])
+    lines = [line for line in repr(renamed).splitlines()[2:] if " = " in line and ";" not in line]
+    assert len(lines) == len(renamed.params)
+    assert len({line.index(" = ") for line in lines}) == 1
+    far = str(law.predict(**{**INSIDE, "params_before": 3 * law.ranges["params_before"][1]}))
+    assert "params_before is 3 times outside the fitted range" in far

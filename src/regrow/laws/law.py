@@ -346,9 +346,10 @@ class Law:
         lines = [f"Law {self.family} {self.method}: {self.form}, status {self.status}, {self.n_runs} runs, "
                  f"{self.n_points} checkpoints, baseline {self.baseline}, {of}"]  # fmt: skip
         lines.append(f"  loss = {self.formula.formula}")
+        widest = max(map(len, self.params), default=0)
         for name, value in self.params.items():
             ends = f"   90% [{low_high[name][0]:.4g}, {low_high[name][1]:.4g}]" if name in low_high else ""
-            lines.append(f"  {name:>6} = {value:<11.5g}{ends}")
+            lines.append(f"  {name:>{widest}} = {value:<11.5g}{ends}")
         shown = ", ".join(f"{k} {v:.4g}" for k, v in self.metrics.items() if v is not None)
         lines.append(f"  {shown}; spread of log loss: runs {self.run_spread:.2g}, checkpoints {self.point_spread:.2g}")
         lines.extend(f"  ! {warning}" for warning in self.warnings)

@@ -55,7 +55,7 @@ class Prediction:
     def __str__(self) -> str:
         """A line for each value, and one for each input outside the fitted range."""
         far = ((name, format_factor(factor)) for name, factor in self.extrapolates.items())
-        return "\n".join([*self.answers(), *(f"  ! {name} is {by}x outside the fitted range" for name, by in far)])
+        return "\n".join([*self.answers(), *(f"  ! {name} is {by} times outside the fitted range" for name, by in far)])
 
 
 def predicted(loss: np.ndarray, low: np.ndarray, high: np.ndarray, *, target: str = LOSS, **more: Any) -> Prediction:
