@@ -13,11 +13,10 @@ from regrow.planning.cost import say_gpu_time, say_usd
 from regrow.planning.criteria import Budget, Gain
 from regrow.planning.score_plan import ScoreAnswer
 from regrow.planning.solve import MOST
+from regrow.planning.support import interval_in_words
 from regrow.planning.verdict import CANNOT_SAY
 from regrow.units import format_count, format_si
 
-#: What stands in the place of an interval of which the runs support no end.
-NO_INTERVAL = "no interval that the runs support"
 #: Perplexities above this say no more than that the model is broken.
 _MOST_PERPLEXITY = 1e6
 #: Nats of which a float can't hold the perplexity.
@@ -127,14 +126,7 @@ class Plan:
 
     def interval(self) -> str:
         """The interval of D* in words; an end that the runs don't support is open."""
-        low, high = self.tokens_low, self.tokens_high
-        if low is None and high is None:
-            return NO_INTERVAL
-        if low is None:
-            return f"up to {format_count(high or 0.0)}, {self.level:.0%}"
-        if high is None:
-            return f"{format_count(low)} or more, {self.level:.0%}"
-        return f"{format_count(low)} to {format_count(high)}, {self.level:.0%}"
+        return interval_in_words(self.tokens_low, self.tokens_high, self.level)
 
     def sentence(self) -> str:
         """The answer in one line."""

@@ -10,7 +10,7 @@ import numpy as np
 from regrow.planning.criteria import Target
 from regrow.planning.curves import Curves
 from regrow.planning.solve import ends, optimal_tokens
-from regrow.planning.support import supported_tokens, too_far
+from regrow.planning.support import interval_in_words, supported_tokens, too_far
 from regrow.units import format_count
 
 if TYPE_CHECKING:
@@ -51,12 +51,8 @@ class Damage:
         lost = f"{self.gap_pruned:.2f} nats lost at once"
         if self.half_tokens is None:
             return f"{lost}; when half is back can't be said: {self.reason}" if self.reason else lost
-        low, high = (None if end is None else format_count(end) for end in (self.half_low, self.half_high))
-        if high is None:
-            most = "" if self.supported is None else f" than {format_count(self.supported)}"
-            high = f"more{most}, beyond what the runs support"
-        between = f"{low or 'fewer'} to {high}"
-        return f"{lost}; half is back after about {format_count(self.half_tokens)} tokens ({between}, {self.level:.0%})"
+        between = interval_in_words(self.half_low, self.half_high, self.level)
+        return f"{lost}; half is back after about {format_count(self.half_tokens)} tokens ({between})"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for a record and for `--json`."""

@@ -22,7 +22,7 @@ from regrow.errors import InputError, one_of
 from regrow.laws.setting import Setting
 from regrow.planning.curves import Curves
 from regrow.planning.solve import ends, last_crossings
-from regrow.planning.support import MOST_TIMES_TOKENS, supported_tokens
+from regrow.planning.support import MOST_TIMES_TOKENS, interval_in_words, supported_tokens
 from regrow.units import format_count
 
 if TYPE_CHECKING:
@@ -86,9 +86,8 @@ class ScratchComparison:
         if self.break_even is None:
             text = [f"{model}: {self.reason}"]
         else:
-            low, high = (None if end is None else format_count(end) for end in (self.low, self.high))
-            between = f"{low or 'fewer'} to {high or 'more, beyond what the runs support'}"
-            text = [f"{model} is even after {format_count(self.break_even)} tokens ({between}, {self.level:.0%})"]
+            between = interval_in_words(self.low, self.high, self.level)
+            text = [f"{model} is even after {format_count(self.break_even)} tokens ({between})"]
         if self.tokens is not None and self.lead is not None:
             ahead = "ahead" if self.lead > 0 else "behind"
             line = f"after {format_count(self.tokens)} tokens the pruned model is {abs(self.lead):.3f} nats {ahead}"

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 MOST_TIMES_TOKENS = 16.0
 #: A size or rate is answered for up to this many times outside the fitted range.
 MOST_TIMES_DESIGNED = 100.0
+#: What stands in the place of an interval of which the runs support no end.
+NO_INTERVAL = "no interval that the runs support"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +72,17 @@ def supported_tokens(law: Law) -> Support:
     first = float(law.diagnostics.get("first_reading") or low)
     times = float(law.diagnostics.get("recipe_times", 1.0))
     return Support(first=first, most=MOST_TIMES_TOKENS * high, longest=high, times=times)
+
+
+def interval_in_words(low: float | None, high: float | None, level: float) -> str:
+    """An interval of tokens with its probability; an end that the runs don't support, None, is open."""
+    if low is None and high is None:
+        return NO_INTERVAL
+    if low is None:
+        return f"up to {format_count(high or 0.0)}, {level:.0%}"
+    if high is None:
+        return f"{format_count(low)} or more, {level:.0%}"
+    return f"{format_count(low)} to {format_count(high)}, {level:.0%}"
 
 
 def tokens_in_words(tokens: float, times: float) -> str:

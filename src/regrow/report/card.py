@@ -8,10 +8,11 @@ from typing import Any
 
 from regrow.laws.law import Law
 from regrow.laws.prediction import LOSS
-from regrow.planning.answer import NO_INTERVAL, Plan, say_perplexity
+from regrow.planning.answer import Plan, say_perplexity
 from regrow.planning.cost import say_gpu_time, say_usd
 from regrow.planning.criteria import Budget
 from regrow.planning.score_plan import ScoreAnswer
+from regrow.planning.support import NO_INTERVAL
 from regrow.planning.verdict import CANNOT_SAY
 from regrow.report.present import MISSING, Row, Table, bound, count, number, per_cent
 
