@@ -108,6 +108,7 @@ def test_a_curve_is_fitted_to_pretraining_runs(law, tmp_path: Path):
         ("E=1,A=2,alpha=x,B=4,beta=1", "'alpha=x' is no coefficient"),
         ("E=1,A=-2,alpha=0.3,B=4,beta=1", "'A=-2' is no coefficient"),
         ("F=1", "unknown coefficient 'F'"),
+        ("E=1,A=2,alpha=0.3,B=4,beta=1,E=2", "E is given twice"),
         ("nowhere.csv", "no such table"),
     ],
 )

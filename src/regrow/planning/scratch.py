@@ -107,6 +107,8 @@ def stated_curve(text: str) -> ScratchCurve:
     for part in text.split(","):
         name, equals, number = (piece.strip() for piece in part.partition("="))
         one_of(name, _STATED, what="coefficient", where=_WHERE)
+        if name in values:
+            raise InputError(f"{name} is given twice", where=_WHERE, hint="give each coefficient once")
         try:
             values[name] = float(number)
         except ValueError:
