@@ -150,7 +150,8 @@ def report(
 ) -> None:
     """The answer first, as `regrow plan` gives it; then curves, errors, exponents and a planner, in one file.
 
-    It takes the options of `regrow plan`. Runs of sizes that a given law was not fitted to are shown as held out.
+    It takes the options of `regrow plan` but `--stages` and `--compare-scratch`. Runs of sizes that a given law was
+    not fitted to are shown as held out.
 
     Example: `regrow report demo demo/law.json --out report.html`
 
