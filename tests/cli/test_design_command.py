@@ -148,3 +148,12 @@ def test_the_default_form_designs_and_says_what_only_the_target_tells(regrow, tm
     assert known["factor_bent"] is None
     assert known["runs"]
     assert "evaluate it once" in regrow(*ask).out
+
+
+def test_what_a_design_would_ignore_is_refused(regrow):
+    known = ("design", "--target", "tiny-llama-3m", "--candidate", "tiny-llama-0.2m,tiny-llama-0.3m,tiny-llama-0.6m")
+    budget = ("--budget-flops", "5e12", "--context", "256")
+    asked = regrow(*known, *budget, "--method", "2:4", "--rate", "0.25")
+    one_line_error(asked, "2:4: pruning rate 0.25", "the pattern removes 0.457 of this model: leave the rate out")
+    read = regrow(*known, *budget, "--rate", "0.25", "--loss-pruned", "4.4")
+    one_line_error(read, "no law that reads it")

@@ -243,3 +243,8 @@ def test_records_of_another_recipe_are_not_taken(regrow, file, tmp_path, monkeyp
     assert len(plan["missing"]) == 8
     one_line_error(regrow("study", file, "--records", tmp_path / "none.jsonl"), "not an archive of runs")
     one_line_error(regrow("runs", "export", tmp_path / "out", "--append", "--out", "x.csv"), "--append is for archives")
+
+
+def test_a_dry_run_of_a_file_that_is_only_to_be_written_is_refused(regrow, tmp_path):
+    one_line_error(regrow("study", tmp_path / "new.yaml", "--init", "--dry-run"), "--dry-run: given with --init")
+    assert not (tmp_path / "new.yaml").exists()

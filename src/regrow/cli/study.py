@@ -61,6 +61,10 @@ def study(
     On another machine: `regrow study study.yaml --records done.jsonl`, then `regrow runs export study --append --out
     done.jsonl`
     """
+    if init and dry_run:
+        from regrow.errors import InputError
+
+        raise InputError("given with --init", where="--dry-run", hint="write the file first, then try it")
     if init:
         _write_template(Path(file), as_json)
         return

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from regrow.laws.observations import Observations
     from regrow.runs.record import RunRecord
 
+#: how far a rate given for N:M sparsity may lie from the one that the pattern makes of a known shape
+RATE_SLACK = 0.005
+
 __all__ = ["PRIOR", "DesignModel", "DesignRun", "DesignSpec", "Discrepancy", "Expected", "StudyDesign", "design"]
 
 
@@ -52,6 +55,19 @@ def design(spec: DesignSpec, law: Law | None = None, runs: Sequence[RunRecord] |
     if law is not None and (law.method != spec.method or law.status == "failed"):
         what = "failed to fit" if law.status == "failed" else f"is of {law.method}, the target of {spec.method}"
         raise InputError(f"the law {what}", where="design", hint="give a fitted law of the target's method")
+    if spec.target.loss_pruned is not None and (law is None or not isinstance(law.formula, Regrowth)):
+        raise InputError(
+            "the target's loss right after pruning is given, and no law that reads it",
+            where="design",
+            hint="give a law of the form regrowth, or leave it out",
+        )
+    rate = spec.rate_of(spec.target, spec.pruning_rate)
+    if spec.pruning_rate is not None and abs(rate - spec.pruning_rate) > RATE_SLACK:
+        raise InputError(
+            f"pruning rate {spec.pruning_rate:g}",
+            where=spec.method,
+            hint=f"the pattern removes {rate:.3g} of this model: leave the rate out",
+        )
     seen = None if law is None or runs is None else _seen(law, runs)
     problem: Problem
     if law is not None and isinstance(law.formula, Regrowth):
