@@ -20,9 +20,9 @@ _KINDS = ("llama", "mistral", "qwen", "gemma", "olmo", "granite", "exaone", "smo
 _NO_NEWS = 1.05
 #: How notes begin that weigh more than what the law has to say of itself, the weightiest first.
 _ORDER = (
+    "the recipe",
     "extrapolates",
     "the law is of the family",
-    "the recipe",
     "the loss right after pruning",
     "in ",
     "the law's fit is",
