@@ -46,7 +46,7 @@ def test_from_logs_to_a_plan_without_torch():
     assert re.search(r"^  tokens +\d\S* \(", said, re.MULTILINE)
     assert "from there doubling the tokens buys less than" in said
     assert "take depth at" in said
-    assert re.search(r"^3\.\d{4} nats/token \(.* at 90%\)\n  ! params_before is 5.4x outside", said, re.MULTILINE)
+    assert re.search(r"^3\.\d{4} nats/token \(.* at 90%\)\n  ! params_before is 5.4 times outside", said, re.MULTILINE)
     assert len(drawn(notebook)) == 6
     # what the text says of the fit and of the hold-outs
     shown = " ".join(
