@@ -12,9 +12,10 @@
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-for version in 5.23.0 4.57.3; do
+for pinned in transformers==5.23.0 transformers==4.57.3; do
+  version=${pinned#*==}
   python3 -m venv "$work/$version"
-  "$work/$version/bin/pip" install -q --disable-pip-version-check "transformers==$version"
+  "$work/$version/bin/pip" install -q --disable-pip-version-check "$pinned"
 done
 cd "$work"
 "$work/5.23.0/bin/python" -W ignore - <<'P'

@@ -6,6 +6,7 @@ which are those of a new model.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -33,7 +34,7 @@ _NATURAL[0, 1] = LEVEL_BY_PACE
 _WIDER = TAILS / (TAILS - 2)
 
 
-class State:
+class State(ABC):
     """What is known of everything that runs share: its covariance, and how a run's psi is made of it."""
 
     covariance: np.ndarray
@@ -50,12 +51,12 @@ class State:
         """The place of the effect of a model of this size; None for a new model."""
         return None
 
+    @abstractmethod
     def weights(self, size: float, rate: float, gap: float) -> np.ndarray:
         """[4, q]: turns the state into the mean psi of a cell of this size (parameters), pruning rate and gap (nats).
 
         It is pruned and trained as most of the law's runs were.
         """
-        raise NotImplementedError
 
 
 class StateOfLaw(State):

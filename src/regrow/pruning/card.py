@@ -94,22 +94,7 @@ def model_card(
         *_tried(plan),
         *_runtimes(plan),
         "",
-        _UNMEASURED,
-        "",
-        "## Calibration text",
-        "",
-        _calibration(calibration),
-        "",
-        *_USE,
-        "## Again",
-        "",
-        "```sh",
-        command(name, spec, calibration),
-        "```",
-        "",
-        *_by_plan(name, plan),
-        f"Made with regrow on {', '.join(f'{library} {version}' for library, version in versions.items())}.",
-        "",
+        *_ending(calibration, command(name, spec, calibration), _by_plan(name, plan), versions),
     ]
     return "\n".join(lines)
 
@@ -142,6 +127,16 @@ def joint_card(
         "Parameters are totals with tied embeddings counted once; the non-embedding count leaves the embeddings out.",
         f"\nBlocks removed (numbered as in the original): {', '.join(map(str, first.dropped_layers or ()))}.",
         "",
+        *_ending(calibration, again, [], versions),
+    ]
+    return "\n".join(lines)
+
+
+def _ending(
+    calibration: Mapping[str, Any] | None, again: str, more: Sequence[str], versions: Mapping[str, str]
+) -> list[str]:
+    """What every card ends with: the loss, the text, how to load it, the command `again`, and the versions."""
+    return [
         _UNMEASURED,
         "",
         "## Calibration text",
@@ -155,10 +150,10 @@ def joint_card(
         again,
         "```",
         "",
+        *more,
         f"Made with regrow on {', '.join(f'{library} {version}' for library, version in versions.items())}.",
         "",
     ]
-    return "\n".join(lines)
 
 
 def measured_card(card: str, cost: str) -> str:
