@@ -23,15 +23,13 @@ from regrow.planning.information import BENT, EXACT, Discrepancy
 from regrow.planning.parametric_problem import ParametricProblem
 from regrow.planning.pooled_problem import PooledProblem
 from regrow.planning.prior import PRIOR
+from regrow.planning.removal import check_pattern_rate
 from regrow.planning.study_design import DesignRun, DesignSpec, Expected, StudyDesign
 
 if TYPE_CHECKING:
     from regrow.laws.law import Law
     from regrow.laws.observations import Observations
     from regrow.runs.record import RunRecord
-
-#: how far a rate given for N:M sparsity may lie from the one that the pattern makes of a known shape
-RATE_SLACK = 0.005
 
 __all__ = ["PRIOR", "DesignModel", "DesignRun", "DesignSpec", "Discrepancy", "Expected", "StudyDesign", "design"]
 
@@ -61,13 +59,8 @@ def design(spec: DesignSpec, law: Law | None = None, runs: Sequence[RunRecord] |
             where="design",
             hint="give a law of the form regrowth, or leave it out",
         )
-    rate = spec.rate_of(spec.target, spec.pruning_rate)
-    if spec.pruning_rate is not None and abs(rate - spec.pruning_rate) > RATE_SLACK:
-        raise InputError(
-            f"pruning rate {spec.pruning_rate:g}",
-            where=spec.method,
-            hint=f"the pattern removes {rate:.3g} of this model: leave the rate out",
-        )
+    if spec.pruning_rate is not None:
+        check_pattern_rate(spec.method, spec.pruning_rate, spec.rate_of(spec.target, spec.pruning_rate))
     seen = None if law is None or runs is None else _seen(law, runs)
     problem: Problem
     if law is not None and isinstance(law.formula, Regrowth):

@@ -28,14 +28,12 @@ from regrow.planning.measuring import expected_start, worth_measuring
 from regrow.planning.notes import about, beyond, no_gap, other_family, ranked
 from regrow.planning.plan_spec import PlanSpec
 from regrow.planning.recipe import about_recipe, in_recipe
-from regrow.planning.removal import shapes_beside, what_goes
+from regrow.planning.removal import check_pattern_rate, shapes_beside, what_goes
 from regrow.planning.score_plan import in_errors, score_answer
 from regrow.planning.verdict import CANNOT_SAY, next_run, verdict
 
 #: A plan may stand this far, as a ratio, outside an input of which the fitted runs show one value only.
 _UNSUPPORTED_BEYOND = 1.1
-#: How far a rate given for N:M sparsity may lie from the one that the pattern makes of a known shape.
-_RATE_SLACK = 0.005
 
 
 def plan(law: Law, spec: PlanSpec) -> Plan:
@@ -189,12 +187,8 @@ def _model(law: Law, spec: PlanSpec) -> tuple[PrunedModel, list[str]]:
         method=law.method, pruning_rate=rate, params_before=spec.size, architecture=spec.shape, sizes=spec.sizes,
         memory=spec.memory,
     )  # fmt: skip
-    if rate is not None and is_masked(law.method) and abs(model.pruning_rate - rate) > _RATE_SLACK:
-        raise InputError(
-            f"pruning rate {rate:g}",
-            where=law.method,
-            hint=f"the pattern removes {model.pruning_rate:.3g} of this model: leave the rate out",
-        )
+    if rate is not None and is_masked(law.method):
+        check_pattern_rate(law.method, rate, model.pruning_rate)
     return model, notes
 
 

@@ -161,9 +161,6 @@ class PooledProblem(Problem):
         return out
 
     def _variances(self, chosen: Sequence[Option]) -> np.ndarray:
-        if not chosen:
-            judge = self._judge([Option(model=self.spec.candidates[0], rate=self.rate, tokens=1.0)])
-            return judge.variances([])
         return self._judge(chosen).variances(range(len(chosen)))
 
     def _log_factor(self, variance: np.ndarray) -> np.ndarray:
@@ -198,19 +195,21 @@ class PooledProblem(Problem):
 
     def of_target(self, chosen: Sequence[Option]) -> OfTarget:
         """How well D* is known without the target's gap, with every model known, and early in its own run."""
-        after = self._variances(chosen)
+        judge = self._judge(chosen)
+        every = range(len(chosen))
         fresh = self.state.of("cell") + self.state.of("run")
         known = self.state.label(self.spec.target.size) is not None
         least = fresh if known else fresh + self.state.of("model")
         floor = np.einsum("bi,ij,bj->b", self.gradient, least, self.gradient)
         tokens = EARLY * np.exp(self.log_tokens)
-        prior = self._psi_after(chosen) + fresh
+        weights = self.weights(self.own)
+        prior = weights @ judge.after(every) @ np.swapaxes(weights, 1, 2) + fresh
         information = self.tell(self.own, tokens)
         posterior = np.linalg.inv(np.linalg.inv(prior) + information)
         early = np.einsum("bi,bij,bj->b", self.gradient, posterior, self.gradient)
         guessed = None
         if self.spec.target.loss_pruned is None:
-            guessed = self._mean_factor(after + self._variance_of_gap())
+            guessed = self._mean_factor(judge.variances(every) + self._variance_of_gap())
         middle = float(np.exp(np.median(self.log_tokens))) * EARLY
         return OfTarget(
             factor_without_gap=guessed,
@@ -219,18 +218,9 @@ class PooledProblem(Problem):
             early_tokens=middle,
         )
 
-    def _psi_after(self, chosen: Sequence[Option]) -> np.ndarray:
-        """Covariance [B, 4, 4] of the mean psi of the target's cell after these runs."""
-        weights = self.weights(self.own)
-        runs = list(chosen) or [Option(model=self.spec.candidates[0], rate=self.rate, tokens=1.0)]
-        known = self._judge(runs).after(range(len(chosen)))
-        return weights @ known @ np.swapaxes(weights, 1, 2)
-
     def _variance_of_gap(self) -> np.ndarray:
         """Variance [B] of log D* because the gap right after pruning is predicted and not measured."""
-        spread = np.log(
-            self.form.gap_pruned(self.fitted_law.draws, self._inputs(self.spec.target, self.rate, np.ones(1)))
-        )
+        spread = np.log(self.form.gap_pruned(self.fitted_law.draws, self.own.x))
         return (self.own.by_log_gap(np.exp(self.log_tokens)) * float(spread.std())) ** 2
 
     def _mean_factor(self, variance: np.ndarray) -> float:

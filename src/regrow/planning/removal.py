@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from regrow.errors import InputError
 from regrow.methods import parse_pattern
 from regrow.planning.cost import PrunedModel
 
 #: A rate this near to the one asked for is the one asked for; a block of 32 is 0.03 of a model.
 _SAME_RATE = 2e-3
+#: How far a rate given for N:M sparsity may lie from the one that the pattern makes of a known shape.
+_RATE_SLACK = 0.005
 _WIDTHS = {"hidden": "hidden channels", "intermediate": "feed-forward neurons", "kv_heads": "KV heads"}
 
 
@@ -43,3 +46,13 @@ def shapes_beside(model: PrunedModel, asked: float | None) -> str | None:
     gone = before.layers - after.layers
     taken = f"{gone} block{'' if gone == 1 else 's'} ({model.pruning_rate:.3g})"
     return ", ".join([f"{taken} for the {asked:g} asked for", *near])
+
+
+def check_pattern_rate(method: str, asked: float, reached: float) -> None:
+    """Raise `InputError` for a rate asked of N:M sparsity that the pattern does not make of a known shape."""
+    if abs(reached - asked) > _RATE_SLACK:
+        raise InputError(
+            f"pruning rate {asked:g}",
+            where=method,
+            hint=f"the pattern removes {reached:.3g} of this model: leave the rate out",
+        )
