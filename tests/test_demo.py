@@ -10,7 +10,7 @@ from regrow.demo import LEARNING_RATE, demo_study, result_to_dict, run_demo
 from regrow.errors import RunFailed
 from regrow.ladder import find_model
 from regrow.laws import load_laws, validate
-from regrow.pruning.plan import outline
+from regrow.pruning.outline import outline
 from regrow.runs import read_runs
 from regrow.study import StudyResult, StudySpec, run_study
 from regrow.training.spec import TrainSpec

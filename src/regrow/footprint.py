@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 from regrow.arch import Architecture, config_of
 from regrow.errors import InputError, one_of
 from regrow.families import family_of
-from regrow.methods import DEPTH, EXPERTS, WIDTH
-from regrow.shapes import RATE_TOLERANCE, Pruned, check_experts, rate_between, shapes_for_rate
+from regrow.methods import DEPTH, EXPERTS, WIDTH, is_masked
+from regrow.shapes import RATE_TOLERANCE, Counted, Pruned, check_experts, rate_between, shapes_for_rate
 from regrow.units import format_si, parse_bytes, parse_count
 
 #: Bytes per weight of the blocks' matrices, and of everything else (embeddings, norms, biases), which the quantised
@@ -154,11 +154,10 @@ def shape_for_memory(before: Architecture, method: str, target: MemoryTarget) ->
     elif method == EXPERTS:
         after = experts_for_memory(before, target)
     else:
-        raise InputError(
-            f"a memory target for {method} pruning",
-            where="--max-memory",
-            hint="depth, width and experts make a model smaller",
-        )
+        what = f"a memory target for {method} pruning"
+        if is_masked(method):
+            what = f"{method} leaves zeros in dense matrices, which take as much as before: {target.footprint(before)}"
+        raise InputError(what, where="--max-memory", hint="depth, width and experts make a model smaller")
     return Pruned(after, after.params, rate_between(before, after))
 
 
@@ -205,10 +204,8 @@ def shapes_for_memory(
     rate = 1 - target.limit / full + half
 
     def found(axes: tuple[str, ...] | None, count: int) -> list[Architecture]:
-        return shapes_for_rate(
-            before, rate, count, axes=axes, multiple_of=multiple_of, tolerance=half,
-            size=lambda shape: target.footprint(shape).total,
-        )  # fmt: skip
+        of = Counted(lambda shape: target.footprint(shape).total, "bytes")
+        return shapes_for_rate(before, rate, count, axes=axes, multiple_of=multiple_of, tolerance=half, counted=of)
 
     try:
         shapes = found(axes, count if axes is not None else (count + 1) // 2)

@@ -9,18 +9,30 @@ import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from operator import attrgetter
 from typing import NamedTuple
 
 from regrow.arch import Architecture
 from regrow.errors import InputError
 from regrow.methods import DEPTH, EXPERTS, WIDTH, parse_pattern
 from regrow.units import parse_count
-from regrow.whole_units import check_dense, check_experts, experts_for_rate, infeasible, layers_for_rate, rate_between
+from regrow.whole_units import (
+    ACTIVE,
+    PARAMS,
+    Counted,
+    check_dense,
+    check_experts,
+    experts_for_rate,
+    infeasible,
+    layers_for_rate,
+    rate_between,
+)
 
 __all__ = [
+    "ACTIVE",
+    "PARAMS",
     "RATE_TOLERANCE",
     "SHAPE_AXES",
+    "Counted",
     "Pruned",
     "check_dense",
     "check_experts",
@@ -55,7 +67,6 @@ EVEN_ENOUGH = 0.02
 #: The size of a shape: its parameters, or the bytes that it takes. It grows with every axis, and the feed-forward width
 #: adds to it in proportion.
 Size = Callable[[Architecture], float]
-_PARAMS: Size = attrgetter("params")
 
 
 class Pruned(NamedTuple):
@@ -112,8 +123,9 @@ def shape_for_rate(
     hidden width by the largest not above a 16th, kept a multiple of the number of query heads where transformers
     demands it (Llama, Gemma-2, Gemma-3); KV groups, each with its query heads, by the largest not above an 8th, at
     least one. So 14336 and 4096 move by 128, tiny widths of 112 and 48 by 2 and 4. Where no shape on it is within the
-    tolerance, finer feed-forward steps are tried, down to 2, and then, unless `axes` are given, fewer KV groups. With
-    `multiple_of` both widths are multiples of it (and of the query heads, for those), and no finer step is tried.
+    tolerance, finer feed-forward steps are tried, down to 2 (finer hidden ones where the feed-forward width stays), and
+    then, unless `axes` are given, fewer KV groups. With `multiple_of` both widths are multiples of it (and of the query
+    heads, for those), and no finer step is tried.
 
     Raises `InputError` naming the nearest rates that exist if none is within the tolerance.
     """
@@ -128,33 +140,53 @@ def shapes_for_rate(
     axes: Sequence[str] | None = None,
     multiple_of: int | None = None,
     tolerance: float = RATE_TOLERANCE,
-    size: Size = _PARAMS,
+    counted: Counted = PARAMS,
 ) -> list[Architecture]:
     """Up to `count` width-pruned architectures for a rate that differ in the proportions of their axes.
 
     The first is the one of `shape_for_rate`. The others, of the same grid and tolerance, spread evenly between the
     two ends: the one that takes most from the hidden width and the one that takes least; no axis is cut to less
-    than half of what the even shape leaves of it. The rate is a share of `size`. Raises as `shape_for_rate` does.
+    than half of what the even shape leaves of it. The rate is a share of what is `counted`. Raises as
+    `shape_for_rate` does.
     """
     choices = _free_axes(before) if axes is None else (_checked_free(before, axes),)
+    size = counted.of
     full = size(before)
     slack = tolerance * full + 1  # a parameter more than asked: the exact test is on the rate, below
     least, most = (1 - rate) * full - slack, (1 - rate) * full + slack
-    tried: tuple[Sequence[str], int] = choices[0], 2
+    tried: tuple[Sequence[str], int, int | None] = choices[0], 2, multiple_of
     for allowed in choices:
-        step = multiple_of or intermediate_step(before)
-        while step >= (multiple_of or 2):
-            tried = allowed, step
-            grid = _grid(before, allowed, step, multiple_of, least, most, size)
+        for fine, of_hidden in _steps(before, allowed, multiple_of):
+            tried = allowed, fine, of_hidden
+            grid = _grid(before, *tried, least, most, size)
             close = [widths for widths in grid if abs(1 - widths.size / full - rate) <= tolerance]
             if close:
                 wanted = (1 - rate) * full
                 even = _most_even(before, close, allowed, wanted)
                 chosen = [even, *(_spread(close, even, count - 1, wanted) if count > 1 else [])]
                 return [_narrowed(before, widths) for widths in chosen]
-            step //= 2
-    reached = (1 - widths.size / full for widths in _grid(before, *tried, multiple_of, size=size))
-    raise infeasible(before, rate, reached, where="width")
+    reached = (1 - widths.size / full for widths in _grid(before, *tried, size=size))
+    raise infeasible(full, counted.unit, rate, reached, where="width")
+
+
+def _steps(before: Architecture, axes: Sequence[str], multiple_of: int | None) -> Iterator[tuple[int, int | None]]:
+    """Steps of the feed-forward width to try, and those of the hidden width where they are not the rule's.
+
+    Where the feed-forward width stays as it is, the hidden width moves by finer steps in its place.
+    """
+    if multiple_of is not None:
+        yield multiple_of, multiple_of
+    elif "intermediate" in axes or "hidden" not in axes:
+        yield from ((step, None) for step in _halved(intermediate_step(before)))
+    else:
+        yield from ((2, step) for step in _halved(hidden_step(before)))
+
+
+def _halved(step: int) -> Iterator[int]:
+    """A step, its half and so on, as long as they are whole and 2 or more."""
+    while step >= 2:
+        yield step
+        step //= 2
 
 
 def _free_axes(before: Architecture) -> tuple[Sequence[str], ...]:
@@ -214,7 +246,7 @@ def _grid(
     multiple_of: int | None = None,
     least: float = 0.0,
     most: float = math.inf,
-    size: Size = _PARAMS,
+    size: Size = PARAMS.of,
 ) -> Iterator[_Widths]:
     """Every shape on the grid, but the original, whose `size` is `least` to `most`.
 

@@ -405,12 +405,47 @@ def test_a_memory_target_plans_the_largest_shape_that_fits(regrow):
         (("--max-memory", "12XB"), "'12XB' is no amount of memory"),
         (("--max-memory", "1GB"), "its embeddings alone take 2.1 GB in bf16"),
         (("--max-memory", "1TB"), "nothing to prune"),
-        (("--compare", *MEMORY), "--max-memory with --compare"),
+        (("--compare", "--rates", "0.2,0.3", *MEMORY), "rates beside memory or parameters of a token"),
         (("--context", "0"), "'0' is not a positive number"),
     ],
 )
 def test_a_memory_target_that_cannot_be_is_one_line(regrow, more, says):
     one_line_error(regrow("plan", "--law", "reference", *LLAMA, *more), says)
+
+
+def test_methods_are_compared_within_the_same_memory(regrow):
+    ask = ("plan", "--law", "reference", "--model", "Llama-3.1-8B", "--loss-before", "2.0", *MEMORY)
+    done = regrow(*ask, "--compare")
+    assert done.code == 0
+    assert "refused: 2:4: --max-memory: 2:4 leaves zeros in dense matrices" in done.err
+    rows = {row["method"]: row for row in regrow(*ask, "--compare", "--json").json["candidates"]}
+    assert set(rows) == {"depth", "width"}
+    alone = regrow(*ask, "--method", "width", "--json").json
+    assert rows["width"]["memory"] == alone["memory"]
+    assert rows["width"]["pruning_rate"] == alone["pruning_rate"]
+
+
+MIXTURE = ("--model", "Qwen3-30B-A3B", "--loss-before", "2.0", "--active-params", "2.5B")
+
+
+def test_the_parameters_of_a_token_make_the_rate(regrow):
+    answer = regrow("plan", "--law", "reference", "--method", "depth", *MIXTURE, "--json").json
+    assert answer["active_params_before"] == 3_353_032_704
+    assert answer["active_params_after"] == pytest.approx(2.5e9, rel=0.01)
+    assert answer["target_active_params"] == 2_500_000_000
+    assert answer["removed"] == "15 of 48 blocks"
+    one_line_error(regrow("plan", "--law", "reference", *LLAMA, "--active-params", "2B"), "the model has no experts")
+    size = ("--params-before", "8B", "--method", "depth", "--loss-before", "2.0", "--active-params", "2B")
+    one_line_error(regrow("plan", "--law", "reference", *size), "parameters of a token without a model")
+    both = ("plan", "--law", "reference", "--method", "depth", *MIXTURE, "--rate", "0.2")
+    one_line_error(regrow(*both), "a rate and parameters of a token")
+    dry = regrow("prune", "Qwen3-30B-A3B", "--method", "depth", "--active-params", "2.5B", "--dry-run", "--json").json
+    assert dry["active_params_after"] == answer["active_params_after"]
+    of = ("--target", "Qwen3-30B-A3B", "--candidate", "500M@2.6,1B@2.5,3B@2.3", "--budget-hours", "200")
+    study = ("design", *of, "--loss-before", "2")
+    designed = regrow(*study, "--active-params", "2.5B", "--json").json
+    assert designed["target"]["pruning_rate"] == answer["pruning_rate"]
+    one_line_error(regrow(*study, "--active-params", "2.5B", "--rate", "0.2"), "a rate and parameters of a token")
 
 
 def test_a_memory_target_needs_a_model_and_a_method(regrow):

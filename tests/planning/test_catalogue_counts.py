@@ -10,7 +10,7 @@ import pytest
 
 from regrow.arch import catalog
 from regrow.planning.cost import pruned_model
-from regrow.pruning.plan import outline
+from regrow.pruning.outline import outline
 from regrow.pruning.spec import PruneSpec
 
 RATES = (0.15, 0.25, 0.35)

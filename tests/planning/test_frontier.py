@@ -13,6 +13,7 @@ from hypothesis.extra import numpy as hnp
 
 from regrow.arch import catalog
 from regrow.errors import InputError
+from regrow.footprint import MemoryTarget, shape_for_memory
 from regrow.planning import Budget, CompareSpec, Gain, PlanSpec, Target, compare, find_gpu, plan
 from regrow.planning.frontier import SAME_LOSS, non_dominated
 
@@ -21,6 +22,9 @@ POINTS = hnp.arrays(float, st.tuples(st.integers(1, 12), st.integers(1, 3)), ele
 
 def base(**changes: object) -> PlanSpec:
     return PlanSpec(**{"params_before": 5e8, "loss_before": 2.5, **changes})  # type: ignore[arg-type]
+
+
+WITHIN = base(params_before=None, architecture="SmolLM2-1.7B", memory=MemoryTarget(max_memory="2.5GB"))
 
 
 @pytest.fixture
@@ -178,6 +182,34 @@ def test_two_rates_of_the_same_whole_blocks_are_one_row(make_law) -> None:
     assert len(found.candidates) == 2
 
 
+def test_each_method_is_pruned_as_far_as_the_memory_takes(laws, make_law) -> None:
+    arch = catalog()["SmolLM2-1.7B"]
+    memory = MemoryTarget(max_memory="2.5GB", context="4k")
+    of_shape = base(params_before=None, architecture=arch, memory=memory)
+    experts = make_law(method="experts")
+    found = compare([*laws, make_law(method="2:4"), experts], CompareSpec(base=of_shape, served_tokens=1e12))
+    shapes = {row.plan.method: row for row in found.candidates}
+    assert set(shapes) == {"depth", "width"}
+    for method, row in shapes.items():
+        alone = shape_for_memory(arch, method, memory)
+        assert row.plan.pruning_rate == alone.rate
+        assert row.plan.memory["total"] == memory.footprint(alone.architecture).total <= 2.5e9
+        assert row.inference_flops_per_token == alone.architecture.forward_flops_per_token(4096)
+    why = {refusal.method: refusal.why for refusal in found.refused}
+    assert "2:4 leaves zeros in dense matrices, which take as much as before: 4.21 GB" in why["2:4"]
+    assert "the model has no experts" in why["experts"]
+    assert found.to_dict()["max_memory"] == 2.5e9
+
+
+def test_each_method_leaves_a_token_as_many_parameters(laws) -> None:
+    arch = catalog()["Qwen3-30B-A3B"]
+    mixture = base(params_before=None, architecture=arch, active_params="2.5B", criterion=Budget(gpu_hours=100.0))
+    for row in compare(laws, CompareSpec(base=mixture)).candidates:
+        assert row.plan.active_params_before == arch.active_params
+        assert row.plan.active_params_after == pytest.approx(2.5e9, rel=0.02)
+        assert "3.35B -> 2.5" in dict(row.plan.facts())["of a token"]
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
@@ -191,6 +223,8 @@ def test_two_rates_of_the_same_whole_blocks_are_one_row(make_law) -> None:
         ({"sparse_speedup": math.nan}, "sparse speed-up"),
         ({"serving_mfu": 1.5}, "MFU"),
         ({"base": base(pruning_rate=0.2)}, "a single pruning rate"),
+        ({"base": WITHIN, "rates": (0.2, 0.3)}, "rates beside memory or parameters of a token"),
+        ({"base": WITHIN, "params_after": 1e8}, "parameters to leave beside memory or parameters of a token"),
     ],
 )
 def test_bad_comparisons_are_one_line(changes: dict, says: str) -> None:

@@ -8,7 +8,8 @@ import yaml
 
 from regrow.arch import catalog
 from regrow.pruning.card import command, model_card, plan_rows
-from regrow.pruning.plan import Candidate, outline
+from regrow.pruning.outline import outline
+from regrow.pruning.plan import Candidate
 from regrow.pruning.spec import PruneSpec
 from regrow.shapes import parse_shape
 

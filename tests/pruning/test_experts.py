@@ -23,11 +23,14 @@ from regrow.pruning import PruneSpec, prune_model
 from regrow.pruning.card import CARD
 from regrow.pruning.estimate import estimate_for
 from regrow.pruning.experts import routed_norms
-from regrow.pruning.plan import outline, read_plan
+from regrow.pruning.joint import JointSpec, mixes_of
+from regrow.pruning.outline import outline
+from regrow.pruning.plan import read_plan, spec_of
 from regrow.pruning.prune import prune
 from regrow.pruning.scores import load_scores
 from regrow.pruning.stream import open_stream
 from regrow.shapes import experts_for_rate, prune_shape
+from regrow.units import format_count
 
 IDS = tokens(3, 20, seed=1)
 TEXT = Blocks(tokens=tokens(6, 20).int().numpy(), documents=3, fingerprint="f00d")
@@ -166,6 +169,35 @@ def test_rates_come_in_whole_experts(model):
     )
 
 
+def test_the_parameters_of_a_token_are_a_target(model, tmp_path):
+    before = architecture_of(model)
+    asked = before.with_shape(layers=1).active_params + 3
+    spec = PruneSpec(method="depth", active_params=asked)
+    assert PruneSpec.from_dict(spec.to_dict()) == spec
+    folder = save_checkpoint(model, None, tmp_path / "model")
+    plan = prune(folder, spec, calibration=TEXT, out=tmp_path / "out")
+    assert (plan.after.layers, plan.target_active_params, plan.notes) == (1, asked, ())
+    pruned = load_model(tmp_path / "out")
+    idle = sum(p.numel() for name, p in pruned.named_parameters() if ".mlp.experts." in name) * 4 // 6
+    assert count_params(pruned) - idle == asked - 3
+    record = json.loads((tmp_path / "out" / PRUNE_RECORD).read_text())
+    assert record["plan"]["target_active_params"] == record["spec"]["active_params"] == asked
+    card = (tmp_path / "out" / CARD).read_text()
+    assert f", asked {format_count(asked)} |" in card
+    assert f"--active-params {asked}" in card
+    # the plan in the record does the same again
+    again = read_plan(tmp_path / "out" / PRUNE_RECORD)
+    assert again == plan
+    assert outline(before, spec_of(again)).after == plan.after
+    far = outline(before, PruneSpec(method="depth", active_params=asked + before.block_params // 5))
+    assert far.notes[0].startswith("asked for ")
+    assert far.notes[0].endswith(f"nearest in whole blocks is {format_count(asked - 3)}")
+    # mixes of depth and width meet it, too
+    mixes = mixes_of(Architecture.from_config(BIG), JointSpec(active_params="2.5B"))
+    assert len(mixes) == 5
+    assert all(mix.after.active_params <= 2.5e9 + 0.005 * 3.353e9 for mix in mixes)
+
+
 @pytest.mark.parametrize(
     ("spec", "says"),
     [
@@ -174,12 +206,23 @@ def test_rates_come_in_whole_experts(model):
         ({"method": "experts", "shape": {"experts": 7}}, "experts=7: the model has 6"),
         ({"method": "width", "shape": {"intermediate": 8}}, "intermediate can't shrink in a qwen3_moe: experts keep"),
         ({"method": "width", "rate": 0.2, "axes": ("intermediate",)}, "intermediate can't shrink"),
+        ({"method": "depth", "rate": 0.2, "active_params": 100}, "rate and active_params given together"),
+        ({"method": "depth", "active_params": "some"}, "'some' is not a positive number"),
+        ({"method": "2:4", "active_params": 100}, "active_params 100 given with 2:4; the pattern sets it"),
     ],
 )
 def test_what_cannot_be_done_to_a_mixture_is_one_line(model, spec, says):
     with pytest.raises(InputError, match=says) as caught:
         outline(architecture_of(model), PruneSpec(**spec))
     assert "\n" not in str(caught.value)
+
+
+def test_the_hidden_width_of_a_mixture_moves_by_finer_steps_where_none_is_near():
+    big = Architecture.from_config(BIG)
+    for rate in (0.1, 0.3, 0.4):  # of whole 16ths none lies within half a point
+        after = prune_shape(big, "width", rate).architecture
+        assert 1 - after.params / big.params == pytest.approx(rate, abs=0.005)
+        assert (after.kv_heads, after.intermediate, after.hidden % 16) == (4, 768, 0)
 
 
 def test_a_dense_model_has_no_experts_to_remove():

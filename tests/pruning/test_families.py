@@ -28,7 +28,7 @@ from regrow.models.experts import as_stored
 from regrow.models.layout import axes_of, is_block_weight, is_tied
 from regrow.pruning import PruneSpec
 from regrow.pruning.apply import PlannedModel
-from regrow.pruning.plan import outline
+from regrow.pruning.outline import outline
 from regrow.pruning.prune import apply_plan, make_plan, prune
 from regrow.pruning.scorers import SCORERS
 from regrow.pruning.sparsify import walk_parts

@@ -11,7 +11,7 @@ from regrow.errors import InputError
 from regrow.models import architecture_of, count_nonzero, count_params, load_model, save_checkpoint
 from regrow.models.layout import is_tied
 from regrow.pruning import PruneSpec, calibrate, prune_model
-from regrow.pruning.plan import outline
+from regrow.pruning.outline import outline
 from regrow.pruning.prune import apply_plan
 from regrow.pruning.scoring import decide
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from regrow.arch import Architecture, catalog
 from regrow.errors import InputError
-from regrow.pruning.plan import PrunePlan, from_ranges, outline, outlines, read_plan, to_ranges
+from regrow.pruning.outline import outline, outlines
+from regrow.pruning.plan import PrunePlan, from_ranges, read_plan, to_ranges
 from regrow.pruning.spec import PruneSpec
 from regrow.shapes import (
     EVEN_ENOUGH,

@@ -9,7 +9,8 @@ from torch.nn import functional as F
 
 from regrow.errors import InputError
 from regrow.pruning import PrunePlan, PruneSpec, calibrate, prune_model
-from regrow.pruning.plan import outline, outlines, spec_of
+from regrow.pruning.outline import outline, outlines
+from regrow.pruning.plan import spec_of
 from regrow.pruning.prune import apply_plan
 from regrow.pruning.scoring import decide
 from regrow.pruning.search import search

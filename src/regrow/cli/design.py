@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from regrow.cli.memory_options import Batch, CacheDtype, Dtype, MaxMemory, TrainingContext
+from regrow.cli.memory_options import ActiveParams, Batch, CacheDtype, Dtype, MaxMemory, TrainingContext
 from regrow.cli.options import (
     AsJson,
     Context,
@@ -43,7 +43,8 @@ def design(
     ] = None,
     rate: Rate = None,
     method: Annotated[
-        str | None, typer.Option(help="Pruning method: `depth`, `width` or N:M. [default: the law's, or depth]")
+        str | None,
+        typer.Option(help="Pruning method: `depth`, `width`, `experts` or N:M. [default: the law's, or depth]"),
     ] = None,
     family: Family = None,
     candidate: Annotated[
@@ -86,6 +87,7 @@ def design(
     price: Price = None,
     mfu: Mfu = None,
     max_memory: MaxMemory = None,
+    active_params: ActiveParams = None,
     context: Context = "4096",
     training_context: TrainingContext = None,
     batch: Batch = None,
@@ -127,6 +129,7 @@ def design(
         memory=memory_target(
             max_memory, context=served, batch=batch, dtype=dtype, cache_dtype=cache_dtype, model=wanted.name
         ),
+        active_params=active_params,
         candidates=tuple(_model(part) for text in candidate for part in _parts(text)),
         method=method or (found.method if found else "depth"),
         family=family,

@@ -25,7 +25,7 @@ Mixes = Annotated[
 ]
 
 #: What the mix of both takes of the options of `prune`.
-_TAKEN = ("method", "rate", "params", "memory", "mixes")
+_TAKEN = ("method", "rate", "params", "active_params", "memory", "mixes")
 
 
 def prune_mixes(
@@ -53,13 +53,14 @@ def prune_mixes(
         raise InputError(
             f"{stray[0]} with depth+width",
             where="--method",
-            hint="it takes a rate, params or --max-memory, and --mixes",
+            hint="it takes --rate, --params, --active-params or --max-memory, and --mixes",
         )
     if out is None and not dry_run:
         raise InputError("no output folder given", where="--out", hint="name one, or ask for a --dry-run")
     given = {name: asked[name] for name in ("rate", "memory", "mixes") if name in asked}
-    if "params" in asked:
-        given["params"] = parse_count(asked["params"], what="--params")
+    for name in ("params", "active_params"):
+        if name in asked:
+            given[name] = parse_count(asked[name], what=f"--{name.replace('_', '-')}")
     from regrow.cli.loading import load_blocks
     from regrow.ladder import find_corpus
     from regrow.pruning.joint import JointSpec, prune_jointly

@@ -1,4 +1,4 @@
-"""The options of a memory target, which `prune`, `plan` and `design` share."""
+"""Options that make the rate: memory where it is served, parameters of a token. For `prune`, `plan` and `design`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,15 @@ import typer
 if TYPE_CHECKING:
     from regrow.footprint import MemoryTarget
 
+ActiveParams = Annotated[
+    str | None,
+    typer.Option(
+        "--active-params",
+        help="Instead of a rate: of a mixture of experts, the parameters to leave that a token is computed with, e.g. "
+        "2B. Depth and width lower them.",
+        show_default=False,
+    ),
+]
 MaxMemory = Annotated[
     str | None,
     typer.Option(

@@ -4,7 +4,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from regrow.cli.memory_options import Batch, CacheDtype, Dtype, MaxMemory, TrainingContext
+from regrow.cli.memory_options import ActiveParams, Batch, CacheDtype, Dtype, MaxMemory, TrainingContext
 from regrow.cli.options import (
     AsJson,
     BatchTokens,
@@ -97,6 +97,7 @@ def plan(
     mfu_from: MfuFrom = None,
     teacher: Teacher = None,
     max_memory: MaxMemory = None,
+    active_params: ActiveParams = None,
     context: Context = "4096",
     training_context: TrainingContext = None,
     batch: Batch = None,
@@ -122,6 +123,8 @@ def plan(
     No runs yet: `regrow plan --law reference --model Llama-3.1-8B --method depth --layers 24 --loss-before 2.0`
 
     For a card: `regrow plan law.json --model Llama-3.1-8B --max-memory 12GB --context 32k --batch 2 --loss-before 2.0`
+
+    Of a mixture: `regrow plan law.json --model Qwen3-30B-A3B --method depth --active-params 2.5B --loss-before 2.0`
 
     In turns: `regrow plan law.json --model Llama-3.1-8B --stages 0.25,0.5 --stage-tokens 10B --loss-before 2.0`
 
@@ -149,9 +152,11 @@ def plan(
         "sparse_speedup": sparse_speedup,
         "serving_mfu": serving_mfu,
     }
-    never = {"--rate": rate, "--layers": layers, "--shape": shape, "--max-memory": max_memory}
+    never = {"--rate": rate, "--layers": layers, "--shape": shape}
     _check_compare(compare, only=only, never=never)
-    turns = stage_rates(stages, stage_tokens, {**never, "--compare": compare, "--score-before": score_before})
+    makes_rate = {"--max-memory": max_memory, "--active-params": active_params}
+    alone = {**never, **makes_rate, "--compare": compare, "--score-before": score_before}
+    turns = stage_rates(stages, stage_tokens, alone)
     laws = load_laws(law_source(law, named))
     of_scores = any(one.benchmark is not None for one in laws)
     if compare and of_scores:
@@ -188,6 +193,7 @@ def plan(
                 "dtype": dtype,
                 "cache_dtype": cache_dtype,
             },
+            active_params=active_params,
             level=level,
             of_scores=of_scores,
         ),
@@ -278,7 +284,7 @@ def _plans(
     wanted: list[float | None] = [*rates] or [None]
     if named == REFERENCE_NAME:
         method = method or ANY
-        if not rates and not spec.sizes and spec.memory is None and ":" not in method:
+        if not rates and not spec.sets_rate and ":" not in method:
             say(f"note: no --rate: FLOPs and parameters are those of a rate of {_USUAL_RATE}", err=True)
             wanted = [_USUAL_RATE]
     law = _law_of(laws, family, method, score)

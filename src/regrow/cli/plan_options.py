@@ -93,7 +93,10 @@ Teacher = Annotated[
 ]
 Compare = Annotated[
     bool,
-    typer.Option("--compare", help="Rank all methods of the law file at --rates, for the same size or budget."),
+    typer.Option(
+        "--compare",
+        help="Rank all methods of the law file at --rates, for the same size or budget, or within --max-memory.",
+    ),
 ]
 CompareRates = Annotated[
     str | None,
@@ -129,6 +132,7 @@ def plan_fields(
     stop: Mapping[str, float | None],
     costs: Mapping[str, Any],
     memory: Mapping[str, Any],
+    active_params: str | None,
     level: float,
     of_scores: bool = False,
 ) -> dict[str, Any]:
@@ -138,7 +142,7 @@ def plan_fields(
         stop: `--min-gain`, `--max-slope`... by the names of their fields.
         costs: `gpu`, `price`, `mfu`, `mfu_from` and `teacher`.
         memory: `max_memory`, `context`, `training_context`, `batch`, `dtype` and `cache_dtype`.
-
+        active_params: `--active-params`.
         of_scores: whether the law is of scores.
 
     Raises `InputError` for options that contradict each other.
@@ -155,6 +159,7 @@ def plan_fields(
         "params_before": None if params_before is None else parse_count(params_before, what="--params-before"),
         "sizes": sizes_kept(layers, shape),
         "memory": memory_target(memory["max_memory"], context=served, model=model, **of_memory),
+        "active_params": None if active_params is None else parse_count(active_params, what="--active-params"),
         "loss_pruned": loss_pruned,
         "criterion": criterion_of(criterion, stop, loss_pruned, scores=of_scores),
         "gpu": costs["gpu"],

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from regrow.cli.joint import Mixes, prune_mixes
-from regrow.cli.memory_options import Batch, CacheDtype, Dtype, MaxMemory, ServedContext, memory_target
+from regrow.cli.memory_options import ActiveParams, Batch, CacheDtype, Dtype, MaxMemory, ServedContext, memory_target
 from regrow.cli.needs import need_training
 from regrow.cli.options import AsJson, NoCache
 from regrow.cli.prune_output import print_outline, print_plan
@@ -118,6 +118,7 @@ def prune(
     method: _Method = None,
     rate: _Rate = None,
     params: _Params = None,
+    active_params: ActiveParams = None,
     shape: _Shape = None,
     max_memory: MaxMemory = None,
     context: ServedContext = None,
@@ -162,6 +163,7 @@ def prune(
         "method": method,
         "rate": rate,
         "params": params,
+        "active_params": active_params,
         "shape": shape,
         "scorer": scorer,
         "axes": axes,
@@ -311,8 +313,9 @@ def _plan_and_spec(
         return given, spec_of(given, **options)
     if "method" not in asked:
         raise InputError("no method given", where="--method", hint=f"choose from: {', '.join(METHODS)}")
-    if "params" in asked:
-        asked["params"] = parse_count(asked["params"], what="--params")
+    for name in ("params", "active_params"):
+        if name in asked:
+            asked[name] = parse_count(asked[name], what=f"--{name.replace('_', '-')}")
     if "shape" in asked:
         asked["shape"] = parse_shape(asked["shape"])
     if "axes" in asked:

@@ -23,7 +23,7 @@ _COUNTING = "Parameters are all of them, tied embeddings counted once; non-embed
 def print_outline(model: str, folder: str, spec: PruneSpec, as_json: bool) -> None:
     """What a dry run without text or scores says: shapes, counts and memory, from the config alone."""
     from regrow.arch import find_architecture
-    from regrow.pruning.plan import outlines
+    from regrow.pruning.outline import outlines
 
     outlined = outlines(find_architecture(folder), spec)
     shapes = [

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from regrow.cli.memory_options import Batch, CacheDtype, Dtype, MaxMemory, TrainingContext
+from regrow.cli.memory_options import ActiveParams, Batch, CacheDtype, Dtype, MaxMemory, TrainingContext
 from regrow.cli.options import (
     AsJson,
     Baseline,
@@ -118,6 +118,7 @@ def report(
     mfu_from: MfuFrom = None,
     teacher: Teacher = None,
     max_memory: MaxMemory = None,
+    active_params: ActiveParams = None,
     context: Context = "4096",
     training_context: TrainingContext = None,
     batch: Batch = None,
@@ -203,6 +204,7 @@ def report(
                 "dtype": dtype,
                 "cache_dtype": cache_dtype,
             },
+            active_params=active_params,
             level=level,
         ),
     )

@@ -37,7 +37,9 @@ class Plan:
     say. `warnings` come by their weight for this answer. `loss_pruned` and `others` are what else it was asked with.
     `loss_start` is the loss right after pruning, nats/token: the one given, or the law's own guess; None where it has
     none. `model` is the name that the model was given by, `removed` what pruning takes from its shape, and `beside`
-    the shapes beside it where the rate asked for lies between two. `memory` is what it takes where it is served, bytes
+    the shapes beside it where the rate asked for lies between two. `active_params_before` and `active_params_after` are
+    the parameters that a token of a mixture of experts is computed with, `target_active_params` those asked for; None
+    for a dense model or an unknown shape. `memory` is what it takes where it is served, bytes
     (`weights`, `cache`, `total`), beside the target that was asked for; None where none was. `gap` is `loss` -
     `loss_before`. `context` is the length of a training sequence in tokens, `criterion_options` the thresholds by the
     names of their options; of `flops_per_token`, those of a training token, `teacher_flops` are a teacher's forward
@@ -84,6 +86,9 @@ class Plan:
     removed: str | None = None
     beside: str | None = None
     memory: Mapping[str, Any] | None = None
+    active_params_before: float | None = None
+    active_params_after: float | None = None
+    target_active_params: float | None = None
     others: Mapping[str, float] = field(default_factory=dict)
     context: int = 4096
     criterion_options: Mapping[str, float] = field(default_factory=dict)
@@ -171,6 +176,7 @@ class Plan:
             ("pruning", self._pruning()),
             ("nearest shapes", self.beside or ""),
             ("parameters", f"{format_count(self.params_before)} -> {format_count(self.params_after)}"),
+            ("of a token", self._active()),
             ("memory", self._memory()),
             ("loss", self._losses()) if self.scored is None else (self.scored.target, self.scored.words(self.level)),
             ("at the end", self._end()),
@@ -204,6 +210,14 @@ class Plan:
             f"{total} of {limit}: weights {weights} ({self.memory['dtype']}), KV cache {cache} "
             f"({self.memory['cache_dtype']}, {served})"
         )
+
+    def _active(self) -> str:
+        """The parameters that a token of a mixture of experts is computed with, and those asked for."""
+        if self.active_params_before is None or self.active_params_after is None:
+            return ""
+        asked = "" if self.target_active_params is None else f", {format_count(self.target_active_params)} asked for"
+        counts = f"{format_count(self.active_params_before)} -> {format_count(self.active_params_after)}"
+        return f"{counts} parameters{asked}"
 
     def _losses(self) -> str:
         """The loss before pruning, right after it, and at the end, nats/token."""

@@ -191,6 +191,7 @@ def pruned_model(
     architecture: Architecture | None = None,
     sizes: Mapping[str, int] | None = None,
     memory: MemoryTarget | None = None,
+    active_params: float | None = None,
 ) -> PrunedModel:
     """What pruning makes of a model, by its shape where `architecture` gives it.
 
@@ -198,6 +199,7 @@ def pruned_model(
         pruning_rate: the rate asked for.
         sizes: instead of a rate, the sizes that pruning leaves of `architecture`.
         memory: instead of a rate, what the pruned model may take where it is served.
+        active_params: instead of a rate, the parameters to leave that a token of a mixture is computed with.
 
     Raises `InputError` if no shape of the model reaches the rate, or if there is none and the method needs it, and for
     sizes that the method does not change.
@@ -211,6 +213,10 @@ def pruned_model(
             from regrow.footprint import shape_for_memory
 
             pruned = shape_for_memory(architecture, method, memory)
+        elif active_params is not None:
+            from regrow.active import shape_for_active
+
+            pruned = shape_for_active(architecture, method, active_params)
         else:
             pruned = prune_shape(architecture, method, pruning_rate)
         if pruned is not None:

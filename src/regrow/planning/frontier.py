@@ -50,7 +50,8 @@ class CompareSpec:
 
     Attributes:
         base: the model, its loss, the criterion, the GPU and its price, as for one plan; its `pruning_rate` stays None.
-            With the criterion `Budget` every candidate spends it.
+            With the criterion `Budget` every candidate spends it. With a memory target or parameters of a token every
+            method is pruned as far as that takes.
         rates: pruning rates, fractions. Without them the one that leaves `params_after`, else `DEFAULT_RATES`. N:M
             sparsity has a rate of its own.
         masked_rates: that rate by method (`2:4`), where it is known and the shape of the model is not.
@@ -77,6 +78,12 @@ class CompareSpec:
         read_fields(self, counts=counts, numbers=numbers, where=where)
         if self.base.pruning_rate is not None:
             raise InputError("a single pruning rate", where=where, hint="give the rates to compare as a list")
+        if self.base.sizes:
+            raise InputError("a single shape", where=where, hint="each method has sizes of its own: give rates")
+        if self.base.sets_rate and (self.rates is not None or self.params_after is not None):
+            what = "rates" if self.rates is not None else "parameters to leave"
+            hint = "each makes the rate: give one of them"
+            raise InputError(f"{what} beside memory or parameters of a token", where=where, hint=hint)
         if self.rates is not None:
             object.__setattr__(self, "rates", tuple(dict.fromkeys(self.rates)))
             if not self.rates:
@@ -189,6 +196,8 @@ class Comparison:
             "family": self.family,
             "params_before": base.size,
             "params_after": self.spec.params_after,
+            "max_memory": None if base.memory is None else base.memory.limit,
+            "target_active_params": base.active_params,
             "loss_before": base.loss_before,
             "criterion": base.criterion.name,
             "gpu": find_gpu(base.gpu).name,
@@ -293,6 +302,8 @@ def non_dominated(points: Sequence[Sequence[float]] | np.ndarray) -> np.ndarray:
 
 
 def _rates(law: Law, spec: CompareSpec) -> Sequence[float | None]:
+    if spec.base.sets_rate:
+        return (None,)
     if is_masked(law.method):
         return (spec.masked_rates.get(law.method),)
     if spec.rates is not None:
@@ -318,6 +329,8 @@ def _candidate(law: Law, rate: float | None, spec: CompareSpec) -> Candidate:
         pruning_rate=answer.pruning_rate if rate is None else rate,
         params_before=base.size,
         architecture=base.shape,
+        memory=base.memory,
+        active_params=base.least_active,
     )
     per_token = model.inference_flops(base.context, sparse_speedup=spec.sparse_speedup)
     gpu, serving = find_gpu(base.gpu), None

@@ -108,6 +108,7 @@ def _removed(spec: PlanSpec, model: PrunedModel) -> dict[str, Any]:
         "removed": what_goes(model),
         "beside": shapes_beside(model, spec.pruning_rate),
         "memory": _memory(spec, model),
+        **_active(spec, model),
     }
 
 
@@ -134,6 +135,17 @@ def _memory(spec: PlanSpec, model: PrunedModel) -> dict[str, Any] | None:
         return None
     taken = spec.memory.footprint(model.after)
     return {**spec.memory.to_dict(), **taken._asdict(), "total": taken.total}
+
+
+def _active(spec: PlanSpec, model: PrunedModel) -> dict[str, Any]:
+    """Of a mixture of experts, the parameters that a token is computed with: fields of the plan."""
+    if model.before is None or not model.before.experts:
+        return {}
+    return {
+        "active_params_before": model.before.active_params,
+        "active_params_after": None if model.after is None else model.after.active_params,
+        "target_active_params": spec.active_params,
+    }
 
 
 def _next_run(law: Law, model: PrunedModel, spec: PlanSpec, tokens: float | None) -> str:
@@ -185,7 +197,7 @@ def _model(law: Law, spec: PlanSpec) -> tuple[PrunedModel, list[str]]:
         )
     model = pruned_model(
         method=law.method, pruning_rate=rate, params_before=spec.size, architecture=spec.shape, sizes=spec.sizes,
-        memory=spec.memory,
+        memory=spec.memory, active_params=spec.least_active,
     )  # fmt: skip
     if rate is not None and is_masked(law.method):
         check_pattern_rate(law.method, rate, model.pruning_rate)

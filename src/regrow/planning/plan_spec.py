@@ -35,6 +35,8 @@ class PlanSpec:
         sizes: instead of a rate, the sizes to leave of `architecture`: `layers` for depth, any of `hidden`,
             `intermediate` and `kv_heads` for width.
         memory: instead of a rate, what the pruned model may take where it is served; needs `architecture`.
+        active_params: instead of a rate, of a mixture of experts, the parameters to leave that a token is computed
+            with, a number or text such as "2B"; needs `architecture`.
         loss_before: held-out loss of the unpruned model, nats/token, on the evaluation data of the law's runs.
         loss_pruned: held-out loss right after pruning, nats/token; for laws that read it.
         score_before, score_pruned: in the place of the two losses, for a law of scores: the parent's score and that of
@@ -57,6 +59,7 @@ class PlanSpec:
     pruning_rate: float | None = None
     sizes: Mapping[str, int] = field(default_factory=dict)
     memory: MemoryTarget | None = None
+    active_params: float | str | None = None
     loss_pruned: float | None = None
     score_before: float | None = None
     score_pruned: float | None = None
@@ -73,7 +76,7 @@ class PlanSpec:
     def __post_init__(self) -> None:
         self._read_names()
         numbers = ("pruning_rate", "loss_before", "loss_pruned", "mfu", "price_usd_per_hour", "level")
-        read_fields(self, counts=("params_before", "context"), numbers=numbers, where="plan")
+        read_fields(self, counts=("params_before", "active_params", "context"), numbers=numbers, where="plan")
         if (self.params_before is None) == (self.architecture is None):
             raise InputError("a plan needs one model", hint="give either its parameters or its architecture")
         if not (np.isfinite(self.size) and self.size >= 1):
@@ -83,7 +86,9 @@ class PlanSpec:
         if self.sizes and self.architecture is None:
             raise InputError("a shape without a model", where="plan", hint="name the model, or give a rate instead")
         if self.memory is not None:
-            self._check_memory()
+            self._check_only_target("a memory target")
+        if self.active_params is not None:
+            self._check_only_target("parameters of a token")
         if self.pruning_rate is not None:
             check_rate(self.pruning_rate)
         for value, what in ((self.loss_before, "before pruning"), (self.loss_pruned, "right after pruning")):
@@ -100,15 +105,19 @@ class PlanSpec:
         if isinstance(self.criterion, Budget) and self.criterion.usd is not None and not self.price_usd_per_hour:
             raise InputError("a budget in USD needs the price of a GPU-hour", hint="give a price above 0")
 
-    def _check_memory(self) -> None:
-        """Raise `InputError` for a memory target beside another target, or without a shape to measure."""
-        if self.sizes or self.pruning_rate is not None:
-            other = "a shape" if self.sizes else "a rate"
-            raise InputError(f"{other} and a memory target", where="plan", hint="each makes the rate: give one of them")
+    def _check_only_target(self, what: str) -> None:
+        """Raise `InputError` for a target that makes the rate beside another one, or without a shape to measure."""
+        others = {"a shape": self.sizes, "a rate": self.pruning_rate, "a memory target": self.memory}
+        other = next((name for name, value in others.items() if value and name != what), None)
+        if other is not None:
+            raise InputError(f"{other} and {what}", where="plan", hint="each makes the rate: give one of them")
         if self.architecture is None:
-            raise InputError(
-                "a memory target without a model", where="plan", hint="name the model: its shape is needed"
-            )
+            raise InputError(f"{what} without a model", where="plan", hint="name the model: its shape is needed")
+
+    @property
+    def sets_rate(self) -> bool:
+        """Whether a target other than a rate makes the rate: sizes, memory, or the parameters of a token."""
+        return bool(self.sizes) or self.memory is not None or self.active_params is not None
 
     def _read_names(self) -> None:
         """Text in the place of a count or a shape becomes one. Raises `InputError` for what is neither."""
@@ -143,6 +152,11 @@ class PlanSpec:
     def taught_by(self) -> Architecture | float | None:
         """The teacher's shape or parameters."""
         return cast("Architecture | float | None", self.teacher)
+
+    @property
+    def least_active(self) -> float | None:
+        """`active_params` as a number."""
+        return cast("float | None", self.active_params)
 
     @property
     def size(self) -> float:

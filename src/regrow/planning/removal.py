@@ -24,6 +24,8 @@ def what_goes(model: PrunedModel) -> str | None:
         return f"{m - n} of every {m} weights in the blocks' matrices"
     if after.layers < before.layers:
         return f"{before.layers - after.layers} of {before.layers} blocks"
+    if after.experts < before.experts:
+        return f"{before.experts - after.experts} of {before.experts} experts of every block"
     sizes = {axis: (getattr(before, axis), getattr(after, axis)) for axis in _WIDTHS}
     cut = [f"{_WIDTHS[axis]} {old:,} -> {new:,}" for axis, (old, new) in sizes.items() if new < old]
     return ", ".join(cut) or None

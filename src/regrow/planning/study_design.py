@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from regrow.errors import InputError
-from regrow.methods import is_masked
+from regrow.methods import DEPTH, DEPTH_AND_WIDTH, WIDTH, is_masked
 from regrow.planning.cost import (
     DEFAULT_MFU,
     check_mfu,
     cost_usd,
     find_gpu,
     flops_per_token,
+    pruned_model,
     say_gpu_time,
     say_usd,
 )
@@ -38,6 +39,8 @@ class DesignSpec:
         pruning_rate: its rate; None for N:M sparsity of a known architecture.
         memory: instead of a rate, what the pruned target may take where it is served: the rate is that of the largest
             shape within it.
+        active_params: instead of a rate, of a mixture of experts, the parameters that a token of the pruned target is
+            computed with, a number or text such as "2B".
         method: pruning method of target and runs.
         candidates: models to prune in the study.
         rates: pruning rates to choose from; not used for N:M.
@@ -59,6 +62,7 @@ class DesignSpec:
     method: str = "depth"
     pruning_rate: float | None = None
     memory: MemoryTarget | None = None
+    active_params: float | str | None = None
     rates: tuple[float, ...] = (0.15, 0.25, 0.35)
     tokens: tuple[float, ...] = ()
     checkpoints: int = 10
@@ -84,8 +88,11 @@ class DesignSpec:
         object.__setattr__(self, "target", DesignModel.of(self.target))
         object.__setattr__(self, "candidates", tuple(map(DesignModel.of, self.candidates)))
         numbers = ("pruning_rate", "rates", "budget_flops", "budget_gpu_hours", "min_gain", "mfu", "level")
-        read_fields(self, counts=("tokens", "context"), numbers=numbers, where="design")
-        self._read_memory()
+        read_fields(self, counts=("active_params", "tokens", "context"), numbers=numbers, where="design")
+        if self.method == DEPTH_AND_WIDTH:
+            hint = f"design one for {DEPTH} or {WIDTH}: `regrow plan --method {DEPTH_AND_WIDTH}` asks the law of both"
+            raise InputError(f"studies do not prune by {DEPTH_AND_WIDTH}", where="design", hint=hint)
+        self._read_target()
         if not self.candidates:
             raise InputError("no candidate models", where="design", hint="name at least one")
         labels = [c.label for c in self.candidates]
@@ -128,18 +135,28 @@ class DesignSpec:
         find_gpu(self.gpu)
         cost_usd(None, price_usd_per_hour=self.price_usd_per_hour)
 
-    def _read_memory(self) -> None:
-        """The rate that a memory target makes. Raises `InputError` beside a rate, or for a target without a shape."""
-        if self.memory is None:
-            return
-        if self.pruning_rate is not None:
-            raise InputError("a rate and a memory target", where="design", hint="the memory makes the rate: give one")
-        if self.target.architecture is None:
-            raise InputError("a memory target for a size", where="design", hint="name the model: its shape is needed")
-        from regrow.footprint import shape_for_memory
+    def _read_target(self) -> None:
+        """The rate that memory or the parameters of a token make of the target.
 
-        rate = shape_for_memory(self.target.architecture, self.method, self.memory).rate
-        object.__setattr__(self, "pruning_rate", rate)
+        Raises `InputError` for two targets, or for one without a shape.
+        """
+        targets = {
+            "a rate": self.pruning_rate,
+            "a memory target": self.memory,
+            "parameters of a token": self.active_params,
+        }
+        given = [name for name, value in targets.items() if value is not None]
+        if len(given) > 1:
+            raise InputError(" and ".join(given), where="design", hint="each makes the rate: give one of them")
+        if self.memory is None and self.active_params is None:
+            return
+        if self.target.architecture is None:
+            raise InputError(f"{given[0]} for a size", where="design", hint="name the model: its shape is needed")
+        model = pruned_model(
+            method=self.method, pruning_rate=None, architecture=self.target.architecture, memory=self.memory,
+            active_params=self.active_params,  # type: ignore[arg-type]
+        )  # fmt: skip
+        object.__setattr__(self, "pruning_rate", model.pruning_rate)
 
     @property
     def budget(self) -> float:

@@ -6,8 +6,10 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from regrow.pruning.plan import PrunePlan, outline, shape_for_rate
+from regrow.pruning.outline import outline
+from regrow.pruning.plan import PrunePlan
 from regrow.pruning.spec import PruneSpec
+from regrow.shapes import shape_for_rate
 
 if TYPE_CHECKING:
     from regrow.pruning.calibration import calibrate, choose_blocks

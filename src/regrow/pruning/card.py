@@ -164,6 +164,7 @@ def measured_card(card: str, cost: str) -> str:
 def command(model: str, spec: PruneSpec, calibration: Mapping[str, Any] | None) -> str:
     """The command line that repeats the pruning."""
     options: dict[str, Any] = {"method": spec.method, "rate": spec.rate, "params": spec.params}
+    options["active-params"] = spec.active_params
     if spec.shape is not None:
         options["shape"] = ",".join(f"{axis}={size}" for axis, size in dict(spec.shape).items())
     if spec.memory is not None:
@@ -198,7 +199,10 @@ def plan_rows(plan: PrunePlan) -> list[list[str]]:
     rows.append(_row(f"parameters{kind}", plan.params_before, plan.params_after, format_count))
     rows.append(_row(f"non-embedding{kind}", plan.non_embedding_before, plan.non_embedding_after, format_count))
     if was.experts:
-        rows.append(_row("parameters of a token", was.active_params, now.active_params, format_count))
+        row = _row("parameters of a token", was.active_params, now.active_params, format_count)
+        if plan.target_active_params is not None:
+            row[3] = f"{row[3]}, asked {format_count(plan.target_active_params)}"
+        rows.append(row)
     target = "" if plan.target_rate is None else f"asked {plan.target_rate:.4f}"
     if plan.target_params is not None:
         target += f" ({format_count(plan.target_params)} parameters)"

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from regrow.active import check_active
 from regrow.arch import Architecture
 from regrow.data import Blocks, read_blocks
 from regrow.errors import InputError
@@ -33,8 +34,8 @@ from regrow.pruning.prune import prune
 from regrow.pruning.search import SEARCH_TOKENS, walk_loss
 from regrow.pruning.spec import AXES, PruneSpec
 from regrow.pruning.stream import open_stream
-from regrow.shapes import rate_between, shape_for_rate
-from regrow.units import check_rate
+from regrow.shapes import ACTIVE, PARAMS, Counted, rate_between, shapes_for_rate
+from regrow.units import check_rate, read_fields
 
 #: Mixes tried where nothing else is asked.
 MIXES = 5
@@ -47,7 +48,7 @@ class JointSpec:
     """What to prune in depth and width together.
 
     Attributes:
-        rate, params, memory: the target, one of them; see `PruneSpec`.
+        rate, params, active_params, memory: the target, one of them; see `PruneSpec`.
         mixes: how many mixes are tried.
         calibration_blocks, calibration_length, seed: of the text that scores and losses are measured on.
 
@@ -56,6 +57,7 @@ class JointSpec:
 
     rate: float | None = None
     params: int | None = None
+    active_params: int | None = None
     memory: MemoryTarget | None = None
     mixes: int = MIXES
     calibration_blocks: int = 32
@@ -63,10 +65,13 @@ class JointSpec:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        given = [name for name in ("rate", "params", "memory") if getattr(self, name) is not None]
+        given = [name for name in ("rate", "params", "active_params", "memory") if getattr(self, name) is not None]
         if len(given) != 1:
             what = " and ".join(given) or "no target"
-            raise InputError(f"{what} given", where=DEPTH_AND_WIDTH, hint="give a rate, params or a memory target")
+            raise InputError(
+                f"{what} given", where=DEPTH_AND_WIDTH, hint="give a rate, params, active_params or a memory target"
+            )
+        read_fields(self, counts=("params", "active_params"), numbers=("rate",), where=DEPTH_AND_WIDTH)
         if self.rate is not None:
             check_rate(self.rate, where="rate")
         if self.mixes < 2:
@@ -85,6 +90,8 @@ class Mix:
 
 def mixes_of(before: Architecture, spec: JointSpec) -> list[Mix]:
     """The mixes that meet a target, width alone first. Raises `InputError` if none does."""
+    if spec.active_params is not None:
+        check_active(before, spec.active_params)
     fewest = _fewest_layers(before, spec)
     count = min(spec.mixes, before.layers - fewest + 1)
     steps = {round(before.layers - k * (before.layers - fewest) / max(1, count - 1)) for k in range(count)}
@@ -103,15 +110,22 @@ def mixes_of(before: Architecture, spec: JointSpec) -> list[Mix]:
     return list(found.values())
 
 
+def _counted(spec: JointSpec) -> Counted:
+    """What the target counts: all parameters, or those of a token."""
+    return PARAMS if spec.active_params is None else ACTIVE
+
+
 def _wanted(before: Architecture, spec: JointSpec) -> float:
-    """Parameters that a rate or a count leaves."""
-    return float(spec.params) if spec.params is not None else (1 - (spec.rate or 0.0)) * before.params
+    """What a rate or a count leaves of what is counted."""
+    count = spec.params if spec.active_params is None else spec.active_params
+    return float(count) if count is not None else (1 - (spec.rate or 0.0)) * before.params
 
 
 def _meets(shape: Architecture, before: Architecture, spec: JointSpec) -> bool:
     if spec.memory is not None:
         return spec.memory.footprint(shape).total <= spec.memory.limit
-    return shape.params <= _wanted(before, spec) + _NEAR * before.params
+    of = _counted(spec).of
+    return of(shape) <= _wanted(before, spec) + _NEAR * of(before)
 
 
 def _fewest_layers(before: Architecture, spec: JointSpec) -> int:
@@ -126,7 +140,8 @@ def _narrowed(before: Architecture, shorter: Architecture, spec: JointSpec) -> A
         return shorter
     if spec.memory is not None:
         return shapes_for_memory(shorter, spec.memory)[0]
-    return shape_for_rate(shorter, 1 - _wanted(before, spec) / shorter.params)
+    counted = _counted(spec)
+    return shapes_for_rate(shorter, 1 - _wanted(before, spec) / counted.of(shorter), 1, counted=counted)[0]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -292,7 +307,7 @@ def _finish(made: Path, plan: JointPlan, spec: JointSpec, name: str, folder: str
 
 def command_of(name: str, spec: JointSpec, record: Mapping[str, Any]) -> str:
     """The command line that does the same again."""
-    target: dict[str, Any] = {"rate": spec.rate, "params": spec.params}
+    target: dict[str, Any] = {"rate": spec.rate, "params": spec.params, "active-params": spec.active_params}
     if spec.memory is not None:
         memory = spec.memory
         target |= {"max-memory": memory.max_memory, "context": memory.context, "batch": memory.batch}

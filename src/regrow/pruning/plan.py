@@ -1,6 +1,7 @@
 """What pruning will do, decided and written down before a weight is touched. Light: no torch.
 
-`outline` gives the counts from the architecture alone (what a dry run prints); scores then fill in the indices.
+`regrow.pruning.outline` gives the counts from the architecture alone (what a dry run prints); scores then fill in the
+indices.
 
 Counts are of all parameters, tied embeddings once, because that is what has to fit and what the laws are fitted to;
 the count without the embeddings stands beside it, because pruning touches them little or not at all.
@@ -10,32 +11,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from regrow.arch import Architecture
 from regrow.errors import InputError
-from regrow.families import linear_inputs
-from regrow.footprint import MemoryTarget, experts_for_memory, layers_for_memory, memory_from, shapes_for_memory
+from regrow.footprint import MemoryTarget, memory_from
 from regrow.methods import DEPTH, EXPERTS, parse_pattern
 from regrow.pruning.spec import PruneSpec
-from regrow.shapes import (
-    RATE_TOLERANCE,
-    SHAPE_AXES,
-    check_dense,
-    check_experts,
-    experts_for_rate,
-    explicit_shape,
-    intermediate_step,
-    layers_for_rate,
-    shape_for_rate,
-    shapes_for_rate,
-)
+from regrow.shapes import RATE_TOLERANCE, SHAPE_AXES, intermediate_step
 from regrow.units import format_count
-
-__all__ = ["PrunePlan", "outline", "outlines", "read_plan", "shape_for_rate"]
 
 
 class Candidate(NamedTuple):
@@ -58,6 +45,7 @@ class PrunePlan:
         target_rate: the rate asked for, or that of the parameters asked for; None for N:M and for a target shape.
         target_params: the parameters asked for, where they were.
         target_memory: what it may take where it is served, where that was asked.
+        target_active_params: the parameters of a token asked for, where they were.
         before, after: architectures; the same for N:M, whose zeros keep their place.
         dropped_layers: blocks that go (depth).
         kept_hidden: channels that stay (width), for the whole model.
@@ -82,6 +70,7 @@ class PrunePlan:
     candidates: tuple[Candidate, ...] | None = None
     target_memory: MemoryTarget | None = None
     kept_experts: tuple[tuple[int, ...], ...] | None = None
+    target_active_params: int | None = None
 
     @property
     def pattern(self) -> tuple[int, int] | None:
@@ -132,15 +121,21 @@ class PrunePlan:
     def notes(self) -> tuple[str, ...]:
         """Notes on how far the plan is from the target; empty if it is met."""
         notes = []
+        units, one = ("experts of every block", "expert of each") if self.method == EXPERTS else ("blocks", "block")
         if self.target_rate is not None and abs(self.pruning_rate - self.target_rate) > RATE_TOLERANCE:
-            unit, units, one = self.before.block_params, "blocks", "block"
+            unit = self.before.block_params
             if self.method == EXPERTS:
                 unit = self.before.layers * (self.before.expert_params + self.before.hidden)
-                units, one = "experts of every block", "expert of each"
             notes.append(
                 f"asked for rate {self.target_rate:.4f}, nearest in whole {units} is {self.pruning_rate:.4f} "
                 f"({100 * (self.pruning_rate - self.target_rate):+.2f} points; one {one} is "
                 f"{100 * unit / self.before.params:.2f})"
+            )
+        asked, reached = self.target_active_params, self.after.active_params
+        if asked is not None and abs(reached - asked) > RATE_TOLERANCE * self.before.active_params:
+            notes.append(
+                f"asked for {format_count(asked)} parameters of a token, nearest in whole {units} is "
+                f"{format_count(reached)}"
             )
         if self.target_rate is not None and self.after.intermediate != self.before.intermediate:
             step = intermediate_step(self.before)
@@ -222,6 +217,7 @@ class PrunePlan:
             "active_params_before": self.before.active_params,
             "active_params_after": self.after.active_params,
             "active_rate": self.active_rate,
+            "target_active_params": self.target_active_params,
             "kept_experts": _each(to_ranges, self.kept_experts),
         }
 
@@ -244,6 +240,7 @@ class PrunePlan:
                 candidates=_each(lambda tried: Candidate(**tried), data.get("candidates")),
                 kept_experts=_each(from_ranges, data.get("kept_experts")),
                 target_memory=memory_from(data["target_memory"]) if data.get("target_memory") else None,
+                target_active_params=data.get("target_active_params"),
             )._checked()
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(f"not a prune plan ({error})", where="plan", hint="give one that regrow wrote") from None
@@ -282,6 +279,8 @@ def spec_of(plan: PrunePlan, **options: Any) -> PruneSpec:
         target["params"] = plan.target_params
     elif plan.target_rate is not None and plan.method in (DEPTH, EXPERTS):
         target["rate"] = plan.target_rate
+    elif plan.target_active_params is not None and plan.method in (DEPTH, EXPERTS):
+        target["active_params"] = plan.target_active_params
     elif plan.pattern is None:
         target["shape"] = {axis: pair[1] for axis, pair in plan.changes.items() if axis in SHAPE_AXES[plan.method]}
     return PruneSpec(method=plan.method, scorer=plan.scorer, **target, **options)
@@ -304,72 +303,6 @@ def read_plan(path: str | Path) -> PrunePlan:
         return PrunePlan.from_dict(data)
     except InputError as error:
         raise InputError(error.what, where=str(path), hint=error.hint) from None
-
-
-def outline(before: Architecture, spec: PruneSpec) -> PrunePlan:
-    """The plan as far as the architecture and the spec decide it: shapes and counts, no indices yet.
-
-    Raises `InputError` if no shape reaches the target, or if a matrix does not divide into groups of M.
-    """
-    return outlines(before, spec)[0]
-
-
-def outlines(before: Architecture, spec: PruneSpec) -> list[PrunePlan]:
-    """The plans that a spec with `search` chooses from, the rule's first; one plan without. Raises as `outline`."""
-    assert spec.scorer is not None  # set by PruneSpec itself
-    plan = PrunePlan(method=spec.method, scorer=spec.scorer, target_rate=spec.rate, before=before, after=before)
-    if spec.pattern is not None:
-        check_dense(before, spec.method)
-        _check_divisible(before, spec.pattern[1])
-        return [plan]
-    if spec.method == EXPERTS:
-        check_experts(before)
-    if spec.shape is not None:
-        return [replace(plan, after=explicit_shape(before, dict(spec.shape)))]
-    if spec.memory is not None:
-        return [replace(plan, after=after, target_memory=spec.memory) for after in _within(before, spec, spec.memory)]
-    rate = _target_rate(before, spec)
-    plan = replace(plan, target_rate=rate, target_params=spec.params)
-    if spec.method == DEPTH:
-        return [replace(plan, after=layers_for_rate(before, rate, tolerance=RATE_TOLERANCE if spec.strict else None))]
-    if spec.method == EXPERTS:
-        return [replace(plan, after=experts_for_rate(before, rate))]
-    shapes = shapes_for_rate(before, rate, spec.shapes_tried, axes=spec.axes, multiple_of=spec.multiple_of)
-    return [replace(plan, after=after) for after in shapes]
-
-
-def _within(before: Architecture, spec: PruneSpec, memory: MemoryTarget) -> list[Architecture]:
-    """The shapes within a memory target that a spec with `search` chooses from."""
-    if spec.method == DEPTH:
-        return [layers_for_memory(before, memory)]
-    if spec.method == EXPERTS:
-        return [experts_for_memory(before, memory)]
-    return shapes_for_memory(before, memory, spec.shapes_tried, axes=spec.axes, multiple_of=spec.multiple_of)
-
-
-def _target_rate(before: Architecture, spec: PruneSpec) -> float:
-    if spec.params is None:
-        assert spec.rate is not None
-        return spec.rate
-    if spec.params >= before.params:
-        raise InputError(
-            f"{format_count(spec.params)} parameters asked of a model that has {format_count(before.params)}",
-            where="params",
-            hint="give fewer; the count is of all parameters, tied embeddings once",
-        )
-    return 1 - spec.params / before.params
-
-
-def _check_divisible(arch: Architecture, m: int) -> None:
-    widths = {"hidden": arch.hidden, "query": arch.heads * arch.head_dim, "intermediate": arch.intermediate}
-    for matrix, axis in linear_inputs(arch.family).items():
-        width = widths[axis]
-        if width % m:
-            raise InputError(
-                f"the input dimension {width} of {matrix} does not divide into groups of {m}",
-                where="N:M",
-                hint="choose an M that divides it",
-            )
 
 
 def to_ranges(indices: Sequence[int]) -> str:

@@ -28,7 +28,8 @@ from regrow.pruning.calibration import calibrate, choose_blocks, weights_fingerp
 from regrow.pruning.card import CARD, model_card
 from regrow.pruning.estimate import check_memory, estimate_for
 from regrow.pruning.kernel import Notes
-from regrow.pruning.plan import PrunePlan, outlines
+from regrow.pruning.outline import outlines
+from regrow.pruning.plan import PrunePlan
 from regrow.pruning.scores import AnyScores, Scores
 from regrow.pruning.scoring import check_saveable, check_scores, decide, measure
 from regrow.pruning.search import search

@@ -27,13 +27,15 @@ AXES = ("hidden", "intermediate", "kv_heads")
 class PruneSpec:
     """What to prune, how much, and by which measure.
 
-    Depth, width and experts take one target: `rate`, `params`, `shape` or `memory`. N:M takes none: the pattern is it.
+    Depth, width and experts take one target: `rate`, `params`, `active_params`, `shape` or `memory`. N:M takes none:
+    the pattern is it.
 
     Attributes:
         method: `depth` (drop blocks), `width` (drop neurons, KV groups, channels), `experts` (drop experts of a
             mixture) or `N:M`, e.g. `2:4`: keep N weights of every M neighbours along the input dimension.
         rate: fraction of all parameters to remove, in (0, 1), tied embeddings counted once.
         params: parameters to leave, counted the same way.
+        active_params: of a mixture of experts, the parameters to leave that a token is computed with.
         shape: sizes to leave, by the names of `SHAPE_AXES`: `{"layers": 24}` for depth, `{"hidden": 768,
             "intermediate": 2048}` for width; what is not named stays whole. Held as sorted pairs.
         memory: what the model may take where it is served; the largest shape within it is left.
@@ -62,6 +64,7 @@ class PruneSpec:
     axes: tuple[str, ...] | None = None
     multiple_of: int | None = None
     search: int | None = None
+    active_params: int | None = None
     iterative: bool = False
     strict: bool = False
     calibration_blocks: int = 32
@@ -75,7 +78,7 @@ class PruneSpec:
             n, m = self.pattern
             if not 0 < n < m:
                 raise InputError(f"{self.method} keeps {n} of every {m}", where="method", hint="N is kept: 0 < N < M")
-        read_fields(self, counts=("params",), numbers=("rate",), where="prune")
+        read_fields(self, counts=("params", "active_params"), numbers=("rate",), where="prune")
         self._check_target()
         scorer = scorers_of(self.kind)[0].name if self.scorer is None else self.scorer
         object.__setattr__(self, "scorer", find_scorer(self.method, scorer).name)
@@ -88,7 +91,7 @@ class PruneSpec:
         self._check_options()
 
     def _check_target(self) -> None:
-        targets = ("rate", "params", "shape", "memory")
+        targets = ("rate", "params", "active_params", "shape", "memory")
         given = {name: getattr(self, name) for name in targets if getattr(self, name) is not None}
         if self.pattern is not None:
             for name, value in given.items():
@@ -105,8 +108,9 @@ class PruneSpec:
             )
         if len(given) > 1:
             raise InputError(f"{' and '.join(given)} given together", where="target", hint="give one of them")
-        if "params" in given:
-            _check_whole("params", self.params, 1)
+        for name in ("params", "active_params"):
+            if name in given:
+                _check_whole(name, given[name], 1)
         if "shape" in given:
             object.__setattr__(self, "shape", self._checked_shape())
         # written so that NaN fails too
@@ -176,7 +180,7 @@ class PruneSpec:
 
     @property
     def kind(self) -> str:
-        """`depth`, `width` or `N:M`."""
+        """`depth`, `width`, `experts` or `N:M`."""
         return kind_of(self.method)
 
     @property
@@ -243,6 +247,7 @@ class PruneSpec:
 #: first version are always written.
 _NEWER = {
     "params": None,
+    "active_params": None,
     "shape": None,
     "memory": None,
     "multiple_of": None,

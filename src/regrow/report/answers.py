@@ -31,7 +31,7 @@ _SAME_SIZE = 1.01
 _NEAR_RATE = 0.05
 #: Fields of a `PlanSpec` that a question passes on as they are.
 _OF_PLAN = (
-    *("model", "sizes", "memory", "loss_pruned", "criterion", "gpu", "mfu", "mfu_how", "teacher"),
+    *("model", "sizes", "memory", "active_params", "loss_pruned", "criterion", "gpu", "mfu", "mfu_how", "teacher"),
     *("price_usd_per_hour", "context", "level", "others"),
 )
 
@@ -45,8 +45,8 @@ class Question:
         pruning_rates: rates to plan for; else a rate of that size's runs, or the middle of the law's.
         loss_before: held-out loss of the unpruned model, nats/token; else that of the runs of this size.
         family, method: plan with the laws of these only.
-        model, sizes, memory, loss_pruned, criterion, gpu, mfu, mfu_how, teacher, price_usd_per_hour, context, level,
-            others: as in `PlanSpec`.
+        model, sizes, memory, active_params, loss_pruned, criterion, gpu, mfu, mfu_how, teacher, price_usd_per_hour,
+            context, level, others: as in `PlanSpec`.
         compare: whether to compare methods and rates; None where there are two candidates or more.
         compared: what else to compare by, as fields of `CompareSpec`: `rates`, `params_after`, `served_tokens`,
             `sparse_speedup`, `serving_mfu`.
@@ -61,6 +61,7 @@ class Question:
     model: str | None = None
     sizes: Mapping[str, int] = field(default_factory=dict)
     memory: MemoryTarget | None = None
+    active_params: float | None = None
     loss_pruned: float | None = None
     criterion: Criterion | Budget = field(default_factory=Gain)
     gpu: str = "h100"
@@ -79,8 +80,9 @@ class Question:
             raise InputError("a model by name and by size", where="report", hint="give one of them")
         for rate in self.pruning_rates:
             check_rate(rate, where="report")
-        if self.pruning_rates and (self.sizes or self.memory is not None):
-            raise InputError("a rate beside a shape or a memory target", where="report", hint="give one of them")
+        if self.pruning_rates and (self.sizes or self.memory is not None or self.active_params is not None):
+            what = "a rate beside a shape, a memory target or parameters of a token"
+            raise InputError(what, where="report", hint="give one of them")
         if self.compare is False and self.compared:
             named = ", ".join(self.compared)
             raise InputError(f"{named} without a comparison", where="report", hint="leave it out, or compare")
@@ -227,7 +229,7 @@ def _plan_law(law: Law, runs: Sequence[RunRecord], question: Question, found: _F
     base = found.base
     assert base is not None
     asked: Sequence[float | None] = question.pruning_rates if not is_masked(law.method) else ()
-    if base.sizes or base.memory is not None or (is_masked(law.method) and base.architecture is not None):
+    if base.sets_rate or (is_masked(law.method) and base.architecture is not None):
         asked = (None,)
     first: Plan | None = None
     for rate in asked or list(_rates(law, runs, base.size)):
@@ -283,13 +285,17 @@ def _merit(answer: Plan) -> tuple[int, float, float]:
 
 
 def _compare_spec(laws: Sequence[Law], runs: Sequence[RunRecord], base: PlanSpec, question: Question) -> CompareSpec:
-    """What to compare: at the rates asked for, or three inside what every law was fitted on."""
+    """What to compare: at the rates asked for, within the memory or the parameters of a token asked for, or at three
+    rates inside what every law was fitted on."""
     given = dict(question.compared)
     rates = given.pop("rates", None)
-    if rates is None and "params_after" not in given:
+    base = replace(base, sizes={})
+    if rates is not None or "params_after" in given:
+        base = replace(base, memory=None, active_params=None)
+    elif not base.sets_rate:
         rates = question.pruning_rates or _shared_rates(laws)
     return CompareSpec(
-        base=replace(base, sizes={}, memory=None),
+        base=base,
         rates=rates or None,
         masked_rates=_masked_rates(laws, runs, base),
         **given,

@@ -28,7 +28,8 @@ from regrow.models.masks import zero_masks
 from regrow.models.save import save_checkpoint
 from regrow.pruning.apply import planned_beside
 from regrow.pruning.calibration import choose_blocks
-from regrow.pruning.plan import PrunePlan, outline
+from regrow.pruning.outline import outline
+from regrow.pruning.plan import PrunePlan
 from regrow.pruning.prune import prune_model
 from regrow.pruning.scores import AnyScores, load_scores
 from regrow.pruning.scoring import measure

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from regrow.arch import Architecture
-from regrow.pruning.plan import outline
+from regrow.pruning.outline import outline
 from regrow.study.cells import Cell
 from regrow.study.inputs import shape_of
 from regrow.study.progress import cell_state

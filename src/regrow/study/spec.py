@@ -11,7 +11,7 @@ from regrow.errors import InputError, one_of
 from regrow.ladder import find_corpus, find_model
 from regrow.ladder.tasks import find_tasks
 from regrow.methods import WIDTH, is_masked
-from regrow.pruning.plan import outline
+from regrow.pruning.outline import outline
 from regrow.pruning.spec import PruneSpec
 from regrow.reading import read_yaml
 from regrow.runs.objective import CROSS_ENTROPY, parse_teacher

@@ -10,7 +10,7 @@ from typing import Any
 from regrow.arch import Architecture
 from regrow.errors import InputError
 from regrow.methods import is_masked
-from regrow.pruning.plan import outline
+from regrow.pruning.outline import outline
 from regrow.study.cells import Cell
 from regrow.training.spec import TrainSpec
 from regrow.units import check_rate
