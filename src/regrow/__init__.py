@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from regrow.planning import CompareSpec, Comparison, Plan, PlanSpec, compare, plan
     from regrow.planning.design import DesignModel, DesignSpec, StudyDesign, design
     from regrow.pruning.held_out import measure_pruned
-    from regrow.pruning.joint import JointSpec, prune_jointly
+    from regrow.pruning.joint import prune_jointly
+    from regrow.pruning.joint_spec import JointSpec
     from regrow.pruning.prune import prune
     from regrow.pruning.spec import PruneSpec
     from regrow.report import (
@@ -45,7 +46,8 @@ _HOMES = {
     "regrow.planning.design": ("DesignModel", "DesignSpec", "StudyDesign", "design"),
     "regrow.planning": ("CompareSpec", "Comparison", "Plan", "PlanSpec", "compare", "plan"),
     "regrow.pruning.held_out": ("measure_pruned",),
-    "regrow.pruning.joint": ("JointSpec", "prune_jointly"),
+    "regrow.pruning.joint": ("prune_jointly",),
+    "regrow.pruning.joint_spec": ("JointSpec",),
     "regrow.pruning.prune": ("prune",),
     "regrow.pruning.spec": ("PruneSpec",),
     "regrow.report": (

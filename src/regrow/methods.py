@@ -12,8 +12,14 @@ DEPTH, WIDTH, EXPERTS = "depth", "width", "experts"
 #: Weights that are zero in no N:M pattern, as unstructured pruning leaves them.
 SPARSE = "sparse"
 
+#: A model whose original is known and whose method is not.
+OTHER = "other"
+
 #: The method of a law that holds for a method that is not said.
 ANY = "any"
+
+#: The methods that have a name, beside the N:M patterns.
+NAMED = (DEPTH, WIDTH, EXPERTS, DEPTH_AND_WIDTH, SPARSE, OTHER, ANY)
 
 _PATTERN = re.compile(r"(\d+):(\d+)")
 
@@ -22,6 +28,14 @@ def parse_pattern(method: str) -> tuple[int, int] | None:
     """`2:4` -> (2, 4): N kept of every M; None for a method that is not N:M."""
     found = _PATTERN.fullmatch(str(method))
     return (int(found[1]), int(found[2])) if found else None
+
+
+def is_named(method: str) -> bool:
+    """Whether a method is one that regrow gives a name: also of runs that another tool pruned, and `any`."""
+    pattern = parse_pattern(method)
+    if pattern is not None:
+        return 0 < pattern[0] < pattern[1]
+    return method in NAMED
 
 
 def is_masked(method: str) -> bool:

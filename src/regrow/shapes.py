@@ -370,7 +370,7 @@ def shape_of_sizes(before: Architecture, method: str, sizes: Mapping[str, int]) 
     axes = SHAPE_AXES.get(method, ())
     stray = [axis for axis in sizes if axis not in axes]
     if stray:
-        takes = f"{method} takes {', '.join(axes)}" if axes else f"{method} keeps every size: leave the shape out"
+        takes = f"{method} takes {', '.join(axes)}" if axes else f"{method} has no sizes to set: leave the shape out"
         raise InputError(f"{', '.join(stray)} for {method} pruning", where="shape", hint=takes)
     after = explicit_shape(before, sizes)
     return Pruned(after, after.params, rate_between(before, after))

@@ -448,6 +448,42 @@ def test_the_parameters_of_a_token_make_the_rate(regrow):
     one_line_error(regrow(*study, "--active-params", "2.5B", "--rate", "0.2"), "a rate and parameters of a token")
 
 
+def test_a_method_without_runs_takes_the_loss_right_after_pruning(regrow):
+    ask = ("--law", "reference", "--params-before", "100M", "--rate", "0.25", "--loss-before", "2.8")
+    for name in ("experts", "depth+width", "4:8"):
+        method = ("--method", name)
+        one_line_error(regrow("plan", *ask, *method), f"no run was pruned by {name}, and the loss right after pruning")
+        one_line_error(regrow("predict", *ask, *method, "--tokens", "1M"), "give it as --loss-pruned")
+    known = ("--loss-pruned", "3.6", "--budget-hours", "0.001")
+    answer = regrow("plan", *ask, *known, "--method", "experts", "--json").json
+    assert answer["method"] == "experts"
+    note = "no run was pruned by experts: this is the law over 2:4, depth and width"
+    assert any(warning.startswith(f"{note}; how methods differ widens the interval") for warning in answer["warnings"])
+    assert answer["verdict"] == "rough"
+    others = [regrow("plan", *ask, *known, "--method", method, "--json").json for method in ("depth", "width")]
+    assert min(o["loss"] for o in others) - 0.02 < answer["loss"] < max(o["loss"] for o in others) + 0.02
+    said = regrow("predict", *ask, "--method", "experts", "--loss-pruned", "3.6", "--tokens", "1M")
+    assert said.code == 0
+    assert note in said.err
+    # the rate of a pattern without runs follows from a shape, not from the runs of other methods
+    no_rate = ("--params-before", "100M", "--method", "4:8", "--loss-before", "2.8", "--loss-pruned", "3.6")
+    one_line_error(regrow("plan", "--law", "reference", *no_rate), "4:8 pruning needs a pruning rate")
+    one_line_error(regrow("predict", "--law", "reference", *no_rate, "--tokens", "1M"), "--rate is missing")
+
+
+def test_a_mix_of_depth_and_width_is_planned_by_the_middle_one(regrow):
+    ask = ("plan", "--law", "reference", "--model", "SmolLM2-360M", "--method", "depth+width", "--loss-before", "2.6")
+    answer = regrow(*ask, "--loss-pruned", "4.5", "--max-memory", "600MB", "--json").json
+    assert answer["memory"]["total"] <= 600e6
+    assert answer["removed"].startswith("6 of 32 blocks, hidden channels 960 -> ")
+    assert any("the shape is that of the middle one" in warning for warning in answer["warnings"])
+    at_rate = regrow(*ask, "--loss-pruned", "4.5", "--rate", "0.3", "--json").json
+    assert at_rate["pruning_rate"] == pytest.approx(0.3, abs=0.006)
+    one_line_error(regrow(*ask, "--loss-pruned", "4.5", "--layers", "20"), "depth+width has no sizes to set")
+    mixed = ("design", "--target", "8B", "--method", "depth+width", "--rate", "0.2", "--candidate", "1B,3B")
+    one_line_error(regrow(*mixed, "--budget-hours", "9"), "studies do not prune by depth+width")
+
+
 def test_a_memory_target_needs_a_model_and_a_method(regrow):
     size = ("plan", "--law", "reference", "--params-before", "8B", "--loss-before", "2.0", "--max-memory", "12GB")
     one_line_error(regrow(*size), "a memory target without a model")

@@ -23,7 +23,7 @@ from regrow.pruning import PruneSpec, prune_model
 from regrow.pruning.card import CARD
 from regrow.pruning.estimate import estimate_for
 from regrow.pruning.experts import routed_norms
-from regrow.pruning.joint import JointSpec, mixes_of
+from regrow.pruning.joint_spec import JointSpec, mixes_of
 from regrow.pruning.outline import outline
 from regrow.pruning.plan import read_plan, spec_of
 from regrow.pruning.prune import prune

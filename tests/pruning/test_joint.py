@@ -8,13 +8,16 @@ import pytest
 import torch
 
 from regrow.arch import catalog
+from regrow.data import read_blocks
 from regrow.errors import InputError
 from regrow.evaluation import evaluate
 from regrow.footprint import MemoryTarget
 from regrow.ladder import find_corpus, find_model
 from regrow.models.load import load_model, load_tokenizer
 from regrow.pruning.calibration import choose_blocks
-from regrow.pruning.joint import JointSpec, mixes_of, prune_jointly
+from regrow.pruning.held_out import measure_pruned
+from regrow.pruning.joint import prune_jointly
+from regrow.pruning.joint_spec import JointSpec, mixes_of
 from regrow.training.origin import read_origin
 
 MODEL = "tiny-llama-0.2m"
@@ -90,6 +93,13 @@ def test_a_mix_of_both_names_both_steps_on_its_card(tmp_path, monkeypatch):
     assert "width-pruning" in card
     assert "regrow prune tiny-llama-0.2m --method depth+width --rate 0.3 --mixes 4" in card
     assert read_origin(tmp_path / "out").method == "depth+width"
+    # what it cost is read by the same call as of any pruned model, and the law has no run of such a mix
+    few = read_blocks(text, load_tokenizer(find_model(MODEL)), sequence_length=64).sample(4, seed=0)
+    damage = measure_pruned(find_model(MODEL), tmp_path / "out", few)
+    assert damage.loss_before == pytest.approx(evaluate(load_model(find_model(MODEL)).float(), few).loss, abs=1e-4)
+    assert damage.loss_pruned > damage.loss_before
+    assert damage.note == "no run was pruned by depth+width: this is the law over 2:4, depth and width"
+    assert "No run was pruned by depth+width" in (tmp_path / "out" / "README.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -111,7 +121,10 @@ def test_the_command_lists_and_writes(tmp_path, monkeypatch, capsys):
     from regrow.cli.main import main
 
     def run(*words):
-        monkeypatch.setattr("sys.argv", ["regrow", "prune", MODEL, *map(str, words)])
+        return run_on(MODEL, *words)
+
+    def run_on(model, *words):
+        monkeypatch.setattr("sys.argv", ["regrow", "prune", model, *map(str, words)])
         with pytest.raises(SystemExit) as end:
             main()
         return int(end.value.code or 0), *capsys.readouterr()
@@ -120,16 +133,23 @@ def test_the_command_lists_and_writes(tmp_path, monkeypatch, capsys):
     code, out, _ = run(*ask, "--dry-run")
     assert code == 0
     assert "calibration loss" in out
+    assert "depth+width, 32 blocks before" in run_on("Llama-3.1-8B", *ask, "--dry-run")[1]
     text = tmp_path / "text.txt"
     text.write_text("\n\n".join(f"{n} lines of text, {n * n} words in them, and no more." for n in range(200)))
     few = ("--calibration-blocks", 2, "--calibration-length", 64, "--calibration", text)
-    code, out, _ = run(*ask, *few, "--out", tmp_path / "m", "--json")
+    code, out, _ = run(*ask, *few, "--held-out", text, "--out", tmp_path / "m", "--json")
     answer = json.loads(out)
     assert code == 0
+    assert answer["loss_pruned"] > answer["loss_before"]
+    record = json.loads((tmp_path / "m" / "regrow_prune.json").read_text())
+    assert record["held_out"]["loss_pruned"] == answer["loss_pruned"]
+    assert "## What pruning cost" in (tmp_path / "m" / "README.md").read_text()
     assert answer["chosen"]["loss"] == min(mix["loss"] for mix in answer["mixes"])
     assert (tmp_path / "m" / "model.safetensors").is_file()
     for more, says in (
         (("--search", 4, *ask), "--search with depth+width"),
+        ((*ask, "--held-out", text, "--dry-run"), "a model that is not written has no loss"),
+        ((*ask, "--law", "reference", "--out", tmp_path / "n"), "given without --held-out"),
         (ask, "no output folder given"),
         (("--method", "width", "--rate", "0.2", "--mixes", 3), "--mixes without --method depth+width"),
     ):

@@ -56,8 +56,10 @@ def pruning_rate(rate: float | None, law: Law) -> float:
 
     Raises `InputError` if it is missing.
     """
+    from regrow.laws.pooled.unseen import methods_of
+
     if rate is None:
-        if ":" not in law.method:
+        if ":" not in law.method or methods_of(law):
             raise InputError("--rate is missing", hint=f"a {law.method} law needs the pruning rate, e.g. --rate 0.25")
         low, high = law.ranges["pruning_rate"]
         return (low + high) / 2

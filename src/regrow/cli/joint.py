@@ -9,12 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from regrow.cli.held_out import HeldOutLoss
+from regrow.cli.needs import need_training
 from regrow.cli.options import print_json
+from regrow.cli.prune_output import damage_fields, print_damage
 from regrow.cli.tables import print_table
 from regrow.errors import InputError
+from regrow.methods import DEPTH_AND_WIDTH
 
 if TYPE_CHECKING:
-    from regrow.pruning.joint import JointPlan
+    from regrow.planning.damage import Damage
+    from regrow.pruning.joint_spec import JointPlan
 
 Mixes = Annotated[
     int | None,
@@ -25,7 +30,7 @@ Mixes = Annotated[
 ]
 
 #: What the mix of both takes of the options of `prune`.
-_TAKEN = ("method", "rate", "params", "active_params", "memory", "mixes")
+_TAKEN = ("method", "rate", "params", "active_params", "memory", "mixes", "held_out", "law")
 
 
 def prune_mixes(
@@ -53,7 +58,7 @@ def prune_mixes(
         raise InputError(
             f"{stray[0]} with depth+width",
             where="--method",
-            hint="it takes --rate, --params, --active-params or --max-memory, and --mixes",
+            hint="it takes --rate, --params, --active-params or --max-memory, --mixes, --held-out and --law",
         )
     if out is None and not dry_run:
         raise InputError("no output folder given", where="--out", hint="name one, or ask for a --dry-run")
@@ -61,34 +66,43 @@ def prune_mixes(
     for name in ("params", "active_params"):
         if name in asked:
             given[name] = parse_count(asked[name], what=f"--{name.replace('_', '-')}")
-    from regrow.cli.loading import load_blocks
-    from regrow.ladder import find_corpus
-    from regrow.pruning.joint import JointSpec, prune_jointly
+    from regrow.pruning.joint_spec import JointPlan, JointSpec, mixes_of
 
     spec = JointSpec(**given, **options)
-    blocks = None
-    if not dry_run:
-        if calibration is None and folder == model:
-            raise InputError("depth+width needs text", where="--calibration", hint="give text data, or `ladder`")
-        text = find_corpus(calibration or "ladder", "post_train")
-        blocks = load_blocks(text, folder, sequence_length=spec.calibration_length, cache=cache)
+    if dry_run:
+        from regrow.arch import find_architecture
+
+        before = find_architecture(folder)
+        _print(JointPlan(before=before, mixes=tuple(mixes_of(before, spec))), model, None, as_json=as_json)
+        return
+    assert out is not None
+    need_training("regrow prune")
+    if calibration is None and folder == model:
+        raise InputError("depth+width needs text", where="--calibration", hint="give text data, or `ladder`")
+    from regrow.cli.loading import load_blocks
+    from regrow.ladder import find_corpus
+    from regrow.pruning.joint import prune_jointly
+
+    measured = HeldOutLoss.asked(asked, folder, DEPTH_AND_WIDTH, cache=cache)
+    text = find_corpus(calibration or "ladder", "post_train")
     done = prune_jointly(
         folder,
         spec,
-        calibration=blocks,
-        out=None if dry_run else out,
+        calibration=load_blocks(text, folder, sequence_length=spec.calibration_length, cache=cache),
+        out=out,
         overwrite=overwrite,
         device=device,
         text_name="ladder" if calibration in (None, "ladder") else None,
         model_name=model,
         progress=lambda line: print(line, file=sys.stderr),
     )
-    _print(done, model, out, as_json=as_json)
+    damage = None if measured is None else measured.read(out, device=device)
+    _print(done, model, out, as_json=as_json, damage=damage)
 
 
-def _print(done: JointPlan, model: str, out: Path | None, *, as_json: bool) -> None:
+def _print(done: JointPlan, model: str, out: Path | None, *, as_json: bool, damage: Damage | None = None) -> None:
     if as_json:
-        print_json({**done.to_dict(), "out": None if done.chosen is None else str(out)})
+        print_json({**done.to_dict(), "out": None if out is None else str(out), **damage_fields(damage)})
         return
     rows = [
         [
@@ -99,5 +113,6 @@ def _print(done: JointPlan, model: str, out: Path | None, *, as_json: bool) -> N
     ]  # fmt: skip
     columns = ["", "blocks", "hidden", "intermediate", "KV heads", "rate", "calibration loss"]
     print_table(f"{model}: depth+width, {done.before.layers} blocks before", columns, rows)
-    if done.chosen is not None:
+    print_damage(damage)
+    if out is not None:
         typer.echo(f"written to {out}")

@@ -48,7 +48,13 @@ ModelName = Annotated[
     str | None, typer.Option(help="A name such as Llama-3.1-8B or tiny-llama-3m, a folder or a config.json.")
 ]
 Family = Annotated[str | None, typer.Option(help="Family of the law, if the file holds several.")]
-Method = Annotated[str | None, typer.Option(help="Pruning method of the law, if the file holds several.")]
+Method = Annotated[
+    str | None,
+    typer.Option(
+        help="Pruning method, if the file holds laws of several. One without runs (`experts`, `depth+width`, `4:8`, "
+        "`any`) takes --loss-pruned."
+    ),
+]
 Baseline = Annotated[
     str,
     typer.Option(

@@ -72,7 +72,9 @@ def predict(
     from regrow.cli.asking import law_source, planned_recipe, starts
     from regrow.laws.files import load_laws
     from regrow.laws.select import select_law
+    from regrow.laws.setting import Setting
     from regrow.planning.recipe import about_recipe, in_recipe
+    from regrow.planning.unseen import about_method, check_start
     from regrow.units import parse_count
 
     found = select_law(load_laws(law_source(law, named)), family=family, method=method, score=score)
@@ -85,6 +87,8 @@ def predict(
     asked = {
         "params_before": size, "pruning_rate": reached, "loss_before": before, "loss_pruned": pruned, **others
     }  # fmt: skip
+    setting = Setting(**asked)
+    check_start(found, setting)
     predictions = {count: found.predict(**asked, tokens=count, level=level) for count in counts}  # type: ignore[arg-type]
     if as_json:
         plain = [{"tokens": count, **one.to_dict()} for count, one in predictions.items()]
@@ -93,7 +97,7 @@ def predict(
     _print(found, predictions)
     if model is not None and rate is not None and abs(reached - rate) > _NEAR:
         say(f"note: the shapes of {model} reach a rate of {reached:.3g} in the place of {rate:g}", err=True)
-    for note in recipe_notes:
+    for note in [*recipe_notes, *about_method(found, setting, float(counts[-1]), level)]:
         say(f"note: {note}", err=True)
     _say_notes(found, asked, predictions)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from regrow.cli.held_out import HeldOutLoss
 from regrow.cli.joint import Mixes, prune_mixes
 from regrow.cli.memory_options import ActiveParams, Batch, CacheDtype, Dtype, MaxMemory, ServedContext, memory_target
 from regrow.cli.needs import need_training
@@ -18,8 +19,6 @@ from regrow.methods import DEPTH_AND_WIDTH
 
 if TYPE_CHECKING:
     from regrow.data import Blocks
-    from regrow.laws import Law
-    from regrow.planning.damage import Damage
     from regrow.pruning.plan import PrunePlan
     from regrow.pruning.scores import AnyScores
     from regrow.pruning.spec import PruneSpec
@@ -173,8 +172,13 @@ def prune(
     asked["memory"] = memory_target(max_memory, **memory, model=model if dry_run else None)
     options = {"calibration_blocks": calibration_blocks, "calibration_length": calibration_length, "seed": seed}
     folder = find_model(model)
+    if held_out is not None and dry_run:
+        raise InputError("given with --dry-run", where="--held-out", hint="a model that is not written has no loss")
+    if law is not None and held_out is None:
+        raise InputError(
+            "given without --held-out", where="--law", hint="the law is asked what to expect of held-out losses"
+        )
     if method == DEPTH_AND_WIDTH:
-        need_training("regrow prune")
         others = {"plan": plan, "scores": scores, "save_scores": save_scores, "held_out": held_out, "law": law}
         prune_mixes(
             model, folder, _set_options({**asked, "mixes": mixes, **others}), options=options, calibration=calibration,
@@ -184,19 +188,12 @@ def prune(
     if mixes is not None:
         raise InputError("--mixes without --method depth+width", hint="width alone tries shapes with --search")
     given, spec = _plan_and_spec(plan, _set_options(asked), options)
-    if held_out is not None and dry_run:
-        raise InputError("given with --dry-run", where="--held-out", hint="a model that is not written has no loss")
-    if law is not None and held_out is None:
-        raise InputError(
-            "given without --held-out", where="--law", hint="the law is asked what to expect of held-out losses"
-        )
     if dry_run and not (plan or calibration or scores or save_scores):
         print_outline(model, folder, spec, as_json)
         return
     need_training("regrow prune")
     _check_out(out, dry_run)
-    text = None if held_out is None else _held_out_blocks(held_out, folder, cache=not no_cache)
-    asked_law = None if held_out is None else _law_for(law, spec.method)  # a wrong law is reported before hours of work
+    losses = HeldOutLoss.asked({"held_out": held_out, "law": law}, folder, spec.method, cache=not no_cache)
     measured, blocks = _read_scores(scores, spec), None
     if _needs_text(spec, given, measured=measured is not None, calibration=calibration, dry_run=dry_run):
         blocks = _calibration_blocks(model, folder, spec, calibration, cache=not no_cache)
@@ -216,45 +213,8 @@ def prune(
         model_name=model,
         progress=_say,
     )
-    damage = None
-    if text is not None and asked_law is not None and out is not None:
-        damage = _measure(folder, out, text, asked_law, device=device, data=str(held_out))
+    damage = None if losses is None or out is None else losses.read(out, device=device)
     print_plan(done, model, as_json, None if dry_run else out, damage=damage)
-
-
-def _held_out_blocks(held_out: str, folder: str, *, cache: bool) -> Blocks:
-    """The held-out text in the model's tokens, as `regrow eval` reads it."""
-    from regrow.cli.loading import load_blocks
-    from regrow.ladder import find_corpus
-
-    return load_blocks(find_corpus(held_out, "held_out"), folder, sequence_length=512, cache=cache)
-
-
-def _law_for(law: str | None, method: str) -> Law:
-    from regrow.laws.files import REFERENCE_NAME
-    from regrow.pruning.held_out import law_of_method
-
-    return law_of_method(law or REFERENCE_NAME, method)
-
-
-def _measure(folder: str, out: Path, text: Blocks, law: Law, *, device: str, data: str) -> Damage:
-    """The held-out losses before and after. Whatever fails here, the pruned model is written, and that is said."""
-    from regrow.cli.reading_bar import reading_bar
-    from regrow.errors import RegrowError, RunFailed
-    from regrow.pruning.held_out import measure_pruned
-
-    _say("reading the held-out loss before and after")
-    try:
-        with reading_bar(2 * text.n_tokens) as progress:
-            return measure_pruned(folder, out, text, law=law, device=device, progress=progress)
-    # torch reports memory that ran out, and a device that failed, as RuntimeError
-    except (RegrowError, OSError, MemoryError, RuntimeError) as failed:
-        what = failed.what if isinstance(failed, RegrowError) else f"{failed}".splitlines()[0]
-        raise RunFailed(
-            f"the model is pruned and written, but its held-out loss could not be read: {what}",
-            where=str(out),
-            hint=f"`regrow eval {out} --data {data}` reads it again",
-        ) from None
 
 
 def _set_options(asked: dict[str, Any]) -> dict[str, Any]:

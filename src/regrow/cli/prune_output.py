@@ -60,9 +60,7 @@ def print_plan(
         print(f"note: {note}", file=sys.stderr)
     if as_json:
         choice: dict[str, Any] = {"shapes": shapes} if shapes and len(shapes) > 1 else {}
-        if damage is not None:
-            losses = {"loss_before": damage.loss_before, "loss_pruned": damage.loss_pruned}
-            choice |= {**losses, "held_out": damage.to_dict()}
+        choice |= damage_fields(damage)
         print_json({**plan.to_dict(), "out": None if out is None else str(out), "memory_bytes": memory, **choice})
         return
     from regrow.pruning.card import plan_rows
@@ -81,8 +79,23 @@ def print_plan(
         )
     if not plan.decided:
         typer.echo("which parts go is decided by the scores")
-    if damage is not None:
-        typer.echo(f"held-out loss: {damage.loss_before:.4f} before, {damage.loss_pruned:.4f} right after pruning")
-        typer.echo(damage.sentence())
+    print_damage(damage)
     if out is not None:
         typer.echo(f"written to {out}")
+
+
+def damage_fields(damage: Damage | None) -> dict[str, Any]:
+    """What pruning cost, as fields of the JSON; empty where it was not read."""
+    if damage is None:
+        return {}
+    return {"loss_before": damage.loss_before, "loss_pruned": damage.loss_pruned, "held_out": damage.to_dict()}
+
+
+def print_damage(damage: Damage | None) -> None:
+    """What pruning cost, in a line or two; nothing where it was not read."""
+    if damage is None:
+        return
+    typer.echo(f"held-out loss: {damage.loss_before:.4f} before, {damage.loss_pruned:.4f} right after pruning")
+    typer.echo(damage.sentence())
+    if damage.note:
+        print(f"note: {damage.note}", file=sys.stderr)

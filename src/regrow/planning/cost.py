@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from regrow.errors import InputError, one_of
-from regrow.methods import is_masked
+from regrow.methods import DEPTH_AND_WIDTH, is_masked
 from regrow.units import check_price, format_count
 
 if TYPE_CHECKING:
@@ -209,6 +209,11 @@ def pruned_model(
 
         if sizes:
             pruned: Pruned | None = shape_of_sizes(architecture, method, sizes)
+        elif method == DEPTH_AND_WIDTH:
+            from regrow.mixes import MixTarget, middle_mix
+
+            target = MixTarget(rate=pruning_rate, memory=memory, active_params=active_params)
+            pruned = middle_mix(architecture, target)
         elif memory is not None:
             from regrow.footprint import shape_for_memory
 

@@ -11,6 +11,7 @@ from regrow.planning.criteria import Target
 from regrow.planning.curves import Curves
 from regrow.planning.solve import ends, optimal_tokens
 from regrow.planning.support import interval_in_words, supported_tokens, too_far
+from regrow.planning.unseen import about_method
 from regrow.units import format_count
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class Damage:
             support a number, and `reason` says why.
         supported: the most tokens that the law's runs support; None where no tokens were asked for.
         level: probability of the interval.
+        note: what has to be said of the law that was asked; empty where there is nothing.
     """
 
     loss_before: float
@@ -38,6 +40,7 @@ class Damage:
     supported: float | None = None
     level: float = 0.9
     reason: str = ""
+    note: str = ""
 
     @property
     def gap_pruned(self) -> float:
@@ -67,20 +70,21 @@ def expected_damage(law: Law, setting: Setting, *, level: float = 0.9) -> Damage
     """
     point = setting.point()
     before, pruned = point["loss_before"], point["loss_pruned"]
-    damage = Damage(loss_before=before, loss_pruned=pruned)
+    note = "; ".join(about_method(law))
     if pruned <= before:
-        return damage
+        return Damage(loss_before=before, loss_pruned=pruned, note=note)
     # as a `Target`, but a law whose floor lies above it is an answer here and not an error
     curves = Curves(law, setting)
     with np.errstate(all="ignore"):
         reached = curves.floor()[0, 0] < (before + pruned) / 2
     refused = too_far(law, law.extrapolates(setting.at(law.ranges["tokens"][0])))
     if refused or not reached:
-        return Damage(loss_before=before, loss_pruned=pruned, reason=refused or "the law never closes half of it")
+        reason = refused or "the law never closes half of it"
+        return Damage(loss_before=before, loss_pruned=pruned, reason=reason, note=note)
     every = optimal_tokens(Target(loss=(before + pruned) / 2), curves)
     support = supported_tokens(law)
     if not support.holds(every[0]):
-        return Damage(loss_before=before, loss_pruned=pruned, reason=support.reason(every[0]))
+        return Damage(loss_before=before, loss_pruned=pruned, reason=support.reason(every[0]), note=note)
     low, high = ends(every[1:], level)
     return Damage(
         loss_before=before,
@@ -90,4 +94,5 @@ def expected_damage(law: Law, setting: Setting, *, level: float = 0.9) -> Damage
         half_high=high if support.holds(high) else None,
         supported=support.most,
         level=level,
+        note=note,
     )

@@ -21,6 +21,7 @@ _NO_NEWS = 1.05
 #: How notes begin that weigh more than what the law has to say of itself, the weightiest first.
 _ORDER = (
     "the recipe",
+    "no run was pruned",
     "extrapolates",
     "the law is of the family",
     "the loss right after pruning",

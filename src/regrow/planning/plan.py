@@ -8,8 +8,9 @@ import numpy as np
 
 from regrow.errors import InputError
 from regrow.laws.law import Law
+from regrow.laws.pooled.unseen import methods_of
 from regrow.laws.setting import Setting
-from regrow.methods import is_masked
+from regrow.methods import DEPTH_AND_WIDTH, is_masked
 from regrow.planning.answer import Plan
 from regrow.planning.answering import as_supported, known, tokens_of
 from regrow.planning.cost import (
@@ -30,6 +31,7 @@ from regrow.planning.plan_spec import PlanSpec
 from regrow.planning.recipe import about_recipe, in_recipe
 from regrow.planning.removal import check_pattern_rate, shapes_beside, what_goes
 from regrow.planning.score_plan import in_errors, score_answer
+from regrow.planning.unseen import about_method, check_start
 from regrow.planning.verdict import CANNOT_SAY, next_run, verdict
 
 #: A plan may stand this far, as a ratio, outside an input of which the fitted runs show one value only.
@@ -49,6 +51,7 @@ def plan(law: Law, spec: PlanSpec) -> Plan:
     warnings = [*about(law), *notes, *no_gap(spec.known_loss_before, spec.loss_pruned, score=law.benchmark is not None)]
     setting = spec.setting(model.pruning_rate)
     _refuse_unsupported(law, setting)
+    check_start(law, setting)
     curves = Curves(law, setting)
     per_token = model.training_flops(spec.context, spec.taught_by)
     gpu = find_gpu(spec.gpu)
@@ -66,6 +69,7 @@ def plan(law: Law, spec: PlanSpec) -> Plan:
         extrapolates = law.extrapolates(reached)
     warnings += [*answer.notes, *beyond(law, reached, extrapolates), *recipe_notes]
     warnings += worth_measuring(law, setting, tokens, spec.level)
+    warnings += about_method(law, setting, tokens, spec.level)
     word, why = verdict(
         law, answered=not answer.reason and raw.tokens is not None, width=raw.width, extrapolates=extrapolates,
         why_not=answer.reason or "the criterion is never met",
@@ -188,7 +192,7 @@ def _costs(spec: PlanSpec, tokens: float | None, per_token: TrainingFlops, gpu: 
 def _model(law: Law, spec: PlanSpec) -> tuple[PrunedModel, list[str]]:
     """The model that pruning leaves, and what has to be said about its rate."""
     rate, notes = spec.pruning_rate, other_family(law, spec.shape)
-    if rate is None and spec.shape is None and is_masked(law.method):
+    if rate is None and spec.shape is None and is_masked(law.method) and not methods_of(law):
         low, high = law.ranges["pruning_rate"]
         rate = 0.5 * (low + high)
         notes.append(
@@ -199,6 +203,8 @@ def _model(law: Law, spec: PlanSpec) -> tuple[PrunedModel, list[str]]:
         method=law.method, pruning_rate=rate, params_before=spec.size, architecture=spec.shape, sizes=spec.sizes,
         memory=spec.memory, active_params=spec.least_active,
     )  # fmt: skip
+    if law.method == DEPTH_AND_WIDTH and model.after is not None:
+        notes.append("depth+width: text chooses among the mixes (`regrow prune`); the shape is that of the middle one")
     if rate is not None and is_masked(law.method):
         check_pattern_rate(law.method, rate, model.pruning_rate)
     return model, notes

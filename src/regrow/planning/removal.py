@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from regrow.errors import InputError
-from regrow.methods import parse_pattern
+from regrow.methods import DEPTH_AND_WIDTH, parse_pattern
 from regrow.planning.cost import PrunedModel
 
 #: A rate this near to the one asked for is the one asked for; a block of 32 is 0.03 of a model.
@@ -22,13 +22,12 @@ def what_goes(model: PrunedModel) -> str | None:
     if pattern is not None:
         n, m = pattern
         return f"{m - n} of every {m} weights in the blocks' matrices"
-    if after.layers < before.layers:
-        return f"{before.layers - after.layers} of {before.layers} blocks"
+    blocks = [f"{before.layers - after.layers} of {before.layers} blocks"] if after.layers < before.layers else []
     if after.experts < before.experts:
         return f"{before.experts - after.experts} of {before.experts} experts of every block"
     sizes = {axis: (getattr(before, axis), getattr(after, axis)) for axis in _WIDTHS}
     cut = [f"{_WIDTHS[axis]} {old:,} -> {new:,}" for axis, (old, new) in sizes.items() if new < old]
-    return ", ".join(cut) or None
+    return ", ".join([*blocks, *cut]) or None
 
 
 def shapes_beside(model: PrunedModel, asked: float | None) -> str | None:
@@ -36,7 +35,7 @@ def shapes_beside(model: PrunedModel, asked: float | None) -> str | None:
     before, after = model.before, model.after
     if asked is None or before is None or after is None or abs(model.pruning_rate - asked) <= _SAME_RATE:
         return None
-    if after.layers == before.layers:
+    if after.layers == before.layers or model.method == DEPTH_AND_WIDTH:
         return f"the nearest shape to a rate of {asked:g} has a rate of {model.pruning_rate:.3g}"
     from regrow.shapes import rate_between  # a size alone needs no shapes, and starts without them
 

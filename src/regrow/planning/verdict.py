@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from regrow.laws.pooled.unseen import methods_of
 from regrow.methods import ANY
 from regrow.planning.cost import Gpu, gpu_hours, say_gpu_time
 from regrow.planning.support import MOST_TIMES_DESIGNED, MOST_TIMES_TOKENS, supported_tokens
+from regrow.planning.unseen import about_method
 from regrow.units import format_count, format_factor
 
 if TYPE_CHECKING:
@@ -47,6 +49,8 @@ def verdict(
         return ROUGH, f"the {spoken} is {format_factor(far[name])} times outside the fitted range"
     if width > TRUST_WIDTH:
         return ROUGH, f"the interval of the tokens spans a factor of {format_factor(width)}"
+    if methods_of(law):
+        return ROUGH, about_method(law)[0]
     if law.status != "ok":
         return ROUGH, f"the law's fit is {law.status}"
     error = law.diagnostics.get("held_out_error")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -13,7 +14,7 @@ from regrow.disk import write_json, write_text
 from regrow.evaluation import evaluate
 from regrow.laws import Law, Setting, load_laws, select_law
 from regrow.laws.files import REFERENCE_NAME
-from regrow.methods import ANY
+from regrow.methods import DEPTH_AND_WIDTH
 from regrow.models.beside import PRUNE_RECORD
 from regrow.models.load import load_model, load_tokenizer, read_config
 from regrow.planning.damage import Damage, expected_damage
@@ -51,8 +52,8 @@ def measure_pruned(
     Raises `InputError` for a folder without a pruning record, text or a law that can't be read, blocks of another
     vocabulary, or a law of another method.
     """
-    plan = read_plan(Path(pruned) / PRUNE_RECORD)
-    expected = law if isinstance(law, Law) else law_of_method(law, plan.method)
+    made = _what_was_done(Path(pruned) / PRUNE_RECORD)
+    expected = law if isinstance(law, Law) else law_of_method(law, made.method)
     blocks = held_out
     if isinstance(blocks, str):
         config, _ = read_config(pruned)
@@ -60,25 +61,46 @@ def measure_pruned(
         blocks = read_blocks(blocks, load_tokenizer(pruned), sequence_length=min(CONTEXT, longest))
     before, after = (_loss(folder, blocks, device, progress) for folder in (model, pruned))
     setting = Setting(
-        params_before=float(plan.params_before),
-        pruning_rate=plan.pruning_rate,
+        params_before=made.params_before,
+        pruning_rate=made.pruning_rate,
         loss_before=before,
         loss_pruned=after,
-        **recipe_columns(scorer=plan.scorer),
+        **recipe_columns(scorer=made.scorer),
     )
     damage = expected_damage(expected, setting)
     _write_damage(Path(pruned), damage, blocks, expected)
     return damage
 
 
-def law_of_method(law: str | Path, method: str) -> Law:
-    """The file's law of this method. The reference law answers for methods that it has no law of.
+class _Made(NamedTuple):
+    method: str
+    scorer: str
+    params_before: float
+    pruning_rate: float
 
-    Raises `InputError` for a file that holds no law of the method.
+
+def _what_was_done(record: Path) -> _Made:
+    """How a model was pruned, by the record beside it. Raises `InputError` for a record that can't be read."""
+    try:
+        content = json.loads(record.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        content = None
+    plan = content.get("plan") if isinstance(content, dict) else None
+    if isinstance(plan, dict) and plan.get("method") == DEPTH_AND_WIDTH:
+        # the scorer of its last step: neither step solves weights again
+        return _Made(
+            DEPTH_AND_WIDTH, plan["steps"][-1]["scorer"], float(plan["params_before"]), float(plan["pruning_rate"])
+        )
+    one = read_plan(record)
+    return _Made(one.method, one.scorer, float(one.params_before), one.pruning_rate)
+
+
+def law_of_method(law: str | Path, method: str) -> Law:
+    """The file's law of this method, or that over its methods where it has no run of this one.
+
+    Raises `InputError` for a file whose laws say nothing of the method.
     """
-    laws = load_laws(law)
-    known = {one.method for one in laws}
-    return select_law(laws, method=ANY if str(law) == REFERENCE_NAME and method not in known else method)
+    return select_law(load_laws(law), method=method)
 
 
 def _write_damage(folder: Path, damage: Damage, blocks: Blocks, law: Law) -> None:
@@ -90,6 +112,7 @@ def _write_damage(folder: Path, damage: Damage, blocks: Blocks, law: Law) -> Non
         f"Held-out loss: {damage.loss_before:.4f} nats/token before pruning, "
         f"{damage.loss_pruned:.4f} right after it ({blocks.n_tokens:,} tokens, {blocks.sequence_length} of context). "
         f"By the law of the family {law.family}: {damage.sentence()}."
+        f"{f' {damage.note[:1].upper()}{damage.note[1:]}.' if damage.note else ''}"
     )
     write_text(card, measured_card(card.read_text(), cost))
 

@@ -18,154 +18,21 @@ from typing import Any
 
 import torch
 
-from regrow.active import check_active
 from regrow.arch import Architecture
 from regrow.data import Blocks, read_blocks
 from regrow.errors import InputError
-from regrow.footprint import MemoryTarget, shapes_for_memory
 from regrow.methods import DEPTH, DEPTH_AND_WIDTH, WIDTH
 from regrow.models.beside import PRUNE_RECORD
 from regrow.models.load import load_tokenizer, local_checkpoint, read_config
 from regrow.models.save import check_output, staged_folder
 from regrow.pruning.calibration import choose_blocks
 from regrow.pruning.card import CARD, joint_card
+from regrow.pruning.joint_spec import JointPlan, JointSpec, Mix, mixes_of
 from regrow.pruning.plan import PrunePlan
 from regrow.pruning.prune import prune
 from regrow.pruning.search import SEARCH_TOKENS, walk_loss
 from regrow.pruning.spec import AXES, PruneSpec
 from regrow.pruning.stream import open_stream
-from regrow.shapes import ACTIVE, PARAMS, Counted, rate_between, shapes_for_rate
-from regrow.units import check_rate, read_fields
-
-#: Mixes tried where nothing else is asked.
-MIXES = 5
-#: A shape this near to the target, as a share of the parameters, meets it.
-_NEAR = 0.005
-
-
-@dataclass(frozen=True, kw_only=True)
-class JointSpec:
-    """What to prune in depth and width together.
-
-    Attributes:
-        rate, params, active_params, memory: the target, one of them; see `PruneSpec`.
-        mixes: how many mixes are tried.
-        calibration_blocks, calibration_length, seed: of the text that scores and losses are measured on.
-
-    Raises `InputError` for anything that cannot be.
-    """
-
-    rate: float | None = None
-    params: int | None = None
-    active_params: int | None = None
-    memory: MemoryTarget | None = None
-    mixes: int = MIXES
-    calibration_blocks: int = 32
-    calibration_length: int = 512
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        given = [name for name in ("rate", "params", "active_params", "memory") if getattr(self, name) is not None]
-        if len(given) != 1:
-            what = " and ".join(given) or "no target"
-            raise InputError(
-                f"{what} given", where=DEPTH_AND_WIDTH, hint="give a rate, params, active_params or a memory target"
-            )
-        read_fields(self, counts=("params", "active_params"), numbers=("rate",), where=DEPTH_AND_WIDTH)
-        if self.rate is not None:
-            check_rate(self.rate, where="rate")
-        if self.mixes < 2:
-            raise InputError(f"{self.mixes} mixes", where=DEPTH_AND_WIDTH, hint="give at least 2 to choose from")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Mix:
-    """A mix: the blocks that stay, the shape that is left, and its loss on the calibration text (nats/token)."""
-
-    layers: int
-    after: Architecture
-    pruning_rate: float
-    loss: float | None = None
-
-
-def mixes_of(before: Architecture, spec: JointSpec) -> list[Mix]:
-    """The mixes that meet a target, width alone first. Raises `InputError` if none does."""
-    if spec.active_params is not None:
-        check_active(before, spec.active_params)
-    fewest = _fewest_layers(before, spec)
-    count = min(spec.mixes, before.layers - fewest + 1)
-    steps = {round(before.layers - k * (before.layers - fewest) / max(1, count - 1)) for k in range(count)}
-    found: dict[Architecture, Mix] = {}
-    refused: InputError | None = None
-    for layers in sorted(steps, reverse=True):
-        shorter = before.with_shape(layers=layers)
-        try:
-            after = _narrowed(before, shorter, spec)
-        except InputError as error:
-            refused = error
-            continue
-        found.setdefault(after, Mix(layers=layers, after=after, pruning_rate=rate_between(before, after)))
-    if not found and refused is not None:
-        raise refused
-    return list(found.values())
-
-
-def _counted(spec: JointSpec) -> Counted:
-    """What the target counts: all parameters, or those of a token."""
-    return PARAMS if spec.active_params is None else ACTIVE
-
-
-def _wanted(before: Architecture, spec: JointSpec) -> float:
-    """What a rate or a count leaves of what is counted."""
-    count = spec.params if spec.active_params is None else spec.active_params
-    return float(count) if count is not None else (1 - (spec.rate or 0.0)) * before.params
-
-
-def _meets(shape: Architecture, before: Architecture, spec: JointSpec) -> bool:
-    if spec.memory is not None:
-        return spec.memory.footprint(shape).total <= spec.memory.limit
-    of = _counted(spec).of
-    return of(shape) <= _wanted(before, spec) + _NEAR * of(before)
-
-
-def _fewest_layers(before: Architecture, spec: JointSpec) -> int:
-    """The blocks that depth alone leaves; 1 where it can't meet the target."""
-    counts = (layers for layers in range(before.layers - 1, 0, -1))
-    return next((layers for layers in counts if _meets(before.with_shape(layers=layers), before, spec)), 1)
-
-
-def _narrowed(before: Architecture, shorter: Architecture, spec: JointSpec) -> Architecture:
-    """The shape that width leaves of a model with fewer blocks. Raises `InputError` if none meets the target."""
-    if shorter != before and _meets(shorter, before, spec):
-        return shorter
-    if spec.memory is not None:
-        return shapes_for_memory(shorter, spec.memory)[0]
-    counted = _counted(spec)
-    return shapes_for_rate(shorter, 1 - _wanted(before, spec) / counted.of(shorter), 1, counted=counted)[0]
-
-
-@dataclass(frozen=True, kw_only=True)
-class JointPlan:
-    """The mixes that were tried, in their order, and the one that was taken; None for what was not measured."""
-
-    before: Architecture
-    mixes: tuple[Mix, ...]
-    chosen: Mix | None = None
-    steps: tuple[PrunePlan, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        return {
-            "method": DEPTH_AND_WIDTH,
-            "params_before": self.before.params,
-            "mixes": [_plain(mix) for mix in self.mixes],
-            "chosen": None if self.chosen is None else _plain(self.chosen),
-        }
-
-
-def _plain(mix: Mix) -> dict[str, Any]:
-    sizes = {name: getattr(mix.after, name) for name in ("layers", "hidden", "intermediate", "kv_heads", "params")}
-    return {**sizes, "pruning_rate": mix.pruning_rate, "loss": mix.loss}
 
 
 def prune_jointly(
@@ -183,8 +50,8 @@ def prune_jointly(
     """Prune a checkpoint folder in depth and width by the mix with the lowest loss on calibration text.
 
     Arguments and errors are those of `regrow.pruning.prune.prune`. With `out` None the mixes are listed and nothing is
-    measured. Each mix costs a pruning in each of its directions and a forward pass. Two pruned models at most are on
-    the disk at a time, beside `out`.
+    measured (`regrow.pruning.joint_spec.mixes_of` does that without a checkpoint). Each mix costs a pruning in each of
+    its directions and a forward pass. Two pruned models at most are on the disk at a time, beside `out`.
     """
     say = progress or (lambda line: None)
     folder = local_checkpoint(path)
@@ -279,7 +146,7 @@ def _finish(made: Path, plan: JointPlan, spec: JointSpec, name: str, folder: str
     chosen = plan.chosen
     assert chosen is not None
     last = json.loads((made / PRUNE_RECORD).read_text(encoding="utf-8"))
-    mixes = [_plain(mix) for mix in plan.mixes]
+    mixes = [mix.to_dict() for mix in plan.mixes]
     if len(plan.steps) == 1:  # depth or width alone was best: its own record and card hold
         record = {**last, "model": name, "mixes": mixes}
     else:

@@ -15,17 +15,14 @@ from typing import Any
 from torch import nn
 
 from regrow.errors import InputError, one_of
-from regrow.methods import DEPTH, EXPERTS, SPARSE, WIDTH, is_masked, parse_pattern
+from regrow.methods import DEPTH, DEPTH_AND_WIDTH, EXPERTS, OTHER, SPARSE, WIDTH, is_masked, parse_pattern
 from regrow.models.beside import PRUNE_RECORD
 from regrow.models.folder import CheckpointWarning
 from regrow.models.masks import Zeros, find_zeros, zero_masks
 from regrow.runs import CONTROL
 
-#: A model whose original is known and whose method is not.
-OTHER = "other"
-
 #: What `--method` may say beside an N:M pattern.
-METHODS = (DEPTH, WIDTH, EXPERTS, SPARSE, OTHER, CONTROL)
+METHODS = (DEPTH, WIDTH, DEPTH_AND_WIDTH, EXPERTS, SPARSE, OTHER, CONTROL)
 
 #: From this share of exact zeros on, somebody has put them there: a dense model has next to none.
 _PRUNED_SHARE = 0.05
@@ -36,7 +33,7 @@ class Origin:
     """What a checkpoint was before it was pruned, as `regrow prune` wrote beside it.
 
     Attributes:
-        method: `depth`, `width`, `experts` or N:M.
+        method: `depth`, `width`, `depth+width`, `experts` or N:M.
         params_before: parameters of the unpruned model.
         model: folder or Hub name of the unpruned model.
         trained_tokens: tokens that the pruned model has been trained on since.
@@ -143,7 +140,7 @@ def _check_asked(model: nn.Module, asked: str, zeros: Zeros, has_original: bool)
         zero_masks(model, n=pattern[0], m=pattern[1])  # raises if a matrix does not keep it
     elif one_of(asked, METHODS, what="method", where="--method") == SPARSE and not zeros.share:
         raise InputError("no weight of the blocks is exactly zero", where="--method", hint="leave --method out")
-    elif asked in (DEPTH, WIDTH, EXPERTS, OTHER) and not has_original:
+    elif asked in (DEPTH, WIDTH, DEPTH_AND_WIDTH, EXPERTS, OTHER) and not has_original:
         raise InputError(
             f"{asked} needs the size of the unpruned model",
             where="--method",

@@ -16,9 +16,11 @@ import numpy as np
 from regrow.laws.regrowth.effects import SIZE
 from regrow.laws.regrowth.runs import RunCurve
 
-#: prior means and standard deviations: of c, k and d; and spreads of the effects and of the rest
+#: prior means and standard deviations of c, k and d
 _PRIOR = ((0.0, 3.0), (1.0, 0.5), (-0.2, 0.2))
-_SPREADS = {"method": 0.5, "family": 0.4, "model": 0.25}
+#: spreads of the effects
+METHOD_SPREAD = 0.5
+_SPREADS = {"method": METHOD_SPREAD, "family": 0.4, "model": 0.25}
 #: what the rest is taken to be, and the number of cells that this is worth
 _REST, _REST_WORTH = 0.35, 4.0
 #: rates at which half is pruned stand for a rate of 0
