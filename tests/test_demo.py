@@ -99,5 +99,5 @@ def test_the_path_from_models_to_a_report(models, warm_workers, text, tmp_path):
 def test_a_demo_with_failed_runs_says_so(models, tmp_path):
     study = replace(demo_study(), models=(models[0],))
     failed = StudyResult(ran=(), skipped=(), failed={"cell": "went wrong"})
-    with pytest.raises(RunFailed, match="1 runs failed; cell: went wrong"):
+    with pytest.raises(RunFailed, match="1 run failed; cell: went wrong"):
         run_demo(tmp_path, study=study, run=lambda s, out: failed)

@@ -15,6 +15,7 @@ from regrow.units import (
     format_duration,
     format_factor,
     parse_count,
+    plural,
 )
 
 
@@ -30,6 +31,23 @@ def test_sizes_as_people_write_them(text, value):
 def test_what_is_no_size(text):
     with pytest.raises(InputError, match="not a positive number"):
         parse_count(text, what="--tokens")
+
+
+@pytest.mark.parametrize("text", ["2.5", "1.2345k", "0.0025k", 2.5, "1234.5"])
+def test_what_is_not_whole_is_refused_and_not_rounded(text):
+    with pytest.raises(InputError, match="is not a whole number"):
+        parse_count(text, what="--batch")
+
+
+def test_a_product_of_floats_is_whole_to_rounding():
+    assert parse_count(8e9 * 0.3) == 2_400_000_000
+    assert parse_count("8.030261248B") == 8_030_261_248
+
+
+def test_one_is_not_several():
+    assert [plural(n, "run") for n in (0, 1, 2, 1200)] == ["0 runs", "1 run", "2 runs", "1,200 runs"]
+    assert plural(1, "loss", "losses") == "1 loss"
+    assert plural(3, "loss", "losses") == "3 losses"
 
 
 @given(st.integers(1, 10**15))

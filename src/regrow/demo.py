@@ -23,6 +23,7 @@ from regrow.study.cell_plan import run_folder
 from regrow.study.run import StudyResult
 from regrow.study.spec import StudySpec
 from regrow.training.spec import TrainSpec, default_milestones
+from regrow.units import plural
 
 #: the law that the demo reports, and the paper's for comparison
 FORM, PAPER = "regrowth", "p2"
@@ -131,7 +132,9 @@ def run_demo(
     done = run(spec, out)
     if done.failed:
         name, error = next(iter(done.failed.items()))
-        raise RunFailed(f"{len(done.failed)} runs failed; {name}: {error}", where=str(out), hint="run the demo again")
+        raise RunFailed(
+            f"{plural(len(done.failed), 'run')} failed; {name}: {error}", where=str(out), hint="run the demo again"
+        )
     say("fitting the law on all sizes but the largest")
     runs = read_runs(*(run_folder(cell, out) for cell in spec.cells()))
     largest = max(run.params_before for run in runs)

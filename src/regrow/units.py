@@ -13,6 +13,9 @@ from regrow.errors import InputError
 _SUFFIXES = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12}
 _COUNT = re.compile(r"([0-9][0-9_]*\.?[0-9]*(?:e[+-]?[0-9]+)?|\.[0-9]+)\s*([kmbgt]?)", re.IGNORECASE)
 
+#: A count is whole to this share of it: products of floats are not whole to the bit.
+_ROUNDING = 1e-6
+
 _BYTES = re.compile(r"([0-9][0-9_]*\.?[0-9]*(?:e[+-]?[0-9]+)?|\.[0-9]+)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
 
 
@@ -54,12 +57,16 @@ def check_loss(loss: float, *, where: str = "--loss-before") -> float:
 def parse_count(text: str | float, *, what: str = "count") -> int:
     """A positive whole number from `8B`, `350M`, `1e9`, `300_000` or a number.
 
-    Raises `InputError` for anything else; fractions of a unit are rounded.
+    Raises `InputError` for anything else, and for a number that is not whole beyond rounding (`2.5`, `1.2345k`).
     """
     found = _COUNT.fullmatch(str(text).strip())
     value = float(found[1].replace("_", "")) * _SUFFIXES[found[2].lower()] if found else math.nan
     if not math.isfinite(value) or value < 1:
         raise InputError(f"{text!r} is not a positive number", where=what, hint="write it like 8B, 350M, 300k or 1e9")
+    if abs(value - round(value)) > _ROUNDING * value:
+        raise InputError(
+            f"{text!r} is not a whole number", where=what, hint="it is a count: write it like 8B, 300k or 2"
+        )
     return round(value)
 
 
@@ -115,6 +122,11 @@ def parse_bytes(text: str | float, *, what: str = "bytes") -> int:
     if not math.isfinite(value) or value < 1:
         raise InputError(f"{text!r} is no amount of memory", where=what, hint="write it like 12GB, 800MB or 24GiB")
     return round(value)
+
+
+def plural(count: int, noun: str, many: str | None = None) -> str:
+    """A count with its noun: `1 run`, `2 runs`, `1,200 runs`; `many` where an s is not enough."""
+    return f"{count:,} {noun if count == 1 else many or noun + 's'}"
 
 
 def format_si(value: float, unit: str) -> str:

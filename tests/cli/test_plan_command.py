@@ -160,7 +160,7 @@ def test_the_utilisation_is_measured_on_runs(regrow, laws_file, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("--rates", "0.2,high"), "'0.2,high' are not rates"),
+        (("--rates", "0.2,high"), "'0.2,high' is no rate"),
         (("--rates", "0.2,1.2"), "pruning rate 1.2"),
         (("--rates", ","), "no pruning rates"),
         (("--rates", "0.2", "--method", "depth"), "one candidate"),
@@ -354,6 +354,9 @@ def test_widths_are_named_and_several_rates_give_a_plan_each(regrow):
     two = regrow(*ask, "--rate", "0.2", "--rate", "0.3", "--json").json["plans"]
     assert [plan["pruning_rate"] for plan in two] == pytest.approx([0.2, 0.3], abs=0.005)
     assert regrow(*ask, "--rate", "0.2", "--rate", "0.3").out.count("Llama-3.1-8B of 8.03B") == 2
+    assert regrow(*ask, "--rate", "0.2,0.3", "--json").json["plans"] == two
+    one_line_error(regrow(*ask, "--rate", "0.2,x"), "--rate: '0.2,x' is no rate")
+    one_line_error(regrow(*ask, "--rate", "0.2,1.3"), "pruning rate 1.3")
 
 
 @pytest.mark.parametrize(
@@ -401,6 +404,7 @@ def test_a_memory_target_plans_the_largest_shape_that_fits(regrow):
     [
         (("--rate", "0.2", *MEMORY), "a rate and a memory target"),
         (("--batch", "4"), "--batch without --max-memory"),
+        (("--max-memory", "12GB", "--batch", "2.5"), "--batch: '2.5' is not a whole number"),
         (("--training-context", "1k"), "--training-context without --max-memory"),
         (("--max-memory", "12XB"), "'12XB' is no amount of memory"),
         (("--max-memory", "1GB"), "its embeddings alone take 2.1 GB in bf16"),

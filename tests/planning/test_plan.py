@@ -134,6 +134,7 @@ def test_a_loss_right_after_pruning_below_the_loss_before_is_said_with_its_size(
     spec = PlanSpec(params_before=2e6, pruning_rate=0.25, loss_before=2.9, loss_pruned=2.7)
     (note,) = [w for w in plan(make_law(), spec).warnings if w.startswith("the loss right after pruning")]
     assert "0.2 nats below the loss before it" in note
+    assert note.endswith("if the two are in the wrong order, exchange --loss-before and --loss-pruned")
     assert not [w for w in plan(make_law(), replace(spec, loss_pruned=3.1)).warnings if "no gap to close" in w]
 
 

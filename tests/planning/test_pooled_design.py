@@ -172,6 +172,18 @@ def test_a_model_of_the_fit_counts_as_new_without_its_runs_and_that_is_said(law,
     assert any("--runs" in w for w in design(dataclasses.replace(asked, next=None), law).warnings)
 
 
+def test_other_runs_than_the_laws_are_said(law, records):
+    def said(runs):
+        return [w for w in design(spec(next=1), law, runs).warnings if w.startswith("the runs given are not those")]
+
+    assert said(records) == []
+    shorter = [dataclasses.replace(r, curve=r.curve[:-3]) for r in records]
+    few = [r for r in records if r.is_control or r.pruning_rate < 0.3]
+    for other in (shorter, few):
+        (note,) = said(other)
+        assert f"the law rests on {law.n_runs}" in note
+
+
 def test_a_budget_that_pays_for_no_run_is_one_line(law):
     with pytest.raises(InputError, match="the shortest run costs more than the budget"):
         design(spec(budget_flops=1.0), law)

@@ -98,6 +98,13 @@ def test_a_curve_is_fitted_to_pretraining_runs(law, tmp_path: Path):
     assert found.break_even == pytest.approx(stated.break_even, rel=0.2)
     assert "fitted to 16 runs in pretraining.csv" in found.how
     assert not found.warnings
+    # counts as people write them are the same table
+    short = pd.DataFrame(rows).assign(
+        params=lambda t: [f"{n / 1e6:g}M" for n in t.params], tokens=lambda t: [f"{d:g}" for d in t.tokens]
+    )
+    short.to_csv(path, index=False)
+    again = scratch_curve(str(path))
+    assert again.loss(5e5, np.array([2e7]))[0, 0] == curve.loss(5e5, np.array([2e7]))[0, 0]
     assert "was fitted to 100k to 3M" in compare_scratch(law, AT, 5e7, curve, tokens=None).warnings[0]
 
 
@@ -110,6 +117,7 @@ def test_a_curve_is_fitted_to_pretraining_runs(law, tmp_path: Path):
         ("F=1", "unknown coefficient 'F'"),
         ("E=1,A=2,alpha=0.3,B=4,beta=1,E=2", "E is given twice"),
         ("nowhere.csv", "no such table"),
+        (".", "a folder, not a table"),
     ],
 )
 def test_a_curve_that_cannot_be_is_one_line(text, says):
@@ -126,4 +134,7 @@ def test_a_table_that_is_none_is_one_line(tmp_path: Path):
         fitted_curve(path)
     path.write_text("params,tokens,loss\n1e6,1e7,3.1\n1e6,,3.0\n")
     with pytest.raises(InputError, match="tokens in row 3 is no positive number"):
+        fitted_curve(path)
+    path.write_text("params,tokens,loss\n1M,1e7,3.1\n1X,1e7,3.0\n")
+    with pytest.raises(InputError, match="params in row 3 is no positive number"):
         fitted_curve(path)

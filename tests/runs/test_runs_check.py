@@ -111,7 +111,7 @@ def test_folders_without_runs(tmp_path):
 
 def test_what_is_fitted_leaves_out_what_is_still_going(run, tmp_path):
     run(tmp_path / "a", "a", finish=False)
-    with pytest.raises(InputError, match="none of the 1 runs has finished"):
+    with pytest.raises(InputError, match="the one run has not finished"):
         read_finished(tmp_path)
     run(tmp_path / "b", "b")
     with pytest.warns(RunWarning, match="left out, not finished: 1 of 2 runs"):

@@ -30,11 +30,14 @@ def demo(
     need_training("regrow demo")
     from regrow.cli.watching import run_watched
     from regrow.demo import demo_study, result_to_dict, run_demo
-    from regrow.units import parse_count
+    from regrow.units import parse_count, plural
 
     study = demo_study(parse_count(tokens, what="--tokens"))
     cells = study.cells()
-    say(f"{len(cells)} runs of {len(study.models)} models; the largest is predicted, never fitted", err=True)
+    say(
+        f"{plural(len(cells), 'run')} of {plural(len(study.models), 'model')}; the largest is predicted, never fitted",
+        err=True,
+    )
     result = run_demo(
         out,
         study=study,

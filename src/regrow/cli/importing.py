@@ -11,7 +11,7 @@ import typer
 from regrow.cli.options import AsJson, print_json
 from regrow.cli.tables import say
 from regrow.methods import is_masked
-from regrow.units import parse_count
+from regrow.units import parse_count, plural
 
 if TYPE_CHECKING:
     from regrow.runs import RunRecord
@@ -257,7 +257,7 @@ def _store(records: list[RunRecord], out: Path, *, single: bool) -> None:
             if holds_other(folder, record):
                 raise InputError("holds a run already", where=str(folder), hint="choose another --out")
         if not single:
-            write_text(out / IMPORTING_FILE, f"{len(records)} runs\n")
+            write_text(out / IMPORTING_FILE, f"{plural(len(records), 'run')}\n")
         for folder, record in zip(folders, records, strict=True):
             RunWriter.store(folder, record)
         (out / IMPORTING_FILE).unlink(missing_ok=True)
@@ -274,7 +274,7 @@ def _print_runs(records: list[RunRecord], out: str, as_json: bool) -> None:
         many = "checkpoint" if len(record.curve) == 1 else "checkpoints"
         typer.echo(f"{record.run}: {len(record.curve)} {many} up to {record.curve[-1].tokens:,} tokens")
     for notes, names in alike.items():
-        say(f"{names[0] if len(names) == 1 else f'{len(names)} runs'}: {notes}", err=True)
+        say(f"{names[0] if len(names) == 1 else plural(len(names), 'run')}: {notes}", err=True)
 
 
 def _print_formats(as_json: bool) -> None:

@@ -16,6 +16,7 @@ from regrow.cli.prune_output import damage_fields, print_damage
 from regrow.cli.tables import print_table
 from regrow.errors import InputError
 from regrow.methods import DEPTH_AND_WIDTH
+from regrow.units import parse_count, plural
 
 if TYPE_CHECKING:
     from regrow.planning.damage import Damage
@@ -51,8 +52,6 @@ def prune_mixes(
 
     Raises `InputError` for an option that belongs to one of the two methods alone.
     """
-    from regrow.units import parse_count
-
     stray = [f"--{name.replace('_', '-')}" for name in asked if name not in _TAKEN]
     if stray:
         raise InputError(
@@ -112,7 +111,7 @@ def _print(done: JointPlan, model: str, out: Path | None, *, as_json: bool, dama
         for mix in done.mixes
     ]  # fmt: skip
     columns = ["", "blocks", "hidden", "intermediate", "KV heads", "rate", "calibration loss"]
-    print_table(f"{model}: depth+width, {done.before.layers} blocks before", columns, rows)
+    print_table(f"{model}: depth+width, {plural(done.before.layers, 'block')} before", columns, rows)
     print_damage(damage)
     if out is not None:
         typer.echo(f"written to {out}")

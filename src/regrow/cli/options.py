@@ -223,14 +223,16 @@ def number(value: float | None, spec: str = ".3f") -> str:
     return "-" if value is None or value != value else format(value, spec)
 
 
-def parse_rates(text: str) -> tuple[float, ...]:
-    """The rates of `--rates`, as in `0.15,0.25,0.35`; raises `InputError` for what are no numbers."""
+def parse_rates(text: str, *, where: str = "--rates") -> tuple[float, ...]:
+    """Rates as in `0.15,0.25,0.35`; raises `InputError` for what are no numbers."""
     from regrow.errors import InputError
 
     try:
         return tuple(float(part) for part in text.split(",") if part.strip())
     except ValueError:
-        raise InputError(f"{text!r} are not rates", where="--rates", hint="write them like 0.15,0.25,0.35") from None
+        raise InputError(
+            f"{text!r} is no rate", where=where, hint="write it like 0.25, several like 0.15,0.25"
+        ) from None
 
 
 def parse_scores(names: list[str] | None) -> list[str] | None:

@@ -138,13 +138,14 @@ def plan(
     Which rate and method: `regrow plan law.json --compare --model Llama-3.1-8B --loss-before 2.0 --rates 0.15,0.25`
     """
     from regrow.cli.asking import law_source, planned_recipe
-    from regrow.cli.plan_options import compare_fields, plan_fields
+    from regrow.cli.plan_options import compare_fields, each_rate, plan_fields
     from regrow.cli.scratching import against_scratch
     from regrow.cli.staging import compare_with_turns, stage_rates
     from regrow.laws.files import load_laws
     from regrow.planning.plan_spec import PlanSpec
     from regrow.planning.recipe import in_recipe
 
+    asked_rates = each_rate(rate)
     only = {
         "rates": rates,
         "params_after": params_after,
@@ -163,7 +164,7 @@ def plan(
         raise _no_comparison()
     if of_scores and model is None and params_before is None:
         laws = [_law_of(laws, family, method, score)]
-        params_before, rate = _usual_model(laws[0], rate)
+        params_before, asked_rates = _usual_model(laws[0], asked_rates)
     spec = PlanSpec(
         loss_before=loss_before,
         score_before=score_before,
@@ -204,8 +205,9 @@ def plan(
         asked = compare_fields(**only)  # type: ignore[arg-type]
         print_comparison(laws, spec, asked, named=named, family=family, method=method, verbose=verbose, as_json=as_json)
         return
-    asked_rates = [turns[-1]] if turns else rate or []
-    used, answers = _plans(laws, spec, asked_rates, named=named, family=family, method=method, score=score)
+    used, answers = _plans(
+        laws, spec, [turns[-1]] if turns else asked_rates, named=named, family=family, method=method, score=score
+    )
     used = in_recipe(used, spec.others)
     found = compare_with_turns(used, spec, answers[0], turns, stage_tokens) if turns else None
     curve = compare_scratch

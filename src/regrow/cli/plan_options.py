@@ -14,20 +14,23 @@ if TYPE_CHECKING:
     from regrow.planning.criteria import Budget, Criterion
 
 
-def _each_rate(rates: list[float] | None) -> list[float]:
-    return [check_rate(rate, where="--rate") for rate in rates or ()]
+def each_rate(rates: list[str] | None) -> list[float]:
+    """The rates of `--rate`, given several times or with commas. Raises `InputError` for what is no rate."""
+    from regrow.cli.options import parse_rates
+
+    return [check_rate(rate, where="--rate") for text in rates or () for rate in parse_rates(text, where="--rate")]
 
 
 ParamsBefore = Annotated[
     str | None, typer.Option(help="Parameters before pruning, e.g. 8B, if no --model is given.", show_default=False)
 ]
 Rates = Annotated[
-    list[float] | None,
+    list[str] | None,
     typer.Option(
         "--rate",
-        help="Pruning rate: the share of the parameters to remove, a fraction; several give a plan each. "
+        metavar="FLOAT,...",
+        help="Pruning rate: the share of the parameters to remove, a fraction; several (0.25,0.35) give a plan each. "
         "N:M needs none.",
-        callback=_each_rate,
         show_default=False,
     ),
 ]

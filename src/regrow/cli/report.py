@@ -161,13 +161,13 @@ def report(
     No runs yet: `regrow report --law reference --model Llama-3.1-8B --rate 0.25 --loss-before 2.0 --out report.html`
     """
     from regrow.cli.asking import planned_recipe
-    from regrow.cli.plan_options import compare_fields, plan_fields
+    from regrow.cli.plan_options import compare_fields, each_rate, plan_fields
     from regrow.report import format_of, write_report
     from regrow.report.answers import Question, answer
 
     kind = format_of(out, file_format)
     question = Question(
-        pruning_rates=tuple(rate or ()),
+        pruning_rates=tuple(each_rate(rate)),
         loss_before=loss_before,
         family=family,
         method=method,

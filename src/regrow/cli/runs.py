@@ -9,6 +9,7 @@ import typer
 
 from regrow.cli.options import AsJson, Out, number, print_json
 from regrow.cli.tables import print_table
+from regrow.units import format_count, parse_count, plural
 
 if TYPE_CHECKING:
     from regrow.runs import RunRecord
@@ -28,7 +29,6 @@ def list_runs(path: Path_, as_json: AsJson = False) -> None:
     Example: `regrow runs list demo`
     """
     from regrow.runs import read_runs
-    from regrow.units import format_count
 
     rows = [_summary(run) for run in read_runs(path, need_loss=False)]
     if as_json:
@@ -108,7 +108,6 @@ def run_documents(
     from regrow.cli.loading import training_blocks
     from regrow.data import documents_seen
     from regrow.errors import InputError
-    from regrow.units import parse_count
 
     run = _one_run(path)
     if tokens is None and not run.curve:
@@ -131,7 +130,7 @@ def run_documents(
         print_json({**answer, "seen": [vars(d) for d in seen], "out": None if out is None else str(out)})
         return
     typer.echo(
-        f"{run.run}: {len(seen):,} of {blocks.documents:,} documents by {asked:,} tokens "
+        f"{run.run}: {len(seen):,} of {plural(blocks.documents, 'document')} by {asked:,} tokens "
         f"({answer['unique_tokens']:,} unique, {answer['epochs']:.3g} passes)"
     )
     shown = seen[:_SHOWN]
@@ -188,7 +187,7 @@ def export_runs(
     if as_json:
         print_json({"out": str(out), "rows": rows, "runs": len(runs)})
     else:
-        typer.echo(f"{rows} checkpoints of {len(runs)} runs, written to {out}")
+        typer.echo(f"{plural(rows, 'checkpoint')} of {plural(len(runs), 'run')}, written to {out}")
 
 
 @app.command("check")
@@ -216,9 +215,9 @@ def check(path: Path_, as_json: AsJson = False) -> None:
             for problem in one.problems:
                 typer.echo(f"{one.run}: {problem}")
         counted = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
-        typer.echo(f"{len(found)} runs: {counted}; {len(wrong)} with something wrong")
+        typer.echo(f"{plural(len(found), 'run')}: {counted}; {len(wrong)} with something wrong")
     if wrong:
-        raise RunFailed(f"{len(wrong)} of {len(found)} runs are not whole", where=path)
+        raise RunFailed(f"{len(wrong)} of {plural(len(found), 'run')} are not whole", where=path)
 
 
 def _one_run(path: str) -> RunRecord:
@@ -228,7 +227,7 @@ def _one_run(path: str) -> RunRecord:
     runs = read_runs(path, need_loss=False)
     if len(runs) != 1:
         raise InputError(
-            f"{len(runs)} runs here", where=path, hint="name one run folder; `regrow runs list` lists them"
+            f"{plural(len(runs), 'run')} here", where=path, hint="name one run folder; `regrow runs list` lists them"
         )
     return runs[0]
 

@@ -22,7 +22,7 @@ from regrow.study.cell_plan import CellPlan, run_folder
 from regrow.study.engine import Engine
 from regrow.study.plan import StudyPlan
 from regrow.study.progress import CellState, cell_state
-from regrow.units import format_count, format_duration, format_si
+from regrow.units import format_count, format_duration, format_si, plural
 
 #: Seconds between two looks at the folder.
 _EVERY = 1.0
@@ -168,7 +168,7 @@ def plan_lines(plan: StudyPlan) -> list[str]:
     stopped = sum(cell.state == "stopped" for cell in todo)
     recorded = sum(cell.state == "recorded" for cell in plan.cells)
     lines = [
-        f"{len(plan.cells)} cells, {len(todo)} to run"
+        f"{plural(len(plan.cells), 'cell')}, {len(todo)} to run"
         + (f" ({stopped} go on from where they stopped)" if stopped else "")
         + (f", {recorded} finished in the records given" if recorded else "")
         + f": {format_count(plan.tokens_left)} tokens, "

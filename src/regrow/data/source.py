@@ -10,7 +10,7 @@ from pathlib import Path
 from regrow.data.text import Document, iter_documents, text_files
 from regrow.errors import InputError, one_of, reason_of
 from regrow.fingerprints import change_marks
-from regrow.units import parse_count
+from regrow.units import parse_count, plural
 
 HUB = "hub:"
 _OPTIONS = ("column", "tokens", "config", "split", "revision")
@@ -121,7 +121,7 @@ class TextSource:
         # the Hub's client, its file systems and its readers each raise their own kinds of exceptions
         except Exception as error:
             reason = reason_of(error)
-            happened = "can't be reached or is not there" if not seen else f"broke off after {seen} rows"
+            happened = "can't be reached or is not there" if not seen else f"broke off after {plural(seen, 'row')}"
             raise InputError(
                 f"the data set {happened} ({reason})",
                 where=where,

@@ -12,6 +12,7 @@ from typing import IO, NamedTuple
 
 from regrow.data.json_rows import BadRow, json_rows
 from regrow.errors import InputError, reason_of
+from regrow.units import plural
 
 SUFFIXES = (".txt", ".md", ".jsonl", ".json", ".ndjson", ".csv", ".parquet")
 #: what a text, JSON lines or CSV file may be compressed with, by its last suffix
@@ -238,6 +239,6 @@ def split_documents(documents: list[str], *, held_out_share: float) -> tuple[lis
 def cannot_split(documents: int, share: float) -> InputError:
     """The error for documents that leave one side of the split empty."""
     return InputError(
-        f"{documents} documents can't be split at a held-out share of {share:g}",
+        f"{plural(documents, 'document')} can't be split at a held-out share of {share:g}",
         hint="give more documents, or held-out text of its own with --held-out",
     )

@@ -11,7 +11,7 @@ from regrow.laws.forms import Form
 from regrow.laws.observations import Observations
 from regrow.laws.spread import Spread
 from regrow.runs.record import RunRecord
-from regrow.units import format_count
+from regrow.units import format_count, plural
 
 #: mean correlation of the residuals of different runs above which they share their noise
 _SHARED = 0.6
@@ -42,7 +42,9 @@ def below_baseline(form: Form, seen: Observations) -> str | None:
     runs = sorted({seen.runs[r] for r in seen.run[below]})
     shown = ", ".join(runs[:3]) + (f" and {len(runs) - 3} more" if len(runs) > 3 else "")
     hint = "" if seen.baseline == "control" else "; a control and the baseline control would tell training from pruning"
-    return f"{int(below.sum())} of {len(seen)} checkpoints lie below the {seen.baseline} baseline ({shown}){hint}"
+    count = int(below.sum())
+    lie = "lies" if count == 1 else "lie"
+    return f"{count} of {plural(len(seen), 'checkpoint')} {lie} below the {seen.baseline} baseline ({shown}){hint}"
 
 
 def equal_losses(seen: Observations) -> str | None:

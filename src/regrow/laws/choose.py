@@ -16,6 +16,7 @@ from regrow.laws.pooled.fit import pools_of
 from regrow.laws.pooled.held_out import hold_out as hold_out_of
 from regrow.laws.splits import masks
 from regrow.runs.record import RunRecord
+from regrow.units import plural
 
 #: the form whose runs share a law across methods
 POOLED = "regrowth"
@@ -59,7 +60,8 @@ def choose_form(
     if hold:
         return Choice(form=OTHER, why=f"form {OTHER}: it is the one with parameters to hold")
     if pool is None and unread > len(pruned) / 2:
-        lacking = f"{unread} of {len(pruned)} runs lack the loss right after pruning, which {POOLED} reads"
+        lack = "lacks" if unread == 1 else "lack"
+        lacking = f"{unread} of {plural(len(pruned), 'run')} {lack} the loss right after pruning, which {POOLED} reads"
         return Choice(form=OTHER, why=f"form {OTHER}: {lacking}")
     if pool not in (None, "method"):
         return Choice(form=POOLED, why=f"form {POOLED}: it is the one that pools runs")

@@ -9,6 +9,7 @@ import numpy as np
 from regrow.errors import InputError
 from regrow.laws.law import Law
 from regrow.runs.record import check_name
+from regrow.units import plural
 
 #: A spread of log losses, a parameter of its form in natural units and a number of draws above these come from no fit.
 _LARGEST_SPREAD, _LARGEST_PARAMETER, _MOST_DRAWS = 10.0, 1e60, 1_000_000
@@ -24,7 +25,11 @@ def check_law(law: Law, *, where: str) -> None:
         if not 0 <= value <= _LARGEST_SPREAD:
             raise InputError(f"{name} is {value:g}", where=named, hint="it is a share of the loss: fit the law again")
     if law.n_runs < 1 or law.n_points < 1:
-        raise InputError(f"{law.n_points} checkpoints of {law.n_runs} runs", where=named, hint="fit the law again")
+        raise InputError(
+            f"{plural(law.n_points, 'checkpoint')} of {plural(law.n_runs, 'run')}",
+            where=named,
+            hint="fit the law again",
+        )
     if len(law.draws) > _MOST_DRAWS:
         raise InputError(f"{len(law.draws):,} draws", where=named, hint=f"at most {_MOST_DRAWS:,} are read")
     largest = max((float(np.abs(rows).max(initial=0.0)) for rows in (law.draws, *law.sizes.values())), default=0.0)

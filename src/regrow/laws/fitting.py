@@ -27,6 +27,7 @@ from regrow.laws.solver import Problem, Solutions, solve, solve_linear_block
 from regrow.laws.spread import Spread, pool, spreads
 from regrow.laws.uncertainty import bootstrap
 from regrow.runs.record import RunRecord
+from regrow.units import plural
 
 if TYPE_CHECKING:
     pass
@@ -206,7 +207,9 @@ def usable(form: Form, seen: Observations) -> Observations:
         raise InputError(
             "every checkpoint is at 0 tokens", where=seen.where, hint="a curve needs checkpoints after training"
         )
-    return seen.keep(~zero, f"{int(zero.sum())} losses at 0 tokens are left out: {form.name} does not cover them")
+    losses = plural(int(zero.sum()), "loss", "losses")
+    left = "is" if zero.sum() == 1 else "are"
+    return seen.keep(~zero, f"{losses} at 0 tokens {left} left out: {form.name} does not cover them")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

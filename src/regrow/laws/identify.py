@@ -17,6 +17,7 @@ from regrow.laws.forms import Form, Simpler
 from regrow.laws.observations import Observations
 from regrow.laws.setting import Reference, distinct
 from regrow.methods import is_masked
+from regrow.units import plural
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -74,7 +75,7 @@ def design(form: Form, seen: Observations, ref: Reference, hold: Mapping[str, fl
     least = int(free.sum()) - max((len(one.zero) for one in simpler), default=0) + 1
     if len(seen) < least:
         raise InputError(
-            f"{len(seen)} checkpoints for {least - 1} parameters", where=where, hint=f"give at least {least}"
+            f"{plural(len(seen), 'checkpoint')} for {least - 1} parameters", where=where, hint=f"give at least {least}"
         )
     # an exponent that the user holds is the user's word for it, and the rate of N:M sparsity follows from the size
     ignore = [parameter.effect_of for parameter in form.parameters if parameter.name in wanted]

@@ -16,7 +16,7 @@ from regrow.laws.forms import FORMS, Form, find_form
 from regrow.laws.prediction import LOSS, SCORE, Prediction, predicted
 from regrow.laws.samples import blocks, quantiles
 from regrow.laws.setting import Column, Reference, Setting
-from regrow.units import check_level
+from regrow.units import check_level, plural
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -334,7 +334,7 @@ class Law:
             if p.name in self.params
         ]
         shown = ", ".join(f"{name} {value:.4g}" for name, value in self.metrics.items() if value is not None)
-        what = f"{self.n_runs} runs, {self.n_points} checkpoints, baseline {self.baseline}"
+        what = f"{plural(self.n_runs, 'run')}, {plural(self.n_points, 'checkpoint')}, baseline {self.baseline}"
         title = f"Law {self.family}, {self.method}: {self.form}, status {self.status}, {what}"
         columns = ("parameter", "value", "90% interval", "meaning")
         notes = (f"loss = {self.formula.formula}", shown, *self.warnings)
@@ -343,8 +343,8 @@ class Law:
     def __repr__(self) -> str:
         low_high = self.intervals() if len(self.draws) else {}
         of = f"{self.loss_kind} losses" if self.benchmark is None else f"1 - {self.target}"
-        lines = [f"Law {self.family} {self.method}: {self.form}, status {self.status}, {self.n_runs} runs, "
-                 f"{self.n_points} checkpoints, baseline {self.baseline}, {of}"]  # fmt: skip
+        lines = [f"Law {self.family} {self.method}: {self.form}, status {self.status}, {plural(self.n_runs, 'run')}, "
+                 f"{plural(self.n_points, 'checkpoint')}, baseline {self.baseline}, {of}"]  # fmt: skip
         lines.append(f"  loss = {self.formula.formula}")
         widest = max(map(len, self.params), default=0)
         for name, value in self.params.items():

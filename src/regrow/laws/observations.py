@@ -22,7 +22,7 @@ from regrow.runs.objective import Objective
 from regrow.runs.record import CurvePoint, RunRecord
 from regrow.runs.store import with_losses
 from regrow.runs.turns import stage_runs
-from regrow.units import format_count
+from regrow.units import format_count, plural
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -284,4 +284,4 @@ def _against_control(seen: Observations, records: list[RunRecord], controls: lis
     out = replace(seen, x=seen.x.replace(loss_before=np.where(inside, before, 1.0)), baseline="control")
     if inside.all():
         return out
-    return out.keep(inside, f"left out {int((~inside).sum())} checkpoints outside the control's tokens")
+    return out.keep(inside, f"left out {plural(int((~inside).sum()), 'checkpoint')} outside the control's tokens")

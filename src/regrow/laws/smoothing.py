@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from regrow.errors import InputError
+from regrow.units import plural
 
 #: Readings that a curve takes at least: two give its straight part, the others its bend and the noise.
 LEAST_READINGS = 8
@@ -61,7 +62,7 @@ def smooth_curve(tokens: np.ndarray, losses: np.ndarray) -> SmoothCurve:
     tokens, losses = tokens[kept], losses[kept]
     if len(tokens) < LEAST_READINGS:
         raise InputError(
-            f"{len(tokens)} readings above 0 tokens",
+            f"{plural(len(tokens), 'reading')} above 0 tokens",
             where="smooth curve",
             hint=f"a curve without a law takes {LEAST_READINGS} or more; evaluate more often",
         )

@@ -22,6 +22,7 @@ from regrow.models.config_file import CONFIG, model_config, parameter_shapes, re
 from regrow.models.layout import EMBEDDING, OUTPUT
 from regrow.models.shards import ShardReader, row_chunks
 from regrow.models.surplus import refuse_surplus, refuse_unknown
+from regrow.units import plural
 
 #: Fields of config.json that say how weights are stored.
 _STORAGE_FIELDS = ("quantization_config", "compression_config")
@@ -141,7 +142,9 @@ def _matched(content: Mapping[str, Any], reader: ShardReader, where: str) -> dic
         hint = "it is incomplete, or its config is another model's; fetch or save it again"
         if absent == [OUTPUT]:
             hint = "if the output layer is the embedding, write tie_word_embeddings: true into config.json"
-        raise InputError(f"the checkpoint lacks {len(absent)} tensors, first {absent[0]!r}", where=where, hint=hint)
+        raise InputError(
+            f"the checkpoint lacks {plural(len(absent), 'tensor')}, first {absent[0]!r}", where=where, hint=hint
+        )
     refuse_unknown(surplus, where=where)
     for name, kind in reader.strange.items():
         raise InputError(

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from regrow.errors import InputError
 from regrow.families import family_of
 from regrow.models.layout import split_block_name
+from regrow.units import plural
 
 
 class _Kind(NamedTuple):
@@ -131,7 +132,7 @@ def refuse_unknown(surplus: Collection[str], *, where: str) -> None:
     """Raise `InputError` if there is any surplus tensor at all."""
     if surplus:
         raise InputError(
-            f"the model of config.json has no place for {len(surplus)} tensors, first {min(surplus)!r}",
+            f"the model of config.json has no place for {plural(len(surplus), 'tensor')}, first {min(surplus)!r}",
             where=where,
             hint="give a plain checkpoint: nothing is dropped that might be part of the model",
         )

@@ -196,7 +196,9 @@ class Plan:
     def _pruning(self) -> str:
         goes = f": {self.removed}" if self.removed else ""
         method = "any method" if self.method == ANY else self.method
-        return f"{method} at a rate of {self.pruning_rate:.3g}{goes}{' go' if goes and '->' not in goes else ''}"
+        one = (self.removed or "").startswith("1 of")
+        verb = "" if not goes or "->" in goes else " goes" if one else " go"
+        return f"{method} at a rate of {self.pruning_rate:.3g}{goes}{verb}"
 
     def _memory(self) -> str:
         """What the pruned model takes where it is served, and what it may take."""

@@ -25,11 +25,15 @@ from regrow.planning.pooled_problem import PooledProblem
 from regrow.planning.prior import PRIOR
 from regrow.planning.removal import check_pattern_rate
 from regrow.planning.study_design import DesignRun, DesignSpec, Expected, StudyDesign
+from regrow.units import plural
 
 if TYPE_CHECKING:
     from regrow.laws.law import Law
     from regrow.laws.observations import Observations
     from regrow.runs.record import RunRecord
+
+#: Ends of ranges this near to each other, as a share, are the same.
+_SAME = 1e-4
 
 __all__ = ["PRIOR", "DesignModel", "DesignRun", "DesignSpec", "Discrepancy", "Expected", "StudyDesign", "design"]
 
@@ -69,6 +73,8 @@ def design(spec: DesignSpec, law: Law | None = None, runs: Sequence[RunRecord] |
         problem = ParametricProblem(spec, law, seen)
     else:
         raise InputError(f"a law of the form {law.form}", where="design", hint="fit regrowth, or p2 or one of its kin")
+    if law is not None and seen is not None:
+        problem.warnings += _other_runs(law, seen)
     return _answer(problem, problem.study() if spec.next is None else problem.next_runs(spec.next))
 
 
@@ -109,10 +115,10 @@ def _answer(problem: Problem, chosen: list[int]) -> StudyDesign:
     basis = (
         "a stated prior"
         if problem.law is None
-        else f"{len(problem.log_tokens)} draws of the law of {problem.law.family}"
+        else f"{plural(len(problem.log_tokens), 'draw')} of the law of {problem.law.family}"
     )
     if problem.seen is not None:
-        basis += f", and {len(problem.seen.runs)} runs already made"
+        basis += f", and {plural(len(problem.seen.runs), 'run')} already made"
     return StudyDesign(
         spec=spec,
         family=spec.family or ("FILL-IN" if problem.law is None else problem.law.family),
@@ -170,3 +176,21 @@ def _seen(law: Law, runs: Sequence[RunRecord]) -> Observations:
         there = ", ".join(f"{g.family} {g.method}" for g in groups)
         raise InputError(f"no run of {law.family} {law.method}", where="design", hint=f"there are: {there}")
     return mine[0].keep(mine[0].x.tokens > 0)
+
+
+def _other_runs(law: Law, seen: Observations) -> list[str]:
+    """A warning where the runs given, `seen`, are not those that the law was fitted to, by their number and ranges."""
+    given = seen.x.ranges()
+    same = all(
+        np.allclose(law.ranges[name][1:] if name == "tokens" else law.ranges[name],
+                    given[name][1:] if name == "tokens" else given[name], rtol=_SAME)
+        for name in ("params_before", "pruning_rate", "loss_before", "tokens")
+        if name in law.ranges and name in given
+    )  # fmt: skip
+    if same and len(seen.runs) == law.n_runs:
+        return []
+    what = f"{plural(len(seen.runs), 'run')} of {law.family}, {law.method}"
+    return [
+        f"the runs given are not those that the law was fitted to ({what}, the law rests on {law.n_runs}): fit the law "
+        "to them first, as both are counted together here"
+    ]

@@ -47,10 +47,14 @@ def no_gap(loss_before: float, loss_pruned: float | None, *, score: bool = False
         return []
     gap = loss_pruned - loss_before
     if score:
-        return [f"the score right after pruning is {-100 * gap:.3g} points above the parent's: nothing is to recover"]
+        return [
+            f"the score right after pruning is {-100 * gap:.3g} points above the parent's: nothing is to recover; if "
+            "the two are in the wrong order, exchange --score-before and --score-pruned"
+        ]
     return [
         f"the loss right after pruning is {-gap:.3g} nats below the loss before it: there is no gap to close, and what "
-        "is predicted is what the training text alone does"
+        "is predicted is what the training text alone does; if the two are in the wrong order, exchange --loss-before "
+        "and --loss-pruned"
     ]
 
 

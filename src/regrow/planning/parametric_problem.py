@@ -26,7 +26,7 @@ from regrow.planning.information import (
 )
 from regrow.planning.prior import law_vectors, prior_vectors
 from regrow.planning.study_design import DesignSpec
-from regrow.units import format_count
+from regrow.units import format_count, plural
 
 if TYPE_CHECKING:
     from regrow.laws.law import Law
@@ -138,7 +138,7 @@ class ParametricProblem(Problem):
         price = candidates.cost(chosen)
         if price > self.spec.budget:
             raise InputError(
-                f"the least study that can carry {self.form.name}, {len(chosen)} runs of "
+                f"the least study that can carry {self.form.name}, {plural(len(chosen), 'run')} of "
                 f"{format_count(self.lengths[0])} tokens, takes {self.say(price)}, more than the budget of "
                 f"{self.say(self.spec.budget)}",
                 where="design",

@@ -57,10 +57,14 @@ class ScoreTarget:
     def threshold(self, curves: Curves) -> np.ndarray:
         left = 1 - self.score - curves.floor()
         if not left[0, 0] > 0:
+            hint = "ask for less than where the score ends, prune less, or start from a better model"
+            at = curves.setting.point()
+            if at.get("loss_pruned", np.inf) < at["loss_before"]:  # these are errors, 1 - score
+                hint = "the score right after pruning is above the parent's: are the two in the wrong order?"
             raise InputError(
                 f"a score of {self.score:g} is never reached: {_where_it_ends(curves)}",
                 where="criterion target",
-                hint="ask for less than where the score ends, prune less, or start from a better model",
+                hint=hint,
             )
         return left
 

@@ -23,7 +23,7 @@ from regrow.laws.setting import Setting
 from regrow.planning.curves import Curves
 from regrow.planning.solve import ends, last_crossings
 from regrow.planning.support import MOST_TIMES_TOKENS, interval_in_words, supported_tokens
-from regrow.units import format_count
+from regrow.units import format_count, parse_count, plural
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -144,7 +144,7 @@ def fitted_curve(path: str | Path) -> ScratchCurve:
 
     return ScratchCurve(
         loss=loss,
-        how=f"fitted to {law.n_runs} runs in {Path(path).name}",
+        how=f"fitted to {plural(law.n_runs, 'run')} in {Path(path).name}",
         most=MOST_TIMES_TOKENS * law.ranges["tokens"][1],
         sizes=law.ranges["params_before"],
     )
@@ -152,14 +152,13 @@ def fitted_curve(path: str | Path) -> ScratchCurve:
 
 def _pretraining_table(path: str | Path) -> pd.DataFrame:
     """The table in a file. Raises `InputError` if a column is missing or holds anything but positive numbers."""
-    import pandas as pd
 
     from regrow.runs.table import read_table
 
-    if not Path(path).exists():
-        raise InputError(
-            "no such table", where=f"{_WHERE} {path}", hint="name one, or state E=...,A=...,alpha=...,B=...,beta=..."
-        )
+    if not Path(path).is_file():
+        what = "a folder, not a table" if Path(path).is_dir() else "no such table"
+        hint = "name a CSV or Parquet file, or state E=...,A=...,alpha=...,B=...,beta=..."
+        raise InputError(what, where=f"{_WHERE} {path}", hint=hint)
     table = read_table(Path(path))
     missing = [name for name in _COLUMNS if name not in table.columns]
     if missing:
@@ -169,12 +168,29 @@ def _pretraining_table(path: str | Path) -> pd.DataFrame:
             hint=f"a table of pretraining runs has {', '.join(_COLUMNS)}, and run",
         )
     for column in _COLUMNS:
-        numbers = pd.to_numeric(table[column], errors="coerce")
+        numbers = _numbers(table[column], counts=column != "loss")
         if not (np.isfinite(numbers) & (numbers > 0)).all():
             row = int(np.flatnonzero(~(np.isfinite(numbers) & (numbers > 0)))[0]) + 2
             raise InputError(f"{column} in row {row} is no positive number", where=str(path), hint="mend the row")
         table[column] = numbers
     return table
+
+
+def _numbers(column: pd.Series, *, counts: bool) -> pd.Series:
+    """A column as numbers, NaN for what is none; counts may have suffixes, as 350M."""
+    import pandas as pd
+
+    numbers = pd.to_numeric(column, errors="coerce")
+    if not counts or not numbers.isna().any():
+        return numbers
+
+    def read(value: object) -> float:
+        try:
+            return float(parse_count(str(value)))
+        except InputError:
+            return math.nan
+
+    return numbers.where(numbers.notna(), column.map(read))
 
 
 def _pretraining_runs(table: pd.DataFrame) -> list[RunRecord]:

@@ -22,7 +22,7 @@ from regrow.planning.cost import (
 )
 from regrow.planning.design_model import DesignModel
 from regrow.planning.information import Discrepancy
-from regrow.units import check_context, check_level, format_count, read_fields
+from regrow.units import check_context, check_level, format_count, plural, read_fields
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -333,10 +333,11 @@ class StudyDesign:
         rate = spec.rate_of(spec.target, spec.pruning_rate)
         known = "" if self.of_target is None else f" {self.of_target.sentence()}"
         return (
-            f"{e.n_runs} runs, {cost(e.gpu_hours, e.cost_usd)} ({spec.gpu}, MFU {spec.mfu:g}): D* of "
+            f"{plural(e.n_runs, 'run')}, {cost(e.gpu_hours, e.cost_usd)} ({spec.gpu}, MFU {spec.mfu:g}): D* of "
             f"{spec.target.label}, {spec.method} pruned at {rate:.3g}, is then known to within x/÷ {e.factor:.3g} at "
-            f"{spec.level:.0%}{was}{bent(e.factor_bent)}. A grid of {self.grid.n_runs} "
-            f"equal runs of {format_count(self.grid_tokens)} tokens for the whole budget: x/÷ {self.grid.factor:.3g}"
+            f"{spec.level:.0%}{was}{bent(e.factor_bent)}. A grid of "
+            f"{plural(self.grid.n_runs, 'equal run')} of {format_count(self.grid_tokens)} tokens for the whole budget: "
+            f"x/÷ {self.grid.factor:.3g}"
             f"{bent(self.grid.factor_bent)}.{known} The target's own run to its D*, about "
             f"{format_count(self.tokens)} tokens ({format_count(self.tokens_low)} to "
             f"{format_count(self.tokens_high)}), takes {cost(self.target_gpu_hours, self.target_cost_usd)}."

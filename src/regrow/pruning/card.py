@@ -13,7 +13,7 @@ from regrow.methods import DEPTH, DEPTH_AND_WIDTH, EXPERTS, WIDTH
 from regrow.pruning.plan import PrunePlan
 from regrow.pruning.scorers import N_M, find_scorer
 from regrow.pruning.spec import PruneSpec
-from regrow.units import format_count, format_si
+from regrow.units import format_count, format_si, plural
 
 #: The file that Hugging Face shows as a model's card.
 CARD = "README.md"
@@ -288,7 +288,7 @@ def _calibration(calibration: Mapping[str, Any] | None) -> str:
     files = calibration.get("files") or []
     named = f" from {', '.join(files[:8])}{' and others' if len(files) > 8 else ''}" if files else ""
     return (
-        f"{calibration['blocks']} blocks of {calibration['length']} tokens{named} "
+        f"{plural(calibration['blocks'], 'block')} of {calibration['length']} tokens{named} "
         f"(fingerprint of the packed text: {calibration['data_fingerprint']})."
     )
 

@@ -12,7 +12,7 @@ from regrow.methods import DEPTH_AND_WIDTH
 from regrow.mixes import MIXES, MixTarget, mixed_shapes
 from regrow.pruning.plan import PrunePlan
 from regrow.shapes import rate_between
-from regrow.units import check_rate, read_fields
+from regrow.units import check_rate, plural, read_fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,9 @@ class JointSpec:
             check_rate(self.rate, where="rate")
         _ = self.target
         if self.mixes < 2:
-            raise InputError(f"{self.mixes} mixes", where=DEPTH_AND_WIDTH, hint="give at least 2 to choose from")
+            raise InputError(
+                plural(self.mixes, "mix", "mixes"), where=DEPTH_AND_WIDTH, hint="give at least 2 to choose from"
+            )
 
     @property
     def target(self) -> MixTarget:

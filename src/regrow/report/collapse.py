@@ -22,7 +22,7 @@ from regrow.laws.setting import Setting
 from regrow.report.figures import Key
 from regrow.report.svg import Chart, Line, Marks, draw, legend_key
 from regrow.runs.record import RunRecord
-from regrow.units import format_count
+from regrow.units import format_count, plural
 
 FORM = "regrowth"
 #: marks of one method that are drawn at most, so that a page stays light
@@ -70,7 +70,7 @@ def collapse_chart(
     chart = Chart(
         title="What is left of the gap, every method in one picture",
         description=f"The gap above the control or the loss before pruning, over the gap right after pruning, against "
-        f"tokens over D_s, of {sum(map(len, series.values()))} runs; the line is the law with b = {b:.2f}.",
+        f"tokens over D_s, of {plural(sum(map(len, series.values())), 'run')}; the line is the law with b = {b:.2f}.",
         x_label="D / D_s",
         y_label="gap / G0",
         lines=[typical],

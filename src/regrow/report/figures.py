@@ -16,7 +16,7 @@ from regrow.report.scored import heading as law_heading
 from regrow.report.scored import shown, unit
 from regrow.report.svg import Chart, Line, Marks, draw, legend_key
 from regrow.runs.record import CONTROL, RunRecord
-from regrow.units import format_count
+from regrow.units import format_count, plural
 
 #: Rates this near, as a ratio, may come from one requested rate at different sizes.
 _SAME_RATE = 1.1
@@ -72,7 +72,7 @@ def curve_panels(law: Law, fits: Sequence[RunFit], ident: str, *, tips: bool = T
         heading = f"{format_count(size)} parameters"
         chart = Chart(
             title=f"{law_heading(law)}, {heading}{', held out' if held_out else ''}",
-            description=f"{what} against post-training tokens for {len(here)} runs at rates "
+            description=f"{what} against post-training tokens for {plural(len(here), 'run')} at rates "
             f"{', '.join(sorted({_rate(fit.run) for fit in here}))}; marks are measured, lines predicted. "
             "The numbers are in the table below the charts.",
             x_label="post-training tokens",
@@ -115,7 +115,7 @@ def measured_panels(runs: Sequence[RunRecord], ident: str) -> tuple[list[Panel],
             marks.append(Marks(x=x, y=y, style=kind, tips=tips))
         chart = Chart(
             title=f"Measured losses, {heading}",
-            description=f"Held-out loss against post-training tokens of {len(here)} runs.",
+            description=f"Held-out loss against post-training tokens of {plural(len(here), 'run')}.",
             x_label="post-training tokens",
             y_label="loss, nats/token",
             lines=lines,

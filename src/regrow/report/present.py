@@ -18,7 +18,7 @@ from regrow.report.figures import ParameterRow
 from regrow.report.scored import shown
 from regrow.report.trends import Cell, Trends
 from regrow.runs.record import RunRecord
-from regrow.units import format_count
+from regrow.units import format_count, plural
 
 #: How a missing number looks.
 MISSING = "not known"
@@ -89,8 +89,8 @@ def about_law(law: Law) -> str:
     formula = law.formula.formula
     what, kind = ("loss", f"{law.loss_kind} losses") if law.benchmark is None else ("1 - score", f"of {law.target}")
     return (
-        f"Status {law.status}. {what} = {formula}, fitted to {law.n_points} checkpoints of {law.n_runs} runs, "
-        f"{len(law.draws)} bootstrap draws, baseline {law.baseline}, {kind}.{quality}"
+        f"Status {law.status}. {what} = {formula}, fitted to {plural(law.n_points, 'checkpoint')} of "
+        f"{plural(law.n_runs, 'run')}, {len(law.draws)} bootstrap draws, baseline {law.baseline}, {kind}.{quality}"
     )
 
 

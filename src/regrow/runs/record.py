@@ -19,7 +19,7 @@ from regrow.errors import InputError, printable
 from regrow.html_table import html_table
 from regrow.runs.scores import Score, plain_scores, read_scores
 from regrow.runs.stages import Stage, plain_stages, read_stages
-from regrow.units import format_count
+from regrow.units import format_count, plural
 
 #: The method of an unpruned control: trained on the same tokens, so that the baseline's own drift is known.
 CONTROL = "none"
@@ -298,7 +298,7 @@ class Runs(list[RunRecord]):
             for run in self
         ]  # fmt: skip
         columns = ("run", "method", "before", "after", "rate", "tokens", "L0", "loss", "status")
-        return html_table(columns, rows, title=f"{len(self)} runs")
+        return html_table(columns, rows, title=plural(len(self), "run"))
 
 
 def _shown(point: CurvePoint) -> str:

@@ -263,9 +263,8 @@ def read_finished(*paths: str | Path, need_loss: bool = True) -> Runs:
     runs = read_runs(*paths, need_loss=need_loss)
     going = {run.run for run in runs if run.status == "running"}
     if len(going) == len(runs):
-        raise InputError(
-            f"none of the {len(runs)} runs has finished", where=str(paths[0]), hint="`regrow runs list` shows them"
-        )
+        what = "the one run has not finished" if len(runs) == 1 else f"none of the {len(runs)} runs has finished"
+        raise InputError(what, where=str(paths[0]), hint="`regrow runs list` shows it")
     if going:
         warnings.warn(f"left out, not finished: {len(going)} of {len(runs)} runs", RunWarning, stacklevel=2)
     for path in map(Path, paths):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from regrow.errors import InputError, one_of
 from regrow.study.engine import Engine
+from regrow.units import plural
 
 ENGINES = ("local", "ray")
 
@@ -31,7 +32,7 @@ def make_engine(
     """
     one_of(name, ENGINES, what="engine", where="--engine")
     if workers is not None and workers < 1:
-        raise InputError(f"{workers} workers", where="--workers", hint="give at least 1")
+        raise InputError(plural(workers, "worker"), where="--workers", hint="give at least 1")
     if retries < 0:
         raise InputError(f"{retries} retries", where="--retries", hint="give 0 or more")
     for option, value, least in (("--cpus", cpus, 0.0), ("--gpus", gpus, -1.0)):

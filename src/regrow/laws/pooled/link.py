@@ -18,6 +18,7 @@ from regrow.errors import InputError
 from regrow.laws.pooled.scored import chance_of, stderr_of
 from regrow.runs.record import CurvePoint, RunRecord
 from regrow.runs.scores import Score
+from regrow.units import plural
 
 #: pairs of a loss and a score that a curve of four numbers takes at least, and the range of losses that they span
 _LEAST_PAIRS, _LEAST_RANGE = 6, 0.05
@@ -106,7 +107,9 @@ def fit_link(records: Sequence[RunRecord], benchmark: str, *, pairs: Sequence[Pa
     used = list(pairs_of(records, benchmark) if pairs is None else pairs)
     if len(used) < _LEAST_PAIRS:
         raise InputError(
-            f"{len(used)} checkpoints with a loss and a score", where=where, hint=f"a link takes {_LEAST_PAIRS} or more"
+            f"{plural(len(used), 'checkpoint')} with a loss and a score",
+            where=where,
+            hint=f"a link takes {_LEAST_PAIRS} or more",
         )
     loss, score, stderr = np.array([(pair.loss, pair.score, pair.stderr) for pair in used]).T
     if np.ptp(loss) < _LEAST_RANGE:
