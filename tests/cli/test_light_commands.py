@@ -279,3 +279,16 @@ def test_a_folder_in_a_laws_place_and_a_law_in_the_runs_place_are_named(regrow, 
     one_line_error(regrow("plan", tmp_path, *ASK), "a folder, not a law file", f"regrow fit {tmp_path} --out law.json")
     for command in ("fit", "validate"):
         one_line_error(regrow(command, law_file), "a JSON file (a law?), not a table of runs")
+
+
+def test_the_table_of_a_fit_is_readable_in_a_pipe(regrow, table):
+    """Fourteen parameters once made it wider than 200 columns; what is as usual is not a column either."""
+    said = regrow("fit", table, "--form", "regrowth", "--draws", 10)
+    head = said.out.splitlines()[0].split("  ")
+    names = [name.strip() for name in head if name.strip()]
+    assert names == ["family, method", "form", "status", "runs", "R^2", "MAPE", "pace", "exponent", "end"]
+    assert max(map(len, said.out.splitlines())) < 100
+    assert "more parameters with --verbose or --json" in said.err
+    every = regrow("fit", table, "--form", "regrowth", "--draws", 10, "--verbose")
+    assert {"baseline", "loss", "ASD", "gap_rate"} <= set(every.out.splitlines()[0].split())
+    assert "--verbose" not in every.err

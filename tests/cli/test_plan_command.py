@@ -505,7 +505,7 @@ def test_turns_are_compared_with_one_step(regrow):
     assert answer["pruning_rate"] == one["pruning_rate"] == second["pruning_rate"]
     said = regrow(*ask, "--stages", "0.25,0.5", "--stage-tokens", "200k").out
     assert "one step, and turns with as many tokens in all:" in said
-    assert "in turns less one step" in said
+    assert "turns minus one step" in said
     one_line_error(regrow(*ask, "--stages", "0.5,0.25"), "the rates of stages must rise")
     one_line_error(regrow(*ask, "--stages", "0.25,0.5", "--rate", "0.3"), "--stages with --rate")
     one_line_error(regrow(*ask, "--rate", "0.3", "--stage-tokens", "1M"), "--stage-tokens without --stages")

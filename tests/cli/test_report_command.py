@@ -121,9 +121,7 @@ def test_report_takes_every_option_of_plan():
 
     commands = get_command(build_app(["plan", "report"])).commands
     plan, report = ({opt for param in commands[name].params for opt in param.opts} for name in ("plan", "report"))
-    # scores, turns and training from scratch are questions beside the plan of one pruned model by its loss
-    beside = ("--score", "--stage", "--compare-")
-    assert {name for name in plan - report if not name.startswith(beside)} == {"law"}  # a law file is one of the PATHs
+    assert plan - report == {"law"}  # a law file is one of the PATHs
 
 
 def test_a_shape_is_planned_as_plan_does(regrow, table, law_file, tmp_path):
@@ -194,7 +192,7 @@ def test_one_object_on_stdout_and_words_without_json(regrow, table, law_file, tm
         (("--out", "r.html", "--no-compare", "--rates", "0.2,0.3"), "rates without a comparison"),
         (("--out", "r.html", "--rate", "0.25", "--layers", "12", "--model", "Llama-3.2-1B"), "give one of them"),
         (("--out", "r.html", "--layers", "12", "--params-before", "4M"), "a shape without a model"),
-        (("--out", "r.html", "--method", "width"), "unknown method 'width'"),
+        (("--out", "r.html", "--method", "width"), "no run was pruned by width"),
         (("--out", "r.html", "--target", "3", "--share", "0.9"), "belong to different criteria"),
     ],
 )
@@ -202,3 +200,44 @@ def test_what_users_do_wrong_is_one_line(regrow, table, law_file, tmp_path, monk
     monkeypatch.chdir(tmp_path)
     one_line_error(regrow("report", table, law_file, *arguments, "--no-validate"), says)
     assert list(tmp_path.iterdir()) == []
+
+
+TURNS = ("--stages", "0.25,0.5", "--stage-tokens", "200k")
+SCRATCH = ("--rate", "0.5", "--loss-pruned", "4.0", "--target", "3.4")
+SCRATCH = (*SCRATCH, "--compare-scratch", "E=1.5,A=40,alpha=0.3,B=400,beta=0.4")
+
+
+@pytest.mark.parametrize("more", [TURNS, SCRATCH], ids=["in turns", "from scratch"])
+def test_turns_and_training_from_scratch_are_as_plan_has_them(regrow, tmp_path, more):
+    asked = ("--law", "reference", "--method", "depth", "--params-before", "1M", "--loss-before", "3.0", *more)
+    plan, printed = regrow("plan", *asked, "--json").json, regrow("plan", *asked).out
+    assert regrow("report", *asked, "--out", tmp_path / "r.html", "--json").json["plans"] == [plan]
+    said = regrow("report", *asked, "--out", tmp_path / "r.md")
+    assert said.out.startswith(printed)
+    text = (tmp_path / "r.md").read_text().replace("\\", "")
+    assert printed.splitlines()[-1].strip().lower() in text.lower()
+    page = (tmp_path / "r.html").read_text()
+    assert ('id="stages"' in page) is ("stages" in plan)
+    assert ('id="scratch"' in page) is ("scratch" in plan)
+    assert regrow("report", *asked, "--out", tmp_path / "r.png").code == 0
+
+
+def test_report_refuses_what_plan_refuses_of_turns(regrow, tmp_path):
+    ask = ("report", "--law", "reference", "--params-before", "1M", "--loss-before", "3.0", "--out", tmp_path / "r.md")
+    one_line_error(regrow(*ask, "--stages", "0.5,0.25"), "the rates of stages must rise")
+    one_line_error(regrow(*ask, *TURNS, "--rate", "0.3"), "--stages with --rate")
+    one_line_error(regrow(*ask, *TURNS, "--score-before", "0.7"), "--stages with --score-before")
+    one_line_error(regrow(*ask, "--stage-tokens", "1M"), "--stage-tokens without --stages")
+    one_line_error(regrow(*ask, "--rate", "0.3", "--compare-scratch", "none.csv"), "no such table")
+    one_line_error(regrow(*ask, "--rate", "0.3", "--score-before", "0.7"), "scores asked of laws of losses")
+
+
+def test_a_method_without_runs_is_planned_as_plan_does(regrow, tmp_path):
+    at = {"runs": ROOT / "studies" / "ladder-llama.jsonl", "law": tmp_path / "law.json"}
+    regrow("fit", at["runs"], "--form", "regrowth", "--draws", 40, "--out", at["law"])
+    asked = ("--method", "experts", "--params-before", "3M", "--rate", "0.25", "--loss-before", "3.05")
+    asked = (*asked, "--loss-pruned", "3.4")
+    plan = regrow("plan", at["law"], *asked, "--json").json
+    told = regrow("report", at["law"], *asked, "--out", tmp_path / "r.html", "--json").json
+    assert told["plans"] == [plan]
+    assert "tiny-llama, experts" in (tmp_path / "r.html").read_text()

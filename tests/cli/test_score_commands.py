@@ -84,3 +84,24 @@ def test_a_law_of_losses_needs_the_loss_before(regrow, law_file) -> None:
     one_line_error(regrow("plan", law_file, *at), "loss before")
     one_line_error(regrow("predict", law_file, *at, "--tokens", "100k"), "--loss-before is missing")
     one_line_error(regrow("plan", law_file, *at, "--score-before", 0.7), "law of losses")
+
+
+def test_a_report_of_scores_is_planned_as_plan_does(regrow, scores, tmp_path) -> None:
+    law = tmp_path / "law.json"
+    regrow("fit", scores, "--score", "all", "--out", law)
+    asked = ("--score", "mmlu", "--score-before", 0.72, "--score-pruned", 0.35, "--target", 0.66)
+    plan = regrow("plan", law, *asked, "--json").json
+    told = regrow("report", law, *asked, "--out", tmp_path / "r.html", "--json").json
+    assert told["plans"] == [plan]
+    assert told["laws"] == 1
+    page = (tmp_path / "r.html").read_text()
+    assert f"mmlu: {plan['score']:.3f} after" in page
+    assert "gsm8k" not in page
+    # without a law file the scores are fitted
+    fitted = regrow(
+        "report", scores, "--score", "mmlu,gsm8k", "--no-validate", "--out", tmp_path / "r.md", "--json"
+    ).json
+    assert {one["target"] for one in fitted["plans"]} == {"score:mmlu", "score:gsm8k", "score:mean"}
+    assert fitted["plans"][0]["target"] == "score:mean"
+    one_line_error(regrow("report", law, *asked[2:], "--out", tmp_path / "r.md"), "3 benchmarks that it may be of")
+    one_line_error(regrow("report", law, "--loss-before", 2.0, "--out", tmp_path / "r.md"), "give --score-before")

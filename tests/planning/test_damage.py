@@ -49,4 +49,6 @@ def test_an_open_end_is_said():
     open_end = Damage(**known, half_low=5e5, supported=2.5e7).sentence()
     assert open_end.endswith("about 1M tokens (500k or more, 90%)")
     assert Damage(**known, half_high=2e6).sentence().endswith("about 1M tokens (up to 2M, 90%)")
-    assert Damage(**known).sentence().endswith("about 1M tokens (no interval that the runs support)")
+    assert Damage(**known).sentence().endswith("about 1M tokens (how sure is not known)")
+    wide = Damage(**known, first=1e4, supported=2.5e7).sentence()
+    assert wide.endswith("about 1M tokens (anything from under 10k to over 25M, 90%)")

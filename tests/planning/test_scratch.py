@@ -96,7 +96,7 @@ def test_a_curve_is_fitted_to_pretraining_runs(law, tmp_path: Path):
     found = compare_scratch(law, AT, 5e5, curve, tokens=1e6)
     stated = compare_scratch(law, AT, 5e5, stated_curve("E=1.5,A=40,alpha=0.3,B=400,beta=0.4"), tokens=1e6)
     assert found.break_even == pytest.approx(stated.break_even, rel=0.2)
-    assert "fitted to 16 runs in pretraining.csv" in found.how
+    assert "fitted to 16 runs in pretraining.csv" in found.curve.how
     assert not found.warnings
     # counts as people write them are the same table
     short = pd.DataFrame(rows).assign(

@@ -68,7 +68,7 @@ def test_every_reading_is_a_mark_of_its_method(laws, runs):
     tree = ElementTree.fromstring(str(chart))
     marks = [p for p in tree.iter("path") if p.get("class", "").startswith("mark ")]
     assert len(marks) == sum(p.tokens > 0 for run in runs for p in run.curve)
-    assert [key.text for key in keys] == ["depth", "width", "the law, b = 0.37"]
+    assert [key.text for key in keys] == ["depth", "width", "the law, b = 0.37", "D / D_s of the fitted runs"]
 
 
 def test_a_gap_too_small_to_divide_by_is_left_out(laws, runs):
@@ -91,3 +91,17 @@ def test_the_page_has_it_where_a_law_is_of_this_form(laws, runs, make_law):
     plain = gather(runs, [make_law(form="p2")])
     assert plain.collapse is None
     assert "Every method in one picture" not in render_page(plain, [make_law(form="p2")], [])
+
+
+def test_runs_that_were_never_fitted_are_hollow_and_not_shaded(laws, runs):
+    fitted, _ = collapse_chart(laws, runs, "here")
+    assert "hollow" not in fitted
+    names = {run.run for run in runs if run.params_before == max(one.params_before for one in runs)}
+    chart, _ = collapse_chart(laws, runs, "here", held_out=names)
+    tree = ElementTree.fromstring(str(chart))
+    hollow = [p for p in tree.iter("path") if "hollow" in p.get("class", "")]
+    assert len(hollow) == sum(p.tokens > 0 for run in runs for p in run.curve if run.run in names)
+    # and none at all is shaded where none was fitted
+    everything, keys = collapse_chart(laws, runs, "here", held_out={run.run for run in runs})
+    assert "fitted-area" not in everything
+    assert "fitted runs" not in keys[-1].text

@@ -50,7 +50,7 @@ def test_controls_and_comparisons(study, comparison) -> None:
     assert len(marks(regrow.show_controls(study.runs))) == 4 * 9
     figure = regrow.show_comparison(comparison)
     assert len(marks(figure)) == len(comparison.candidates)
-    assert [key.text for key in figure.legend] == ["depth", "width"]
+    assert [key.text for key in figure.legend] == ["depth", "width", "rates of the fitted runs"]
 
 
 def test_figures_on_one_page_share_no_ids_and_no_rules(study) -> None:

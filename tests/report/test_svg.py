@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from xml.etree import ElementTree
 
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from regrow.report.axes import Axis, linear_ticks, log_ticks, padded, same_decimals
 from regrow.report.picture import flat_style
-from regrow.report.svg import MARKS, Chart, Line, Marks, draw, legend_key
+from regrow.report.svg import MARKS, Chart, Drop, Line, Marks, draw, legend_key
 
 
 def test_an_axis_maps_its_ends_and_its_middle() -> None:
@@ -156,6 +157,44 @@ def test_marks_without_tooltips_are_as_many_and_where_the_others_are(browser, tm
 def test_only_a_part_of_the_chart_that_was_fitted_is_shaded() -> None:
     inside = draw(chart(shaded=(1e3, 1e4)), "c")
     assert inside.count("fitted-area") == 1
-    assert ">fitted<" in inside
-    assert "fitted-area" not in draw(chart(shaded=(1.0, 1e9)), "c")
+    # what is fitted throughout is shaded throughout: its legend says what the shading means
+    assert "fitted-area" in draw(chart(shaded=(1.0, 1e9)), "c")
     assert "fitted-area" not in draw(chart(shaded=(1e7, 1e9)), "c")
+
+
+def test_long_ticks_get_room() -> None:
+    """The label of the vertical axis stands left of the longest tick, however many digits that has."""
+
+    def left(y: np.ndarray) -> float:
+        x = np.array([1e3, 1e4, 1e5])
+        svg = draw(chart(marks=[], lines=[Line(x=x, y=y, style=0, name="l")]), "c")
+        return float(re.search(r'<rect x="(\d+)"', svg)[1])  # type: ignore[index]
+
+    short, long = left(np.array([3.0, 2.5, 2.0])), left(np.array([0.801, 0.802, 0.8035]))
+    assert short == Chart(title="", description="", x_label="", y_label="").left
+    assert long >= short + 5
+
+
+def test_a_rule_is_labelled_where_the_lines_are_far_from_it() -> None:
+    x = np.array([1e3, 1e4, 1e5])
+
+    def side(y: list[float]) -> str:
+        line = Line(x=x, y=np.array(y), style=0, name="l")
+        svg = draw(chart(marks=[], lines=[line], rules=[(1.0, "r")]), "c")
+        return re.search(r'class="rule-label"[^>]*text-anchor="(\w+)"', svg)[1]  # type: ignore[index]
+
+    assert (side([3.0, 2.0, 1.1]), side([1.1, 2.0, 3.0])) == ("start", "end")
+
+
+def test_a_place_that_is_pointed_out_has_its_interval_on_the_axis() -> None:
+    def bar(**ends: float | None) -> tuple[float, float] | None:
+        svg = draw(chart(drops=[Drop(x=1e4, y=2.5, label="D*", style=1, **ends)]), "c")
+        found = re.search(r'class="interval c1" d="M([\d.]+) [\d.]+H([\d.]+)"', svg)
+        return None if found is None else (float(found[1]), float(found[2]))
+
+    both, open_end = bar(low=5e3, high=2e4), bar(low=5e3, high=None)
+    assert both is not None
+    assert open_end is not None
+    assert both[0] == open_end[0] < both[1] < open_end[1] == 410.0
+    assert bar() is None
+    assert ">D*</text>" in draw(chart(drops=[Drop(x=1e4, y=2.5, label="D*", style=1)]), "c")

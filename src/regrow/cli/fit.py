@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from regrow.cli.options import AsJson, Baseline, Loss, Pool, Runs, Scores, number, parse_scores, print_json
 from regrow.cli.tables import print_table, say
 
-_OF_SCORES = ["pace", "exponent", "end"]
+if TYPE_CHECKING:
+    from regrow.laws.law import Law
+
+#: The parameters that say most of a form with many; the others stand in the table with `--verbose`.
+_MAIN = {"regrowth": ("pace", "exponent", "end")}
 
 
 def fit(
@@ -30,6 +35,9 @@ def fit(
     out: Annotated[Path | None, typer.Option("--out", help="Write the laws to this file.")] = None,
     draws: Annotated[int, typer.Option(help="Bootstrap draws over runs.")] = 200,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap and of the starts of the fit.")] = 0,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="A table with every parameter, whatever its width.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Fit one law per family and method.
@@ -66,28 +74,7 @@ def fit(
             }
         )
         return
-    # of scores, the numbers that differ between benchmarks
-    names = list(dict.fromkeys(name for law in laws for name in law.formula.shown)) if scores is None else _OF_SCORES
-    print_table(
-        "",
-        ["family, method", "form", "baseline", "loss", "status", "runs", "R^2", "MAPE", "ASD", *names],
-        [
-            [
-                f"{law.family}, {law.method}",
-                law.form,
-                law.baseline,
-                law.loss_kind if law.benchmark is None else law.target,
-                law.status,
-                str(law.n_runs),
-                number(law.metrics.get("r2")),
-                number(law.metrics.get("mape"), ".4f"),
-                number(law.metrics.get("asd"), ".2e"),
-                *(number(law.params.get(name), ".3g") for name in names),
-            ]
-            for law in (*laws, *laws.other_baseline)
-        ],
-        spare=("loss", "baseline", "ASD"),
-    )
+    _print_laws([*laws, *laws.other_baseline], verbose=verbose)
     if laws.chosen:
         say(laws.chosen)
     if laws.other_baseline:
@@ -104,6 +91,38 @@ def fit(
         say(f"skipped: {text}", err=True)
     if out is not None:
         typer.echo(f"written to {out}")
+
+
+def _print_laws(laws: Sequence[Law], *, verbose: bool) -> None:
+    """The laws as a table: what differs between them and the main parameters, or with `verbose` all."""
+    every = dict.fromkeys(name for law in laws for name in law.formula.shown)
+    main = dict.fromkeys(name for law in laws for name in _MAIN.get(law.form, law.formula.shown))
+    columns: dict[str, Callable[[Law], str]] = {
+        "family, method": lambda law: f"{law.family}, {law.method}",
+        "form": lambda law: law.form,
+        "baseline": lambda law: law.baseline,
+        "loss": lambda law: law.loss_kind if law.benchmark is None else law.target,
+        "status": lambda law: law.status,
+        "runs": lambda law: str(law.n_runs),
+        "R^2": lambda law: number(law.metrics.get("r2")),
+        "MAPE": lambda law: number(law.metrics.get("mape"), ".4f"),
+        "ASD": lambda law: number(law.metrics.get("asd"), ".2e"),
+    }
+    usual = {"baseline": "initial", "loss": "raw"}
+    if not verbose:
+        columns.pop("ASD")
+        for name, value in usual.items():
+            if all(columns[name](law) == value for law in laws):
+                columns.pop(name)
+    names = list(every if verbose else main)
+    rows = [
+        [*(cell(law) for cell in columns.values()), *(number(law.params.get(name), ".3g") for name in names)]
+        for law in laws
+    ]
+    print_table("", [*columns, *names], rows, spare=("loss", "baseline", "ASD"))
+    left = [name for name in every if name not in names]
+    if left:
+        say(f"({len(left)} more parameters with --verbose or --json)", err=True)
 
 
 def law_summary(law: Any) -> dict[str, Any]:

@@ -4,6 +4,9 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import typer
+
+from regrow.cli.alternatives import CompareScratch, Stages, StageTokens
 from regrow.cli.memory_options import ActiveParams, Batch, CacheDtype, Dtype, MaxMemory, TrainingContext
 from regrow.cli.options import (
     AsJson,
@@ -49,24 +52,23 @@ from regrow.cli.plan_options import (
     Teacher,
     Verbose,
 )
-from regrow.cli.scratching import CompareScratch
-from regrow.cli.staging import Stages, StageTokens
 from regrow.cli.tables import say
 from regrow.units import format_count
 
 if TYPE_CHECKING:
     from regrow.laws.law import Law
+    from regrow.planning.alternatives import Alternatives
     from regrow.planning.answer import Plan
     from regrow.planning.plan_spec import PlanSpec
-    from regrow.planning.scratch import ScratchComparison
-    from regrow.planning.stages import StageComparison
 
 
 #: the rate at which the reference law is asked where none is given
 _USUAL_RATE = 0.25
 
 
+# typer makes the options from the signature; `plan_fields` reads their values from the context
 def plan(
+    given: typer.Context,
     law: LawFile = None,
     named: NamedLaw = None,
     model: ModelName = None,
@@ -137,126 +139,71 @@ def plan(
 
     Which rate and method: `regrow plan law.json --compare --model Llama-3.1-8B --loss-before 2.0 --rates 0.15,0.25`
     """
-    from regrow.cli.asking import law_source, planned_recipe
+    from regrow.cli.alternatives import alternative_fields
+    from regrow.cli.asking import law_source
     from regrow.cli.plan_options import compare_fields, each_rate, plan_fields
-    from regrow.cli.scratching import against_scratch
-    from regrow.cli.staging import compare_with_turns, stage_rates
     from regrow.laws.files import load_laws
+    from regrow.planning.alternatives import alternatives_to
     from regrow.planning.plan_spec import PlanSpec
-    from regrow.planning.recipe import in_recipe
 
+    options = dict(given.params)
+    _check_compare(options)
+    beside = alternative_fields(options)
     asked_rates = each_rate(rate)
-    only = {
-        "rates": rates,
-        "params_after": params_after,
-        "served_tokens": served_tokens,
-        "sparse_speedup": sparse_speedup,
-        "serving_mfu": serving_mfu,
-    }
-    never = {"--rate": rate, "--layers": layers, "--shape": shape}
-    _check_compare(compare, only=only, never=never)
-    makes_rate = {"--max-memory": max_memory, "--active-params": active_params}
-    alone = {**never, **makes_rate, "--compare": compare, "--score-before": score_before}
-    turns = stage_rates(stages, stage_tokens, alone)
     laws = load_laws(law_source(law, named))
     of_scores = any(one.benchmark is not None for one in laws)
     if compare and of_scores:
         raise _no_comparison()
     if of_scores and model is None and params_before is None:
         laws = [_law_of(laws, family, method, score)]
-        params_before, asked_rates = _usual_model(laws[0], asked_rates)
-    spec = PlanSpec(
-        loss_before=loss_before,
-        score_before=score_before,
-        score_pruned=score_pruned,
-        others=planned_recipe(learning_rate, batch_tokens, scorer),
-        **plan_fields(
-            model=model,
-            params_before=params_before,
-            layers=layers,
-            shape=shape,
-            loss_pruned=loss_pruned,
-            criterion=criterion,
-            stop={
-                "min_gain": min_gain,
-                "max_slope": max_slope,
-                "share": share,
-                "target": target,
-                "budget_hours": budget_hours,
-                "budget_usd": budget_usd,
-            },
-            costs={"gpu": gpu, "price": price, "mfu": mfu, "mfu_from": mfu_from, "teacher": teacher},
-            memory={
-                "max_memory": max_memory,
-                "context": context,
-                "training_context": training_context,
-                "batch": batch,
-                "dtype": dtype,
-                "cache_dtype": cache_dtype,
-            },
-            active_params=active_params,
-            level=level,
-            of_scores=of_scores,
-        ),
-    )
+        options["params_before"], asked_rates = _usual_model(laws[0], asked_rates)
+    spec = PlanSpec(**plan_fields(options, of_scores=of_scores))
     if compare:
         from regrow.cli.comparing import print_comparison
 
-        asked = compare_fields(**only)  # type: ignore[arg-type]
+        asked = compare_fields(options)
         print_comparison(laws, spec, asked, named=named, family=family, method=method, verbose=verbose, as_json=as_json)
         return
-    used, answers = _plans(
-        laws, spec, [turns[-1]] if turns else asked_rates, named=named, family=family, method=method, score=score
-    )
-    used = in_recipe(used, spec.others)
-    found = compare_with_turns(used, spec, answers[0], turns, stage_tokens) if turns else None
-    curve = compare_scratch
-    scratches = [None if curve is None else against_scratch(used, spec, answer, curve) for answer in answers]
-    _print_answers(answers, found, scratches, named=named, verbose=verbose, as_json=as_json)
+    wanted = [beside["stages"][-1]] if beside["stages"] else asked_rates
+    used, answers = _plans(laws, spec, wanted, named=named, family=family, method=method, score=score)
+    found = [alternatives_to(used, spec, answer, **beside) for answer in answers]
+    _print_answers(found, named=named, verbose=verbose, as_json=as_json)
 
 
-def _print_answers(
-    answers: "Sequence[Plan]",
-    turns: "StageComparison | None",
-    scratches: "Sequence[ScratchComparison | None]",
-    *,
-    named: str | None,
-    verbose: bool,
-    as_json: bool,
-) -> None:
-    """Print the plans, each with its comparisons with pruning in turns and with training from scratch."""
+def _print_answers(found: "Sequence[Alternatives]", *, named: str | None, verbose: bool, as_json: bool) -> None:
+    """Print the plans, and what each was compared with."""
+    from regrow.cli.alternatives import print_alternatives
     from regrow.cli.plan_output import print_plans, suggest_reference
-    from regrow.cli.scratching import print_scratch
-    from regrow.cli.staging import print_turns
 
     if as_json:
-        more = {} if turns is None else {"stages": turns.to_dict()}
-        plans = [
-            {**answer.to_dict(), **more, **({} if scratch is None else {"scratch": scratch.to_dict()})}
-            for answer, scratch in zip(answers, scratches, strict=True)
-        ]
+        plans = [one.to_dict() for one in found]
         print_json({"plans": plans} if len(plans) > 1 else plans[0])
         return
-    print_plans(answers, verbose=verbose)
-    suggest_reference(answers[0], named)
-    if turns is not None:
-        print_turns(turns)
-    for answer, scratch in zip(answers, scratches, strict=True):
-        if scratch is not None:
-            say(f"pruned at {answer.pruning_rate:.3g}, or trained from scratch:")
-            print_scratch(scratch)
+    print_plans([one.plan for one in found], verbose=verbose)
+    suggest_reference(found[0].plan, named)
+    for one in found:
+        print_alternatives(one)
 
 
-def _check_compare(compare: bool, *, only: Mapping[str, Any], never: Mapping[str, Any]) -> None:
+def _check_compare(options: Mapping[str, Any]) -> None:
     """Raise `InputError` for options that `--compare` alone takes, or never takes."""
+    from regrow.cli.plan_options import COMPARED
     from regrow.errors import InputError
 
-    stray = [f"--{name.replace('_', '-')}" for name, value in only.items() if value is not None]
-    if stray and not compare:
-        raise InputError(f"{', '.join(stray)} without --compare", hint="add it, or leave them out")
-    given = [name for name, value in never.items() if value]
-    if given and compare:
-        raise InputError(f"{given[0]} with --compare", hint="give the rates to compare with --rates 0.15,0.25,0.35")
+    def name_of(name: str) -> str:
+        return f"--{name.replace('_', '-')}"
+
+    if not options["compare"]:
+        stray = [name_of(name) for name in COMPARED if options[name] is not None]
+        if stray:
+            raise InputError(f"{', '.join(stray)} without --compare", hint="add it, or leave them out")
+        return
+    rates = next((name for name in ("rate", "layers", "shape", "stages") if options[name]), None)
+    if rates is not None:
+        hint = "give the rates to compare with --rates 0.15,0.25,0.35"
+        raise InputError(f"{name_of(rates)} with --compare", hint=hint)
+    if options["compare_scratch"] is not None:
+        raise InputError("--compare-scratch with --compare", hint="plan one method at one rate with --compare-scratch")
 
 
 def _no_comparison() -> Exception:
@@ -301,9 +248,9 @@ def _law_of(laws: "Sequence[Law]", family: str | None, method: str | None, score
 
 def _usual_model(law: "Law", rates: list[float] | None) -> tuple[str, list[float]]:
     """The model of a plan by score that names none: the largest of the law's runs, and how that was pruned."""
-    known = law.diagnostics.get("rates_of_sizes") or {}
-    size = max((int(one) for one in known), default=round(law.ranges["params_before"][1]))
-    rate = float(known.get(str(size), sum(law.ranges["pruning_rate"]) / 2))
+    from regrow.planning.score_plan import usual_model
+
+    size, rate = usual_model(law)
     text = f"note: no --model: planned for {format_count(size)} parameters"
     say(f"{text}, the largest of the law's runs" + ("" if rates else f", pruned at {rate:.3g}"), err=True)
     return str(size), rates or [rate]

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from regrow.units import check_rate
-
-if TYPE_CHECKING:
-    from regrow.planning.criteria import Budget, Criterion
 
 
 def each_rate(rates: list[str] | None) -> list[float]:
@@ -124,76 +121,61 @@ ServingMfu = Annotated[
 Verbose = Annotated[bool, typer.Option("--verbose", help="Print every warning in full.")]
 
 
-def plan_fields(
-    *,
-    model: str | None,
-    params_before: str | None,
-    layers: int | None,
-    shape: str | None,
-    loss_pruned: float | None,
-    criterion: str | None,
-    stop: Mapping[str, float | None],
-    costs: Mapping[str, Any],
-    memory: Mapping[str, Any],
-    active_params: str | None,
-    level: float,
-    of_scores: bool = False,
-) -> dict[str, Any]:
-    """The fields of a `PlanSpec` that the options make: all but the rate and the loss before pruning.
+#: The options that belong to one criterion each, and those that a comparison of methods takes.
+_STOPPING = ("min_gain", "max_slope", "share", "target", "budget_hours", "budget_usd")
+COMPARED = ("rates", "params_after", "served_tokens", "sparse_speedup", "serving_mfu")
+
+
+def plan_fields(options: Mapping[str, Any], *, of_scores: bool) -> dict[str, Any]:
+    """The fields of a `PlanSpec` that the options make: all but the rate.
 
     Args:
-        stop: `--min-gain`, `--max-slope`... by the names of their fields.
-        costs: `gpu`, `price`, `mfu`, `mfu_from` and `teacher`.
-        memory: `max_memory`, `context`, `training_context`, `batch`, `dtype` and `cache_dtype`.
-        active_params: `--active-params`.
+        options: values by the names of the options' parameters, as the context of `regrow plan` or `regrow report` has
+            them.
         of_scores: whether the law is of scores.
 
     Raises `InputError` for options that contradict each other.
     """
-    from regrow.cli.asking import find_shape
+    from regrow.cli.asking import find_shape, planned_recipe, stopping
     from regrow.cli.memory_options import contexts, memory_target
     from regrow.units import parse_count
 
-    served, trained = contexts(memory["context"], memory["training_context"], memory["max_memory"])
-    of_memory = {name: memory[name] for name in ("batch", "dtype", "cache_dtype")}
+    model, size, active = options["model"], options["params_before"], options["active_params"]
+    served, trained = contexts(options["context"], options["training_context"], options["max_memory"])
+    of_memory = {name: options[name] for name in ("batch", "dtype", "cache_dtype")}
+    stop = {f"--{name.replace('_', '-')}": options[name] for name in _STOPPING}
+    pruned = options["loss_pruned"]
     return {
         "architecture": None if model is None else find_shape(model),
         "model": None if model is None else model_name(model),
-        "params_before": None if params_before is None else parse_count(params_before, what="--params-before"),
-        "sizes": sizes_kept(layers, shape),
-        "memory": memory_target(memory["max_memory"], context=served, model=model, **of_memory),
-        "active_params": None if active_params is None else parse_count(active_params, what="--active-params"),
-        "loss_pruned": loss_pruned,
-        "criterion": criterion_of(criterion, stop, loss_pruned, scores=of_scores),
-        "gpu": costs["gpu"],
-        **utilisation(costs["mfu"], costs["mfu_from"], costs["gpu"]),
-        "teacher": teacher_of(costs["teacher"]),
-        "price_usd_per_hour": costs["price"],
+        "params_before": None if size is None else parse_count(size, what="--params-before"),
+        "sizes": sizes_kept(options["layers"], options["shape"]),
+        "memory": memory_target(options["max_memory"], context=served, model=model, **of_memory),
+        "active_params": None if active is None else parse_count(active, what="--active-params"),
+        **{name: options[name] for name in ("loss_before", "loss_pruned", "score_before", "score_pruned")},
+        "others": planned_recipe(options["learning_rate"], options["batch_tokens"], options["scorer"]),
+        "criterion": stopping(options["criterion"], stop, loss_pruned=pruned, scores=of_scores),
+        "gpu": options["gpu"],
+        **utilisation(options["mfu"], options["mfu_from"], options["gpu"]),
+        "teacher": teacher_of(options["teacher"]),
+        "price_usd_per_hour": options["price"],
         "context": trained,
-        "level": level,
+        "level": options["level"],
     }
 
 
-def compare_fields(
-    *,
-    rates: str | None,
-    params_after: str | None,
-    served_tokens: str | None,
-    sparse_speedup: float | None,
-    serving_mfu: float | None,
-) -> dict[str, Any]:
+def compare_fields(options: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a `CompareSpec` that were given; the others are left out, so that its defaults hold."""
     from regrow.cli.options import parse_rates
     from regrow.units import parse_count
 
-    fields = {
-        "rates": None if rates is None else parse_rates(rates),
-        "params_after": None if params_after is None else parse_count(params_after, what="--params-after"),
-        "served_tokens": None if served_tokens is None else parse_count(served_tokens, what="--served-tokens"),
-        "sparse_speedup": sparse_speedup,
-        "serving_mfu": serving_mfu,
-    }
-    return {name: value for name, value in fields.items() if value is not None}
+    given = {name: options[name] for name in COMPARED if options[name] is not None}
+    for name in ("params_after", "served_tokens"):
+        if name in given:
+            given[name] = parse_count(given[name], what=f"--{name.replace('_', '-')}")
+    if "rates" in given:
+        given["rates"] = parse_rates(given["rates"])
+    return given
 
 
 def model_name(model: str) -> str:
@@ -244,17 +226,3 @@ def utilisation(mfu: float | None, mfu_from: str | None, gpu: str) -> dict[str, 
         raise InputError("--mfu and --mfu-from", hint="give one of them")
     measured = measured_mfu([mfu_from], find_gpu(gpu))
     return {"mfu": measured.mfu, "mfu_how": measured.how}
-
-
-def criterion_of(
-    name: str | None, options: Mapping[str, float | None], loss_pruned: float | None, *, scores: bool = False
-) -> Criterion | Budget:
-    """The criterion that the options make; `options` by the names of their fields: `min_gain`, `max_slope`..."""
-    from regrow.cli.asking import stopping
-
-    return stopping(
-        name,
-        {f"--{key.replace('_', '-')}": value for key, value in options.items()},
-        loss_pruned=loss_pruned,
-        scores=scores,
-    )

@@ -1,13 +1,14 @@
 """`regrow report`: one file that people forward: a page, Markdown for a pull request, a picture for a slide."""
 
 # without `from __future__ import annotations`: typer would compile every option's annotation anew at each start
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from regrow.cli.alternatives import CompareScratch, Stages, StageTokens
 from regrow.cli.memory_options import ActiveParams, Batch, CacheDtype, Dtype, MaxMemory, TrainingContext
 from regrow.cli.options import (
     AsJson,
@@ -25,6 +26,9 @@ from regrow.cli.options import (
     Out,
     PlannedScorer,
     Price,
+    ScoreBefore,
+    ScorePruned,
+    parse_scores,
     print_json,
 )
 from regrow.cli.plan_options import (
@@ -51,6 +55,7 @@ from regrow.cli.plan_options import (
 if TYPE_CHECKING:
     from regrow.laws import Law
     from regrow.report.answers import Answers
+    from regrow.report.question import Question
     from regrow.runs import RunRecord
 
 #: Without --validate or --no-validate, hold-outs are done up to this many laws and checkpoints: some seconds.
@@ -58,7 +63,9 @@ _QUICK_LAWS, _QUICK_POINTS = 4, 2000
 _HOLD_OUTS = ("size", "rate", "tokens")
 
 
+# typer makes the options from the signature; `plan_fields` reads their values from the context
 def report(
+    given: typer.Context,
     out: Out,
     paths: Annotated[
         list[str] | None,
@@ -106,6 +113,18 @@ def report(
     max_slope: MaxSlope = None,
     share: Share = None,
     loss_pruned: LossPruned = None,
+    score: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--score",
+            metavar="NAME",
+            help="Plan with the laws of these benchmarks alone (a,b; `mean` for their mean). Without a law file these "
+            "scores are fitted, `all` for every one.",
+            show_default=False,
+        ),
+    ] = None,
+    score_before: ScoreBefore = None,
+    score_pruned: ScorePruned = None,
     learning_rate: LearningRate = None,
     batch_tokens: BatchTokens = None,
     scorer: PlannedScorer = None,
@@ -138,6 +157,9 @@ def report(
     served_tokens: ServedTokens = None,
     sparse_speedup: SparseSpeedup = None,
     serving_mfu: ServingMfu = None,
+    stages: Stages = None,
+    stage_tokens: StageTokens = None,
+    compare_scratch: CompareScratch = None,
     validate: Annotated[
         bool | None,
         typer.Option(
@@ -151,73 +173,36 @@ def report(
 ) -> None:
     """The answer first, as `regrow plan` gives it; then curves, errors, exponents and a planner, in one file.
 
-    It takes the options of `regrow plan` but `--stages` and `--compare-scratch`. Runs of sizes that a given law was
-    not fitted to are shown as held out.
+    It takes the options of `regrow plan`. Runs of sizes that a given law was not fitted to are shown as held out.
 
     Example: `regrow report demo demo/law.json --out report.html`
 
     For a larger model: `regrow report runs.csv --out report.md --model Llama-3.1-8B --rate 0.25 --loss-before 2.0`
 
+    Or from scratch: `regrow report runs.csv law.json --rate 0.5 --compare-scratch pretraining.csv --out report.html`
+
+    Benchmark scores: `regrow report runs.csv --score mmlu,gsm8k --target 0.70 --out report.html`
+
     No runs yet: `regrow report --law reference --model Llama-3.1-8B --rate 0.25 --loss-before 2.0 --out report.html`
     """
-    from regrow.cli.asking import planned_recipe
-    from regrow.cli.plan_options import compare_fields, each_rate, plan_fields
     from regrow.report import format_of, write_report
-    from regrow.report.answers import Question, answer
+    from regrow.report.answers import answer, asked_laws
 
-    kind = format_of(out, file_format)
-    question = Question(
-        pruning_rates=tuple(each_rate(rate)),
-        loss_before=loss_before,
-        family=family,
-        method=method,
-        others=planned_recipe(learning_rate, batch_tokens, scorer),
-        compare=compare,
-        compared=compare_fields(
-            rates=rates,
-            params_after=params_after,
-            served_tokens=served_tokens,
-            sparse_speedup=sparse_speedup,
-            serving_mfu=serving_mfu,
-        ),
-        **plan_fields(
-            model=model,
-            params_before=params_before,
-            layers=layers,
-            shape=shape,
-            loss_pruned=loss_pruned,
-            criterion=criterion,
-            stop={
-                "min_gain": min_gain,
-                "max_slope": max_slope,
-                "share": share,
-                "target": target,
-                "budget_hours": budget_hours,
-                "budget_usd": budget_usd,
-            },
-            costs={"gpu": gpu, "price": price, "mfu": mfu, "mfu_from": mfu_from, "teacher": teacher},
-            memory={
-                "max_memory": max_memory,
-                "context": context,
-                "training_context": training_context,
-                "batch": batch,
-                "dtype": dtype,
-                "cache_dtype": cache_dtype,
-            },
-            active_params=active_params,
-            level=level,
-        ),
-    )
-    runs, laws, given = _read(paths or [], named, form=form, baseline=baseline, method=method, family=family)
-    unseen = [run for run in runs if given and _outside(run, laws)]
+    kind, scores = format_of(out, file_format), parse_scores(score)
+    known_laws, run_paths = _given_laws(paths or [], named, method=method, family=family)
+    question = _question(given.params, scores, known_laws)
+    runs, laws = _runs_and_laws(run_paths, known_laws, form=form, baseline=baseline, scores=scores)
+    unseen = [run for run in runs if known_laws and _outside(run, laws)]
+    laws = asked_laws(laws, question)
     answers = answer(laws, runs, question)
     rows, skipped = _held_out(runs, laws) if _wanted(validate, runs, laws) else ([], [])
-    known = {} if question.architecture is None or question.model is None else {question.model: question.architecture}
+    shapes = {} if question.architecture is None or question.model is None else {question.model: question.architecture}
     write_report(
         [run for run in runs if run not in unseen],
         laws,
         answers.plans,
         out=out,
+        alternatives=answers.alternatives,
         form=kind,
         held_out=unseen,
         title=title,
@@ -225,7 +210,7 @@ def report(
         notes=[*answers.notes, *(skipped if validate else ())],
         comparisons=answers.comparisons,
         comparison_asked=question.compares,
-        models=known,
+        models=shapes,
     )
     counts = {"runs": len(runs), "held_out": len(unseen), "laws": len(laws), "validated": len(rows)}
     if as_json:
@@ -234,43 +219,66 @@ def report(
         _print_answers(answers, counts, out, verbose=verbose)
 
 
-def _read(
-    paths: Sequence[str], named: str | None, *, form: str, baseline: str, method: str | None, family: str | None
-) -> "tuple[list[RunRecord], list[Law], bool]":
-    """The runs, the laws, and whether the laws were given: else they are fitted here.
-
-    Raises `InputError` where there are neither runs nor laws.
-    """
+def _given_laws(
+    paths: Sequence[str], named: str | None, *, method: str | None, family: str | None
+) -> "tuple[list[Law], list[str]]":
+    """The laws that were given, and the paths of runs. Raises `InputError` where there is neither."""
     from regrow.errors import InputError
-    from regrow.laws import fit, load_laws
-    from regrow.laws.files import REFERENCE_NAME, as_saved
+    from regrow.laws import load_laws
+    from regrow.laws.files import REFERENCE_NAME
     from regrow.laws.select import select_law
     from regrow.methods import ANY
-    from regrow.runs import read_runs
 
     law_files = [path for path in paths if Path(path).suffix == ".json" and Path(path).is_file()]
     run_paths = [path for path in paths if path not in law_files]
     laws = [law for path in law_files for law in load_laws(path)]
-    of_scores = any(law.benchmark is not None for law in laws)
-    runs = read_runs(*run_paths, need_loss=not of_scores) if run_paths else []
     if named is not None:
         if law_files:
             raise InputError("a law file and --law", where="report", hint="give one of them")
         laws = load_laws(named)
         if named == REFERENCE_NAME:
             laws = [select_law(laws, family=family, method=method or ANY)]
-    if laws:
-        return runs, laws, True
-    if not runs:
+    if not laws and not run_paths:
         hint = "give a study folder, a run folder or a table, a law file, or --law reference"
         raise InputError("no runs and no law given", where="report", hint=hint)
-    return runs, [as_saved(law) for law in fit(runs, form=form, baseline=baseline)], False
+    return laws, run_paths
+
+
+def _question(options: Mapping[str, Any], scores: list[str] | None, laws: "Sequence[Law]") -> "Question":
+    """What the report is asked. Raises `InputError` for options that contradict each other."""
+    from regrow.cli.alternatives import alternative_fields
+    from regrow.cli.plan_options import compare_fields, each_rate, plan_fields
+    from regrow.report.question import Question
+
+    of_scores = bool(scores) or (bool(laws) and all(law.benchmark is not None for law in laws))
+    return Question(
+        pruning_rates=tuple(each_rate(options["rate"])),
+        **{name: options[name] for name in ("family", "method", "compare")},
+        # a fit of several or `all` benchmarks has a law of their mean as well: plan with each
+        scores=tuple(scores or ()) if laws else (),
+        compared=compare_fields(options),
+        **plan_fields(options, of_scores=of_scores),
+        **alternative_fields(options),
+    )
+
+
+def _runs_and_laws(
+    paths: Sequence[str], laws: "list[Law]", *, form: str, baseline: str, scores: list[str] | None
+) -> "tuple[list[RunRecord], list[Law]]":
+    """The runs, and the laws: those given, or fitted here, of `scores` where they are named."""
+    from regrow.laws import fit
+    from regrow.laws.files import as_saved
+    from regrow.runs import read_runs
+
+    of_scores = bool(scores) or any(law.benchmark is not None for law in laws)
+    runs = read_runs(*paths, need_loss=not of_scores) if paths else []
+    return runs, laws or [as_saved(law) for law in fit(runs, form=form, baseline=baseline, score=scores)]
 
 
 def _answers_as_dict(answers: "Answers") -> dict[str, Any]:
     """Plans, the recommended one first, comparisons and notes, as plain data."""
     return {
-        "plans": [plan.to_dict() for plan in answers.plans],
+        "plans": [one.to_dict() for one in answers.alternatives],
         "comparisons": [comparison.to_dict() for comparison in answers.comparisons],
         "notes": list(answers.notes),
     }
@@ -278,11 +286,14 @@ def _answers_as_dict(answers: "Answers") -> dict[str, Any]:
 
 def _print_answers(answers: "Answers", counts: dict[str, int], out: Path, *, verbose: bool) -> None:
     """The plans as `regrow plan` prints them, and what the file holds."""
+    from regrow.cli.alternatives import print_alternatives
     from regrow.cli.options import warn
     from regrow.cli.plan_output import print_plans
     from regrow.cli.tables import say
 
     print_plans(answers.plans, verbose=verbose)
+    for one in answers.alternatives:
+        print_alternatives(one)
     if answers.plans:
         typer.echo("")
     shown = {"run": counts["runs"], "law": counts["laws"], "plan": len(answers.plans)}

@@ -22,7 +22,7 @@ def select_law(laws: list[Law], family: str | None = None, method: str | None = 
     if family is not None:
         one_of(family, sorted({law.family for law in laws}), what="family", where="laws")
     found = [law for law in laws if family in (None, law.family)]
-    found = found if method is None else _of_method(found, method)
+    found = found if method is None else laws_of_method(found, method)
     if score is not None:
         benchmarks = sorted({law.benchmark for law in found if law.benchmark is not None})
         if not benchmarks:
@@ -47,7 +47,7 @@ def select_law(laws: list[Law], family: str | None = None, method: str | None = 
     return found[0]
 
 
-def _of_method(laws: Sequence[Law], method: str) -> list[Law]:
+def laws_of_method(laws: Sequence[Law], method: str) -> list[Law]:
     """The laws of a method.
 
     Raises `InputError` for one without runs that is not regrow's, or that the laws can't tell of.

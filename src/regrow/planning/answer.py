@@ -32,7 +32,8 @@ class Plan:
     has an interval. `next_doubling_gain` is what twice the tokens would buy (nats), `floor` the loss the law
     approaches. `params_after` and `pruning_rate` are those reached, of whole blocks or channels where the shape is
     known. Where the law's runs support no number (`regrow.planning.support`), `tokens` is None, `tokens_reason` says
-    why ("less than ..."), and an end of the interval that they don't support is None as well. `verdict` is `trust`,
+    why ("less than ..."), and an end of the interval that they don't support is None as well; `tokens_supported` are
+    the tokens between which they support one, None where the law has no draws. `verdict` is `trust`,
     `rough` or `cannot say` (`regrow.planning.verdict`) with its reason, and `next_run` the run to make where it can't
     say. `warnings` come by their weight for this answer. `loss_pruned` and `others` are what else it was asked with.
     `loss_start` is the loss right after pruning, nats/token: the one given, or the law's own guess; None where it has
@@ -81,6 +82,7 @@ class Plan:
     verdict_because: str = ""
     next_run: str | None = None
     tokens_reason: str | None = None
+    tokens_supported: tuple[float, float] | None = None
     loss_pruned: float | None = None
     model: str | None = None
     removed: str | None = None
@@ -105,8 +107,13 @@ class Plan:
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON: the keys of `regrow plan --json`, and some more."""
         plain = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "scored"}
-        lists = {"extrapolates": dict(self.extrapolates), "others": dict(self.others), "warnings": list(self.warnings)}
+        lists: dict[str, Any] = {
+            "extrapolates": dict(self.extrapolates),
+            "others": dict(self.others),
+            "warnings": list(self.warnings),
+        }
         lists["criterion_options"] = dict(self.criterion_options)
+        lists["tokens_supported"] = None if self.tokens_supported is None else list(self.tokens_supported)
         if self.scored is not None:
             return {**plain, "gap": self.gap, **self.scored.to_dict(), **lists}
         end = {
@@ -131,7 +138,7 @@ class Plan:
 
     def interval(self) -> str:
         """The interval of D* in words; an end that the runs don't support is open."""
-        return interval_in_words(self.tokens_low, self.tokens_high, self.level)
+        return interval_in_words(self.tokens_low, self.tokens_high, self.level, self.tokens_supported)
 
     def sentence(self) -> str:
         """The answer in one line."""

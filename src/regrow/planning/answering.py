@@ -27,6 +27,7 @@ class Answer:
     """D*, its interval, what has to be said about them, and why there is no number where there is none.
 
     `too_far`: that is because the model lies too far outside the runs, so that the law's own D* means nothing.
+    `supported`: the tokens between which the runs support an answer; None where the law has no draws.
     """
 
     tokens: float | None
@@ -36,6 +37,7 @@ class Answer:
     width: float | None = None
     reason: str = ""
     too_far: bool = False
+    supported: tuple[float, float] | None = None
 
 
 def tokens_of(
@@ -87,6 +89,7 @@ def as_supported(law: Law, answer: Answer, extrapolates: Mapping[str, float], *,
         reason = bounds.reason(answer.tokens)
     if fixed:
         return replace(answer, reason=reason, too_far=far)
+    supported = None if far or not len(law.draws) else (bounds.first, bounds.most)
     kept = [None if end is None or far or not bounds.holds(end) else end for end in (answer.low, answer.high)]
     return replace(
         answer,
@@ -95,6 +98,7 @@ def as_supported(law: Law, answer: Answer, extrapolates: Mapping[str, float], *,
         high=kept[1],
         reason=reason,
         too_far=far,
+        supported=supported,
         notes=() if far else answer.notes,  # they speak of the law's own D*, which means nothing there
     )
 

@@ -27,7 +27,8 @@ class Damage:
         loss_before, loss_pruned: before pruning and right after it.
         half_tokens, half_low, half_high: tokens and the ends of their interval; None where the law's runs don't
             support a number, and `reason` says why.
-        supported: the most tokens that the law's runs support; None where no tokens were asked for.
+        first, supported: the fewest and the most tokens that the law's runs support; None where no tokens were asked
+            for, and `first` where the law has no draws.
         level: probability of the interval.
         note: what has to be said of the law that was asked; empty where there is nothing.
     """
@@ -38,6 +39,7 @@ class Damage:
     half_low: float | None = None
     half_high: float | None = None
     supported: float | None = None
+    first: float | None = None
     level: float = 0.9
     reason: str = ""
     note: str = ""
@@ -54,7 +56,8 @@ class Damage:
         lost = f"{self.gap_pruned:.2f} nats lost at once"
         if self.half_tokens is None:
             return f"{lost}; when half is back can't be said: {self.reason}" if self.reason else lost
-        between = interval_in_words(self.half_low, self.half_high, self.level)
+        supported = None if self.first is None or self.supported is None else (self.first, self.supported)
+        between = interval_in_words(self.half_low, self.half_high, self.level, supported)
         return f"{lost}; half is back after about {format_count(self.half_tokens)} tokens ({between})"
 
     def to_dict(self) -> dict[str, Any]:
@@ -85,13 +88,15 @@ def expected_damage(law: Law, setting: Setting, *, level: float = 0.9) -> Damage
     support = supported_tokens(law)
     if not support.holds(every[0]):
         return Damage(loss_before=before, loss_pruned=pruned, reason=support.reason(every[0]), note=note)
-    low, high = ends(every[1:], level)
+    drawn = len(every) > 1
+    low, high = ends(every[1:], level) if drawn else (np.nan, np.nan)
     return Damage(
         loss_before=before,
         loss_pruned=pruned,
         half_tokens=float(every[0]),
         half_low=low if support.holds(low) else None,
         half_high=high if support.holds(high) else None,
+        first=support.first if drawn else None,
         supported=support.most,
         level=level,
         note=note,

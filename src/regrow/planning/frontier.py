@@ -157,13 +157,17 @@ class Refusal:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Candidates by rising loss (those without an answer last), the refused ones, and the rule of the choice."""
+    """Candidates by rising loss (those without an answer last), the refused ones, and the rule of the choice.
+
+    `fitted_rates` are those, from the least to the largest, that every law was fitted to; None where they share none.
+    """
 
     candidates: tuple[Candidate, ...]
     refused: tuple[Refusal, ...]
     rule: str
     spec: CompareSpec
     family: str
+    fitted_rates: tuple[float, float] | None = None
 
     @property
     def frontier(self) -> tuple[Candidate, ...]:
@@ -283,7 +287,17 @@ def compare(laws: Iterable[Law], spec: CompareSpec) -> Comparison:
         raise InputError(f"no candidate can be planned: {refused[0].method}: {refused[0].why}", where="compare")
     rows = _marked(rows)
     rule = f"the least loss; of the rows within {SAME_LOSS:g} nats of it the least total cost"
-    return Comparison(candidates=tuple(rows), refused=tuple(refused), rule=rule, spec=spec, family=families[0])
+    return Comparison(
+        candidates=tuple(rows), refused=tuple(refused), rule=rule, spec=spec, family=families[0],
+        fitted_rates=_shared_rates(laws),
+    )  # fmt: skip
+
+
+def _shared_rates(laws: Sequence[Law]) -> tuple[float, float] | None:
+    """The rates that every law was fitted to; N:M sparsity, whose rate is its own, does not count."""
+    ends = [law.ranges["pruning_rate"] for law in laws if not is_masked(law.method)]
+    low, high = max((one for one, _ in ends), default=1.0), min((other for _, other in ends), default=0.0)
+    return (low, high) if low < high else None
 
 
 def non_dominated(points: Sequence[Sequence[float]] | np.ndarray) -> np.ndarray:

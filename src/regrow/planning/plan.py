@@ -81,6 +81,7 @@ def plan(law: Law, spec: PlanSpec) -> Plan:
         tokens_low=answer.low,
         tokens_high=answer.high,
         tokens_reason=answer.reason or None,
+        tokens_supported=answer.supported,
         verdict=word,
         verdict_because=why,
         next_run=missing,
@@ -119,10 +120,11 @@ def _removed(spec: PlanSpec, model: PrunedModel) -> dict[str, Any]:
 def _losses(law: Law, curves: Curves, spec: PlanSpec, tokens: float | None, *, far: bool) -> dict[str, Any]:
     """The losses before and right after pruning, given or expected by the law, and at `tokens`: fields of the plan.
 
-    A model too far outside the runs has no expected loss right after pruning either.
+    A model too far outside the runs has no expected loss right after pruning, and no floor, either.
     """
     setting = curves.setting
-    start, floor = None if far else expected_start(law, setting), float(curves.point().floor()[0, 0])
+    start = None if far else expected_start(law, setting)
+    floor = np.nan if far else float(curves.point().floor()[0, 0])
     return {
         **_at(law, curves, tokens, spec.level),
         "floor": floor if np.isfinite(floor) else None,

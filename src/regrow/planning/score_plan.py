@@ -40,6 +40,11 @@ class ScoreAnswer:
     high: float | None
     end: float | None
 
+    @property
+    def benchmark(self) -> str:
+        """The name of the benchmark, or `mean`."""
+        return self.target.removeprefix("score:")
+
     def words(self, level: float) -> str:
         """The score before pruning, right after it, and at the end."""
         before = "parent not known" if self.before is None else f"{self.before:.3f} before"
@@ -100,6 +105,15 @@ def in_errors(law: Law, spec: PlanSpec) -> PlanSpec:
     _check_scores(law, spec)
     before, pruned = errors_of(law, spec.score_before, spec.score_pruned)
     return replace(spec, loss_before=before, loss_pruned=pruned, criterion=_criterion(spec))
+
+
+def usual_model(law: Law, size: float | None = None) -> tuple[int, float]:
+    """The model of a plan by score that names none: the largest of the law's runs, or the `size` given, and the rate
+    at which that size was pruned; of another size, the middle of the law's rates."""
+    known = law.diagnostics.get("rates_of_sizes") or {}
+    largest = max((int(one) for one in known), default=round(law.ranges["params_before"][1]))
+    of = largest if size is None else round(size)
+    return of, float(known.get(str(of), sum(law.ranges["pruning_rate"]) / 2))
 
 
 def errors_of(law: Law, score_before: float | None, score_pruned: float | None) -> tuple[float, float | None]:

@@ -21,14 +21,17 @@ import numpy as np
 from regrow.errors import InputError, one_of
 from regrow.laws.setting import Setting
 from regrow.planning.curves import Curves
+from regrow.planning.recipe import in_recipe
 from regrow.planning.solve import ends, last_crossings
-from regrow.planning.support import MOST_TIMES_TOKENS, interval_in_words, supported_tokens
+from regrow.planning.support import MOST_TIMES_TOKENS, interval_in_words, supported_tokens, too_far
 from regrow.units import format_count, parse_count, plural
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from regrow.laws.law import Law
+    from regrow.planning.answer import Plan
+    from regrow.planning.plan_spec import PlanSpec
     from regrow.runs import RunRecord
 
 _STATED = ("E", "A", "alpha", "B", "beta")
@@ -60,15 +63,18 @@ class ScratchComparison:
     """Pruning against training from scratch. Tokens in tokens, losses in nats/token; what is not known is None.
 
     Attributes:
+        params: of both models.
+        curve: of training from scratch.
         break_even: tokens from which on a model from scratch is as good; `low`, `high` of coverage `level`. None, and
             an end None, where the runs support no number: `reason` says why.
         lead: how far the pruned model is below the one from scratch after `tokens`.
         scratch_loss: of the model from scratch after `tokens`.
         match: tokens that training from scratch takes to the pruned model's loss after `tokens`.
+        supported: the tokens between which the two were compared; None where they could not be.
     """
 
     params: float
-    how: str
+    curve: ScratchCurve
     break_even: float | None
     low: float | None
     high: float | None
@@ -78,27 +84,30 @@ class ScratchComparison:
     scratch_loss: float | None
     match: float | None
     level: float
+    supported: tuple[float, float] | None
     warnings: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """The answer in a few lines."""
-        model = f"a model of {format_count(self.params)} from scratch"
+        model = f"a model of {format_count(self.params)} parameters trained from scratch"
         if self.break_even is None:
             text = [f"{model}: {self.reason}"]
         else:
-            between = interval_in_words(self.low, self.high, self.level)
-            text = [f"{model} is even after {format_count(self.break_even)} tokens ({between})"]
+            between = interval_in_words(self.low, self.high, self.level, self.supported)
+            text = [f"{model} is as good after {format_count(self.break_even)} tokens ({between})"]
         if self.tokens is not None and self.lead is not None:
             ahead = "ahead" if self.lead > 0 else "behind"
             line = f"after {format_count(self.tokens)} tokens the pruned model is {abs(self.lead):.3f} nats {ahead}"
             if self.match is not None:
                 line += f"; from scratch that loss takes {format_count(self.match)} tokens"
             text.append(line)
-        return [*text, f"curve from scratch: {self.how}"]
+        return [*text, f"curve from scratch: {self.curve.how}"]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
-        return {**vars(self), "warnings": list(self.warnings)}
+        plain = {name: value for name, value in vars(self).items() if name != "curve"}
+        plain["supported"] = None if self.supported is None else list(self.supported)
+        return {**plain, "how": self.curve.how, "warnings": list(self.warnings)}
 
 
 def stated_curve(text: str) -> ScratchCurve:
@@ -233,6 +242,9 @@ def compare_scratch(
         setting: the pruned model, without tokens.
         tokens: of the plan, where there are any.
     """
+    refused = too_far(law, law.extrapolates(setting.at(law.ranges["tokens"][0])))
+    if refused:
+        return _unknown(curve, params, refused, level)
     support = supported_tokens(law)
     first, most = max(support.first, 1.0), min(support.most, curve.most)
     grid = np.geomspace(first, most, _GRID)
@@ -254,15 +266,44 @@ def compare_scratch(
         at["match"] = None if at["match"] is None or not math.isfinite(match) else match
     return ScratchComparison(
         params=params,
-        how=curve.how,
+        curve=curve,
         break_even=point,
         low=None if point is None or not first < low < np.inf else float(low),
         high=None if point is None or not first < high < np.inf else float(high),
         reason=reason,
         tokens=tokens,
         level=level,
+        supported=(first, most) if len(found) > 1 else None,
         warnings=_beyond(curve, params),
         **at,
+    )
+
+
+def _unknown(curve: ScratchCurve, params: float, reason: str, level: float) -> ScratchComparison:
+    """The comparison for a model of which the law says nothing."""
+    return ScratchComparison(
+        params=params, curve=curve, reason=reason, level=level, break_even=None, low=None, high=None, tokens=None,
+        lead=None, scratch_loss=None, match=None, supported=None,
+    )  # fmt: skip
+
+
+def against_scratch(law: Law, spec: PlanSpec, answer: Plan, curve: ScratchCurve) -> ScratchComparison:
+    """A plan against training a model of the pruned size from scratch.
+
+    Args:
+        law, spec: what the plan was made with.
+
+    Raises `InputError` for a law of scores.
+    """
+    if law.benchmark is not None:
+        raise InputError("--compare-scratch with a law of scores", hint="the curve from scratch is one of losses")
+    return compare_scratch(
+        in_recipe(law, spec.others),
+        spec.setting(answer.pruning_rate),
+        answer.params_after,
+        curve,
+        tokens=answer.tokens if answer.tokens_reason is None else None,
+        level=spec.level,
     )
 
 

@@ -18,11 +18,17 @@ import numpy as np
 
 from regrow.errors import InputError
 from regrow.laws.setting import Setting
+from regrow.methods import is_masked
+from regrow.planning.cost import pruned_model
 from regrow.planning.measuring import expected_start
+from regrow.planning.recipe import in_recipe
+from regrow.planning.support import too_far
 from regrow.units import check_rate, format_count
 
 if TYPE_CHECKING:
     from regrow.laws.law import Law
+    from regrow.planning.answer import Plan
+    from regrow.planning.plan_spec import PlanSpec
     from regrow.runs.record import RunRecord
 
 
@@ -71,12 +77,12 @@ class StageComparison:
 
     def sentence(self) -> str:
         """Which ends lower, and how sure the law is of it."""
-        better = "in turns" if self.difference < 0 else "in one step"
-        text = f"{better} ends {abs(self.difference):.3f} nats lower"
+        better = "pruning in turns ends" if self.difference < 0 else "one step ends"
+        text = f"{better} {abs(self.difference):.3f} nats lower"
         if self.low is None or self.high is None:
             return text
-        sure = "" if self.low > 0 or self.high < 0 else ": the law can't tell them apart"
-        return f"{text} (in turns less one step: {self.low:+.3f} to {self.high:+.3f}, {self.level:.0%}){sure}"
+        sure = "" if self.low > 0 or self.high < 0 else ", but the law can't tell the two apart"
+        return f"{text}{sure} (turns minus one step: {self.low:+.3f} to {self.high:+.3f} nats, {self.level:.0%})"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -142,6 +148,40 @@ def compare_stages(
         high=None if high is None else float(high),
         level=level,
     )
+
+
+def against_turns(
+    law: Law, spec: PlanSpec, answer: Plan, rates: Sequence[float], tokens: float | None = None
+) -> StageComparison:
+    """A plan against pruning to each of `rates` in turn, with `tokens` in all, or else those of the plan.
+
+    Args:
+        law, spec: what the plan was made with; the plan is for the last of `rates`.
+
+    Raises `InputError` for a law of scores, a plan without tokens, rates that a shape can't tell apart, and as
+    `compare_stages` does.
+    """
+    rates = check_rising(rates)
+    if law.benchmark is not None:
+        hint = "plan with a law of losses of the form regrowth"
+        raise InputError("a law of scores can't compare one step with turns", where="--stages", hint=hint)
+    if is_masked(law.method):
+        hint = "depth and width are pruned in turns"
+        raise InputError(f"{law.method} sparsity has one rate, and no turns", where="--stages", hint=hint)
+    total = answer.tokens if tokens is None else tokens
+    if total is None:
+        raise InputError("the plan has no number of tokens", where="--stages", hint="give them with --stage-tokens")
+    reached = [
+        pruned_model(
+            method=law.method, pruning_rate=rate, params_before=spec.size, architecture=spec.shape
+        ).pruning_rate
+        for rate in rates
+    ]
+    law, setting = in_recipe(law, spec.others), spec.setting(answer.pruning_rate)
+    refused = too_far(law, law.extrapolates(setting.at(law.ranges["tokens"][0])))
+    if refused:
+        raise InputError(refused, where="--stages", hint="add runs of larger models and fit again")
+    return compare_stages(law, setting, reached, total, level=spec.level)
 
 
 def predicted_ends(law: Law, record: RunRecord) -> list[float]:

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 MOST_TIMES_TOKENS = 16.0
 #: A size or rate is answered for up to this many times outside the fitted range.
 MOST_TIMES_DESIGNED = 100.0
-#: What stands in the place of an interval of which the runs support no end.
-NO_INTERVAL = "no interval that the runs support"
+#: What stands in the place of an interval where there are no draws to take one from.
+NO_INTERVAL = "how sure is not known"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,10 +74,19 @@ def supported_tokens(law: Law) -> Support:
     return Support(first=first, most=MOST_TIMES_TOKENS * high, longest=high, times=times)
 
 
-def interval_in_words(low: float | None, high: float | None, level: float) -> str:
-    """An interval of tokens with its probability; an end that the runs don't support, None, is open."""
+def interval_in_words(
+    low: float | None, high: float | None, level: float, supported: tuple[float, float] | None
+) -> str:
+    """An interval of tokens with its probability; an end that the runs don't support, None, is open.
+
+    Args:
+        supported: the tokens between which the runs support an answer; None where the law has no draws.
+    """
     if low is None and high is None:
-        return NO_INTERVAL
+        if supported is None:
+            return NO_INTERVAL
+        first, most = map(format_count, supported)
+        return f"anything from under {first} to over {most}, {level:.0%}"
     if low is None:
         return f"up to {format_count(high or 0.0)}, {level:.0%}"
     if high is None:

@@ -59,10 +59,10 @@ def plan_card(plan: Plan, laws: Sequence[Law] = (), validation_rows: Sequence[Ma
     """A plan as a card; the held-out errors of its law come from `laws` and `validation_rows`."""
     refused = plan.verdict == CANNOT_SAY
     law = next((one for one in laws if _made_with(plan, one)), None)
+    benchmark = None if plan.scored is None else plan.scored.benchmark
     return Card(
-        heading=f"{plan.model or plan.family + ' of ' + count(plan.params_before)}, {plan.method} at a rate of "
-        f"{plan.pruning_rate:.3g}",
-        law=f"{plan.family}, {plan.method}" + ("" if law is None or law.benchmark is None else f", {law.benchmark}"),
+        heading=plan_heading(plan) + ("" if benchmark is None else f", {benchmark}"),
+        law=f"{plan.family}, {plan.method}" + ("" if benchmark is None else f", {benchmark}"),
         verdict=plan.verdict,
         because=_sentence(plan.verdict_because),
         headline=NO_ANSWER if refused else f"{count(plan.tokens)} tokens",
@@ -72,7 +72,7 @@ def plan_card(plan: Plan, laws: Sequence[Law] = (), validation_rows: Sequence[Ma
         facts=dict(plan.facts()),
         losses=_losses(plan),
         loss_interval=_loss_interval(plan),
-        cost="no price given (--price)" if plan.cost_usd is None and plan.gpu_hours is not None else _usd(plan),
+        cost="no price given" if plan.cost_usd is None and plan.gpu_hours is not None else _usd(plan),
         time=MISSING if plan.gpu_hours is None else say_gpu_time(plan.gpu_hours),
         compute="" if plan.flops is None else f"{plan.flops:.2e} FLOPs, {plan.flops_how}",
         sure=held_out_words(law, validation_rows),
@@ -83,17 +83,25 @@ def plan_card(plan: Plan, laws: Sequence[Law] = (), validation_rows: Sequence[Ma
     )
 
 
+def plan_heading(plan: Plan) -> str:
+    """Which model, and how it is pruned."""
+    model = plan.model or f"{plan.family} of {count(plan.params_before)}"
+    return f"{model}, {plan.method} at a rate of {plan.pruning_rate:.3g}"
+
+
 def plans_table(plans: Sequence[Plan]) -> Table:
     """Every plan of the report in a row, the recommended one first."""
     several = len({plan.family for plan in plans}) > 1
     priced = any(plan.cost_usd is not None for plan in plans)
-    what = "Loss" if all(plan.scored is None for plan in plans) else "At the end"
+    kinds = {plan.scored is None for plan in plans}
+    what = "Loss or score" if len(kinds) > 1 else "Loss" if True in kinds else "Score"
 
     def cells(plan: Plan) -> tuple[str, ...]:
         ends = "fixed" if plan.criterion == Budget.name else plan.interval().rsplit(", ", 1)[0]
         interval = "" if ends == NO_INTERVAL else f" ({ends})"
         return (
-            f"{plan.family + ', ' if several else ''}{plan.method} at {plan.pruning_rate:.3g}",
+            f"{plan.family + ', ' if several else ''}{plan.method} at {plan.pruning_rate:.3g}"
+            + ("" if plan.scored is None else f", {plan.scored.benchmark}"),
             plan.verdict,
             count(plan.params_after),
             (bound(plan) if plan.tokens is None else count(plan.tokens)) + interval,
@@ -115,7 +123,7 @@ def plans_table(plans: Sequence[Plan]) -> Table:
 def _ends(plan: Plan) -> str:
     """The loss or the score at the end, with its interval."""
     if plan.scored is not None:
-        return f"{plan.scored.target} {number(plan.scored.score, '.3f')}{plan.scored.between(plan.level)}"
+        return number(plan.scored.score, ".3f") + plan.scored.between(plan.level).replace(f", {plan.level:.0%}", "")
     known = plan.loss_low is not None and plan.loss_high is not None
     return number(plan.loss, ".3f") + (f" ({plan.loss_low:.3f} to {plan.loss_high:.3f})" if known else "")
 
@@ -135,12 +143,7 @@ def _instead(plan: Plan) -> str:
         return ""  # the reason of the verdict says it
     if plan.tokens is None:
         return f"No number of tokens is enough that {plan.because}."
-    return f"The law's own figure is {count(plan.tokens)} tokens, with {_article(plan)}."
-
-
-def _article(plan: Plan) -> str:
-    words = plan.interval()
-    return words if words == NO_INTERVAL else f"an interval of {words}"
+    return f"The law's own figure is {count(plan.tokens)} tokens ({plan.interval()})."
 
 
 def _interval(plan: Plan) -> str:
@@ -189,12 +192,12 @@ def _scores(scored: ScoreAnswer) -> Table:
     """The score, as a share of the parent's and its gap to it, before pruning, right after it and at the end."""
     before, guessed = scored.before, " (guessed)" if scored.start_guessed else ""
     names = ("before pruning", f"right after pruning{guessed}", "at the end")
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for name, score in zip(names, (before, scored.start, scored.score), strict=True):
         known = score is not None and before is not None and before > 0
         share = f"{score / before:.2f}" if known and score is not None and before is not None else MISSING
         gap = f"{100 * (score - before):+.1f}" if score is not None and before is not None else MISSING
-        rows.append((name, number(score, ".3f"), share, gap))
+        rows.append((name, number(score, ".3f"), share, gap if rows else ""))
     return Table(
         caption=f"{scored.target}, a fraction, and its gap to the parent's in points",
         head=("", "Score", "Of the parent's", "Gap, points"),

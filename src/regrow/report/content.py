@@ -10,16 +10,23 @@ from typing import Any
 from markupsafe import Markup
 
 from regrow.laws.law import Law
+from regrow.planning.alternatives import Alternatives
 from regrow.planning.answer import Plan
 from regrow.planning.frontier import Comparison
 from regrow.report import present
+from regrow.report.alternatives import (
+    AlternativeSection,
+    ScoreSection,
+    score_sections,
+    scratch_sections,
+    stage_sections,
+)
 from regrow.report.card import Card, held_out_words, plan_card, plans_table
 from regrow.report.collapse import collapse_chart
 from regrow.report.curves import LEVEL, fits_of, thinned
 from regrow.report.figures import (
     Key,
     Panel,
-    control_keys,
     curve_panels,
     drift_chart,
     frontier_chart,
@@ -48,6 +55,7 @@ class LawSection:
     ident: str
     heading: str
     about: str
+    formula: str
     warnings: tuple[str, ...]
     panels: tuple[Panel, ...]
     legend: tuple[Key, ...]
@@ -88,6 +96,7 @@ class ControlSection:
 class CollapseSection:
     """The runs of all methods around one curve."""
 
+    heading: str
     chart: Markup
     legend: tuple[Key, ...]
 
@@ -98,9 +107,14 @@ class Content:
 
     title: str
     summary: str
+    measured: str
+    no_planner: str
     level: str
     cards: tuple[Card, ...]
     plans: present.Table | None
+    scores: tuple[ScoreSection, ...]
+    stages: tuple[AlternativeSection, ...]
+    scratch: tuple[AlternativeSection, ...]
     comparisons: tuple[ComparisonSection, ...]
     notes: tuple[str, ...]
     laws: tuple[LawSection, ...]
@@ -121,6 +135,7 @@ def gather(
     held_out: Sequence[RunRecord] = (),
     validation_rows: Sequence[Mapping[str, Any]] = (),
     notes: Sequence[str] = (),
+    alternatives: Sequence[Alternatives] = (),
     comparisons: Sequence[Comparison] = (),
     comparison_asked: bool = True,
 ) -> Content:
@@ -137,19 +152,24 @@ def gather(
     return Content(
         title=title,
         summary=_summary(everything, laws, plans),
+        measured=_measured(laws),
+        no_planner=_no_planner(laws),
         level=f"{LEVEL:.0%}",
         cards=tuple(plan_card(plan, laws, validation_rows) for plan in plans),
         plans=plans_table(plans) if len(plans) > 1 else None,
+        scores=score_sections(plans, laws),
+        stages=stage_sections(alternatives, laws),
+        scratch=scratch_sections(alternatives, laws),
         comparisons=tuple(
             _comparison_section(one, f"frontier-{i}", asked=comparison_asked) for i, one in enumerate(comparisons)
         ),
         notes=tuple(dict.fromkeys(remarks)),
         laws=tuple(sections),
         sure=tuple(held_out_words(law, validation_rows) for law in laws),
-        collapse=_collapse_section(laws, everything, tips=few),
+        collapse=_collapse_section(laws, everything, held_out, tips=few),
         held_out=present.held_out_table(unseen) if unseen else None,
         validation=present.validation_table(validation_rows) if validation_rows else None,
-        controls=_control_section(everything),
+        controls=_control_section(everything, laws),
         provenance=_provenance(laws),
     )
 
@@ -166,6 +186,7 @@ def _law_section(
         ident=ident,
         heading=heading,
         about=present.about_law(law),
+        formula=present.formula_of(law),
         warnings=tuple(law.warnings),
         panels=tuple(panels),
         legend=tuple(keys),
@@ -200,22 +221,40 @@ def _comparison_section(comparison: Comparison, ident: str, *, asked: bool) -> C
     )
 
 
-def _collapse_section(laws: Sequence[Law], runs: Sequence[RunRecord], *, tips: bool) -> CollapseSection | None:
-    chart, keys = collapse_chart([law for law in laws if law.benchmark is None], runs, "collapse-chart", tips=tips)
-    return CollapseSection(chart=chart, legend=tuple(keys)) if chart else None
+def _collapse_section(
+    laws: Sequence[Law], runs: Sequence[RunRecord], held_out: Sequence[RunRecord], *, tips: bool
+) -> CollapseSection | None:
+    of_losses = [law for law in laws if law.benchmark is None]
+    unseen = {run.run for run in held_out}
+    chart, keys = collapse_chart(of_losses, runs, "collapse-chart", tips=tips, held_out=unseen)
+    several = len({law.method for law in of_losses}) > 1
+    heading = f"Every {'method' if several else 'run'} in one picture"
+    return CollapseSection(heading=heading, chart=chart, legend=tuple(keys)) if chart else None
 
 
-def _control_section(runs: Sequence[RunRecord]) -> ControlSection | None:
+def _control_section(runs: Sequence[RunRecord], laws: Sequence[Law]) -> ControlSection | None:
     controls = sorted(
         (r for r in runs if r.is_control and r.has_losses), key=lambda r: (r.family, r.params_before, r.run)
     )
     if not controls:
         return None
-    return ControlSection(
-        chart=drift_chart(controls, "controls-drift"),
-        legend=tuple(control_keys(controls)),
-        table=present.control_table(controls),
-    )
+    ends = [law.ranges["tokens"] for law in laws if law.status != "failed" and law.benchmark is None]
+    fitted = (min(low for low, _ in ends), max(high for _, high in ends)) if ends else None
+    chart, keys = drift_chart(controls, "controls-drift", fitted=fitted)
+    return ControlSection(chart=chart, legend=tuple(keys), table=present.control_table(controls))
+
+
+def _measured(laws: Sequence[Law]) -> str:
+    """What the laws' runs were measured by."""
+    kinds = {"losses" if law.benchmark is None else "scores" for law in laws}
+    return " and ".join(sorted(kinds)) or "losses"
+
+
+def _no_planner(laws: Sequence[Law]) -> str:
+    """Why the page has no planner, where it has none."""
+    if any(law.benchmark is not None and law.status != "failed" for law in laws):
+        return "it reads losses; regrow plan plans scores"
+    return "every law failed to fit"
 
 
 def _summary(runs: Sequence[RunRecord], laws: Sequence[Law], plans: Sequence[Plan]) -> str:

@@ -14,7 +14,7 @@ from regrow.planning.frontier import Candidate, Comparison
 from regrow.report.curves import LEVEL, RunFit, drawn_curve
 from regrow.report.scored import heading as law_heading
 from regrow.report.scored import shown, unit
-from regrow.report.svg import Chart, Line, Marks, draw, legend_key
+from regrow.report.svg import Chart, Line, Marks, draw, legend_key, shade_key
 from regrow.runs.record import CONTROL, RunRecord
 from regrow.units import format_count, plural
 
@@ -37,6 +37,11 @@ class Key:
 
     svg: Markup
     text: str
+
+
+def fitted_key(what: str = "tokens") -> Key:
+    """The entry of a legend for the shading: where along the axis the law was fitted."""
+    return Key(svg=shade_key(), text=f"{what} of the fitted runs")
 
 
 def curve_panels(law: Law, fits: Sequence[RunFit], ident: str, *, tips: bool = True) -> tuple[list[Panel], list[Key]]:
@@ -83,7 +88,8 @@ def curve_panels(law: Law, fits: Sequence[RunFit], ident: str, *, tips: bool = T
             shaded=law.ranges["tokens"],
         )
         panels.append(Panel(heading=heading, held_out=held_out, svg=draw(chart, f"{ident}-{number}")))
-    return panels, [Key(svg=legend_key(i), text=f"rate {_span(group)}") for i, group in enumerate(groups)]
+    keys = [Key(svg=legend_key(i), text=f"rate {_span(group)}") for i, group in enumerate(groups)]
+    return panels, [*keys, fitted_key()] if panels else []
 
 
 def measured_panels(runs: Sequence[RunRecord], ident: str) -> tuple[list[Panel], list[Key]]:
@@ -164,18 +170,20 @@ def _rate(run: RunRecord) -> str:
 
 
 def residual_chart(law: Law, fits: Sequence[RunFit], ident: str, *, tips: bool = True) -> Markup:
-    """Residuals of every checkpoint, in per cent of the predicted loss, one row per run, small models at the top.
+    """Residuals of every checkpoint, one row per run, small models at the top: in per cent of the predicted loss, or of
+    a score in points.
 
     Each mark has a tooltip with `tips`.
     """
     fits = [fit for fit in fits if fit.shown]
     if not fits:
         return Markup("")
+    sign, of = ("%", "per cent") if law.benchmark is None else (" points", "points")
     marks = []
     for row, fit in enumerate(fits):
         tokens, loss, predicted = fit.drawn
-        off = 100 * (loss / predicted - 1)
-        words = [f"{fit.run.run}: {r:+.2f}% at {format_count(d)} tokens" for r, d in zip(off, tokens, strict=True)]
+        off = 100 * (loss / predicted - 1 if law.benchmark is None else predicted - loss)
+        words = [f"{fit.run.run}: {r:+.2f}{sign} at {format_count(d)} tokens" for r, d in zip(off, tokens, strict=True)]
         height = np.full(len(off), float(len(fits) - row))
         style = 1 if fit.held_out else 0
         marks.append(Marks(x=off, y=height, style=style, tips=words if tips else [], hollow=fit.held_out))
@@ -185,11 +193,11 @@ def residual_chart(law: Law, fits: Sequence[RunFit], ident: str, *, tips: bool =
     }
     zero = Line(x=np.zeros(2), y=np.array([0.4, len(fits) + 0.6]), style=0, name="no error", css="zero")
     chart = Chart(
-        title=f"Residuals of {law.family}, {law.method}, by run",
-        description="Measured over predicted loss minus one, in per cent, of the checkpoints that are drawn; rows are "
-        "runs, in the order of the table below.",
-        x_label="measured minus predicted, per cent",
-        y_label="size, rate",
+        title=f"Residuals of {law_heading(law)}, by run",
+        description=f"Measured minus predicted, in {of}, of the checkpoints that are drawn; rows are runs, by size and "
+        "rate, in the order of the table below.",
+        x_label=f"measured minus predicted, {of}",
+        y_label="",
         lines=[zero],
         marks=marks,
         x_log=False,
@@ -203,8 +211,13 @@ def residual_chart(law: Law, fits: Sequence[RunFit], ident: str, *, tips: bool =
     return draw(chart, ident)
 
 
-def drift_chart(controls: Sequence[RunRecord], ident: str) -> Markup:
-    """Loss of unpruned controls above their own loss before training, against tokens."""
+def drift_chart(
+    controls: Sequence[RunRecord], ident: str, *, fitted: tuple[float, float] | None = None
+) -> tuple[Markup, list[Key]]:
+    """Loss of unpruned controls above their own loss before training, against tokens, and the legend.
+
+    `fitted` are the tokens of the runs that laws were fitted to.
+    """
     lines, marks = [], []
     for number, run in enumerate(controls):
         seen = [p for p in run.curve if p.tokens > 0]
@@ -224,17 +237,19 @@ def drift_chart(controls: Sequence[RunRecord], ident: str) -> Markup:
         lines=lines,
         marks=marks,
         rules=[(0.0, "no drift")],
+        shaded=fitted,
         left=70,
         width=480,
         height=260,
     )
-    return draw(chart, ident) if lines else Markup("")
-
-
-def control_keys(controls: Sequence[RunRecord]) -> list[Key]:
-    """The legend of `drift_chart`."""
-    shown = [(i, r) for i, r in enumerate(controls) if any(p.tokens > 0 for p in r.curve)]
-    return [Key(svg=legend_key(i), text=f"{r.run}, {format_count(r.params_before)}") for i, r in shown]
+    if not lines:
+        return Markup(""), []
+    keys = [
+        Key(svg=legend_key(i), text=f"{run.run}, {format_count(run.params_before)}")
+        for i, run in enumerate(controls)
+        if any(point.tokens > 0 for point in run.curve)
+    ]
+    return draw(chart, ident), [*keys, *([fitted_key()] if fitted is not None else [])]
 
 
 def frontier_chart(comparison: Comparison, ident: str) -> tuple[Markup, list[Key]]:
@@ -265,6 +280,7 @@ def frontier_chart(comparison: Comparison, ident: str) -> tuple[Markup, list[Key
                     tips=[_candidate_tip(row) for row in rows],
                 )
             )
+    fitted = _fitted_left(comparison)
     chart = Chart(
         title=f"Methods and rates for {comparison.family}",
         description="Expected loss against parameters left after pruning, a mark per method and rate, labelled by its "
@@ -272,12 +288,22 @@ def frontier_chart(comparison: Comparison, ident: str) -> tuple[Markup, list[Key
         x_label="parameters left",
         y_label="loss, nats/token",
         marks=marks,
+        shaded=fitted,
         x_log=False,
         left=70,
         width=560,
         height=320,
     )
-    return draw(chart, ident), [Key(svg=legend_key(i, line=False), text=m) for i, m in enumerate(methods)]
+    keys = [Key(svg=legend_key(i, line=False), text=m) for i, m in enumerate(methods)]
+    return draw(chart, ident), [*keys, *([fitted_key("rates")] if fitted is not None else [])]
+
+
+def _fitted_left(comparison: Comparison) -> tuple[float, float] | None:
+    """The parameters that the fitted rates leave of this model; None where the laws share no rates."""
+    if comparison.fitted_rates is None:
+        return None
+    low, high = comparison.fitted_rates
+    return comparison.spec.base.size * (1 - high), comparison.spec.base.size * (1 - low)
 
 
 def _area(cost: float, most: float) -> float:

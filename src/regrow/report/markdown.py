@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from regrow.report.alternatives import AlternativeSection
 from regrow.report.card import Card
 from regrow.report.content import Content, LawSection
 from regrow.report.present import Table
@@ -55,11 +56,27 @@ def _answer(content: Content) -> Iterable[str]:
     if content.plans is not None:
         yield _table(content.plans)
     yield _list(f":warning: {escape(note)}" for note in content.notes)
+    for scores in content.scores:
+        yield f"### Scores: {escape(scores.heading)}"
+        yield _list(escape(panel.heading) for panel in scores.panels)
+        yield _table(scores.table)
+    for title, sections in (("One step, or in turns", content.stages), ("Pruned, or from scratch", content.scratch)):
+        for section in sections:
+            yield from _alternative(title, section)
     for one in content.comparisons:
         yield f"### Methods and rates: {escape(one.heading)}"
         yield f"{escape(one.sentence)} {escape(one.stopping)}"
         yield _table(one.table)
         yield _list(f"not planned: {escape(reason)}" for reason in one.refused)
+
+
+def _alternative(title: str, section: AlternativeSection) -> Iterable[str]:
+    """What a plan was compared with, in sentences and as a table."""
+    yield f"### {title}: {escape(section.heading)}"
+    yield _list(escape(sentence) for sentence in section.sentences)
+    yield _list(f":warning: {escape(warning)}" for warning in section.warnings)
+    if section.table.rows:
+        yield _table(section.table)
 
 
 def _card(card: Card) -> Iterable[str]:
@@ -76,6 +93,7 @@ def _card(card: Card) -> Iterable[str]:
 def _law(law: LawSection) -> Iterable[str]:
     yield f"### {escape(law.heading)}"
     yield escape(law.about)
+    yield f"`{law.formula}`"
     yield _list(f":warning: {escape(warning)}" for warning in law.warnings)
     yield _table(law.parameters)
     for table in (law.trends, law.checks):

@@ -15,6 +15,8 @@ from regrow.planning.answer import Plan
 from regrow.report import planner
 from regrow.report.card import OF_DRAWS, OF_RUNS
 from regrow.report.content import Content
+from regrow.report.figures import Key, fitted_key
+from regrow.report.svg import legend_key
 
 TEMPLATES = Path(__file__).parent / "templates"
 _SCRIPTS = ("planner.js", "planner_answer.js", "planner_chart.js", "planner_ui.js")
@@ -37,11 +39,17 @@ def render_page(
         css=Markup(bare(read("style.css") + read("chart.css"))),
         planner=data is not None,
         planner_level=f"{data['level']:.0%}" if data else "",
+        planner_keys=_planner_keys(data["level"]) if data else [],
         planner_json=planner.as_script(data),
         planner_js=Markup(
             "\n".join([planner.forms_script({law.form for law in laws}), *(bare(read(name)) for name in _SCRIPTS)])
         ),
     )
+
+
+def _planner_keys(level: float) -> list[Key]:
+    """The legend of the planner's chart."""
+    return [Key(svg=legend_key(0, mark=False), text=f"expected loss, with {level:.0%} of new runs"), fitted_key()]
 
 
 def read(name: str) -> str:

@@ -9,13 +9,16 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
-from markupsafe import escape
+from markupsafe import Markup, escape
 
 from regrow.errors import InputError
 from regrow.report.card import Card
 from regrow.report.content import Content, LawSection
+from regrow.report.figures import Key
 from regrow.report.page import read
+from regrow.report.present import MISSING
 
 WIDTH, HEIGHT = 1600, 900
 _SCALE = 1.5
@@ -36,12 +39,12 @@ def render_picture(content: Content) -> bytes:
 
 def picture_svg(content: Content) -> str:
     """The picture as a self-contained SVG."""
-    law = _law_shown(content)
+    charts = _charts_shown(content)
     body = [
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>',
         _text(_MARGIN, 78, _shorten(content.title, 78), size=34, bold=True),
-        *_answers(content.cards),
-        *(_charts(law) if law is not None else ()),
+        *_answers(content.cards, _beside(content)),
+        *(_charts(charts, content) if charts else ()),
         _text(_MARGIN, HEIGHT - 28, _shorten(content.provenance, 170), size=14, soft=True),
     ]
     return (
@@ -76,8 +79,45 @@ def _law_shown(content: Content) -> LawSection | None:
     return found[0] if found else None
 
 
-def _answers(cards: Sequence[Card]) -> Iterable[str]:
-    """One answer in full with its warnings; several as short blocks, as many as fit."""
+@dataclass(frozen=True)
+class _Shown:
+    """A chart of the picture, with its heading; `keys` are its own legend, beside the one that law panels share."""
+
+    heading: str
+    svg: Markup
+    keys: Sequence[Key] = ()
+
+
+def _charts_shown(content: Content) -> list[_Shown]:
+    """What was asked for beside the first plan, then the law's largest sizes, as many as there is room for."""
+    first = [
+        _Shown(title, section.chart, section.legend)
+        for title, sections in (("In turns", content.stages), ("Or from scratch", content.scratch))
+        for section in sections[:1]
+        if section.chart
+    ]
+    if content.scores:
+        panels = content.scores[0].panels
+        return [_Shown(panel.heading, panel.svg) for panel in panels[:_MOST_PANELS]]
+    law = _law_shown(content)
+    room = _MOST_PANELS - len(first)
+    own = [] if law is None else [
+        _Shown(panel.heading + (", held out, never fitted" if panel.held_out else ""), panel.svg)
+        for panel in law.panels[-room:]
+    ]  # fmt: skip
+    return [*first, *own]
+
+
+def _beside(content: Content) -> list[str]:
+    """The sentences on turns and on training from scratch."""
+    return [sentence for section in (*content.stages[:1], *content.scratch[:1]) for sentence in section.sentences[:2]]
+
+
+def _answers(cards: Sequence[Card], beside: Sequence[str]) -> Iterable[str]:
+    """One answer in full with its warnings; several as short blocks, as many as fit.
+
+    `beside` is said after the facts of one answer.
+    """
     if not cards:
         yield _text(_MARGIN, 190, "No plan was asked for.", size=22)
         return
@@ -93,8 +133,9 @@ def _answers(cards: Sequence[Card]) -> Iterable[str]:
         facts = _facts(card)
         if len(cards) > 1:
             what = card.losses.head[1]
-            short = [f"{what.lower()} {facts[f'{what} at the end']}", facts["GPU time"], facts["Cost"]]
-            yield _text(_MARGIN, y, _shorten(", ".join(short), 62), size=17)
+            if card.time != MISSING:
+                short = [f"{what.lower()} {facts[f'{what} at the end']}", facts["GPU time"], facts["Cost"]]
+                yield _text(_MARGIN, y, _shorten(", ".join(short), 62), size=17)
             y += 66
             continue
         y += 12
@@ -103,12 +144,13 @@ def _answers(cards: Sequence[Card]) -> Iterable[str]:
             yield _text(_LEFT - 20, y, value, size=17, anchor="end")
             y += 26
         y += 14
-        for warning in (card.next_run, *card.warnings):
-            lines = textwrap.wrap(warning, 62)
+        notes = [(text, None) for text in beside] + [(text, _WARN) for text in (card.next_run, *card.warnings)]
+        for text, colour in notes:
+            lines = textwrap.wrap(text, 62)
             if y + 22 * len(lines) > HEIGHT - 60:
                 break
             for line in lines:
-                yield _text(_MARGIN, y, line, size=15, colour=_WARN)
+                yield _text(_MARGIN, y, line, size=15, colour=colour)
                 y += 22
             y += 6
     if len(cards) > _MOST_CARDS:
@@ -133,27 +175,44 @@ def _facts(card: Card) -> dict[str, str]:
     return {name: value for name, value in facts.items() if value}
 
 
-def _charts(law: LawSection) -> Iterable[str]:
-    """The panels of the largest sizes, two by two, under their legend."""
-    panels = law.panels[-_MOST_PANELS:]
+def _charts(shown: Sequence[_Shown], content: Content) -> Iterable[str]:
+    """The charts, two by two, under the legend that they share."""
     left, top, gap = _LEFT + 60, 168, 30
-    columns = 1 if len(panels) == 1 else 2
+    columns = 1 if len(shown) == 1 else 2
     wide = (WIDTH - left - _MARGIN - gap * (columns - 1)) / columns
-    high = min((HEIGHT - top - 60) / (1 if len(panels) <= 2 else 2) - 40, wide * 280 / 420)
-    yield _text(left, 128, f"Measured (marks) and predicted (lines, with bands): {_shorten(law.heading, 40)}", size=17)
-    x = float(left)
-    for key in law.legend:
-        yield _nested(str(key.svg), x, 140, 40, 18)
-        yield _text(x + 46, 154, key.text, size=15, soft=True)
-        x += 62 + 8.6 * len(key.text)
-        if x > WIDTH - 160:
-            break
-    for i, panel in enumerate(panels):
+    high = min((HEIGHT - top - 60) / (1 if len(shown) <= 2 else 2) - 40, wide * 280 / 420)
+    title, keys = _shared_legend(content)
+    yield _text(left, 128, title, size=17)
+    yield from _legend(keys, left, 140)
+    for i, chart in enumerate(shown):
         at_x = left + (i % columns) * (wide + gap)
         at_y = top + (i // columns) * (high + 46)
-        heading = panel.heading + (", held out, never fitted" if panel.held_out else "")
+        heading = _shorten(chart.heading, int(wide / 9.5))
         yield _text(at_x + 4, at_y + 20, heading, size=16, bold=True)
-        yield _nested(str(panel.svg), at_x, at_y + 28, wide, high)
+        if chart.keys:
+            yield from _legend(chart.keys, at_x + 24 + 9.5 * len(heading), at_y + 6, limit=at_x + wide)
+        yield _nested(str(chart.svg), at_x, at_y + 28, wide, high)
+
+
+def _shared_legend(content: Content) -> tuple[str, Sequence[Key]]:
+    """What the charts show, and the legend of those that have none of their own."""
+    if content.scores:
+        return f"Expected scores: {_shorten(content.scores[0].heading, 60)}", content.scores[0].legend
+    law = _law_shown(content)
+    if law is None:
+        return "Expected losses", ()
+    return f"Measured (marks) and predicted (lines, with bands): {_shorten(law.heading, 40)}", law.legend
+
+
+def _legend(keys: Sequence[Key], x: float, y: float, *, limit: float = WIDTH - 20) -> Iterable[str]:
+    """A legend in one line, as far as there is room."""
+    for key in keys:
+        wide = 56 + 7.8 * len(key.text)
+        if x + wide > limit:
+            return
+        yield _nested(str(key.svg), x, y, 40, 18)
+        yield _text(x + 46, y + 14, key.text, size=15, soft=True)
+        x += wide
 
 
 def _nested(svg: str, x: float, y: float, width: float, height: float) -> str:

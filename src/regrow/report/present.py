@@ -15,6 +15,7 @@ from regrow.planning.frontier import Candidate, Comparison
 from regrow.planning.trends import Trend
 from regrow.report.curves import RunFit
 from regrow.report.figures import ParameterRow
+from regrow.report.scored import heading as law_heading
 from regrow.report.scored import shown
 from regrow.report.trends import Cell, Trends
 from regrow.runs.record import RunRecord
@@ -86,16 +87,27 @@ def about_law(law: Law) -> str:
         if value is not None:
             quality_parts.append(f"{name} {per_cent(value) if key == 'mape' else number(value, '.4g')}")
     quality = f" On the fitted points: {', '.join(quality_parts)}." if quality_parts else ""
-    formula = law.formula.formula
-    what, kind = ("loss", f"{law.loss_kind} losses") if law.benchmark is None else ("1 - score", f"of {law.target}")
+    kind = f"{law.loss_kind} losses" if law.benchmark is None else f"of {law.target}"
     return (
-        f"Status {law.status}. {what} = {formula}, fitted to {plural(law.n_points, 'checkpoint')} of "
-        f"{plural(law.n_runs, 'run')}, {len(law.draws)} bootstrap draws, baseline {law.baseline}, {kind}.{quality}"
+        f"Status {law.status}. Fitted to {plural(law.n_points, 'checkpoint')} of {plural(law.n_runs, 'run')}, "
+        f"{len(law.draws)} bootstrap draws, baseline {law.baseline}, {kind}.{quality}"
     )
 
 
+def formula_of(law: Law) -> str:
+    """The law's formula."""
+    return f"{'loss' if law.benchmark is None else '1 - score'} = {law.formula.formula}"
+
+
 def run_table(law: Law, fits: Sequence[RunFit], label: str) -> Table:
-    """The runs of a law, in the order of the residual chart."""
+    """The runs of a law, in the order of the residual chart; errors of scores are in points."""
+
+    def errors(fit: RunFit) -> tuple[str, str]:
+        if law.benchmark is None:
+            return per_cent(fit.mape), per_cent(fit.worst)
+        off = 100 * np.abs(fit.predicted - fit.loss)
+        return number(float(np.mean(off)), ".2f"), number(float(np.max(off)), ".2f")
+
     rows = tuple(
         Row(
             cells=(
@@ -106,17 +118,16 @@ def run_table(law: Law, fits: Sequence[RunFit], label: str) -> Table:
                 number(next((shown(law, p.known_loss) for p in fit.run.curve if p.tokens == 0), None)),
                 number(shown(law, fit.loss[-1])),
                 number(shown(law, fit.predicted[-1])),
-                per_cent(fit.mape),
-                per_cent(fit.worst),
+                *errors(fit),
                 number(fit.asd, ".2g"),
             ),
             held_out=fit.held_out,
         )
         for fit in fits
     )
-    what, of = ("loss", "loss") if law.benchmark is None else ("score", "error, 1 - score")
+    what, of = ("loss", "the predicted loss") if law.benchmark is None else ("score", "the predicted score in points")
     return Table(
-        caption=f"Runs of this law; errors of the predicted {of}. Held-out runs were never fitted.",
+        caption=f"Runs of this law; errors of {of}. Held-out runs were never fitted.",
         head=("Run", "Size", "Rate", "Tokens", "Right after pruning", f"Last {what}", "Predicted last", "Mean error",
               "Worst", "ASD"),
         rows=rows,
@@ -255,13 +266,13 @@ def held_out_row(law: Law, fits: Sequence[RunFit]) -> Row | None:
     coverage = sum(s * n for s, n in inside) / sum(n for _, n in inside) if inside else None
     return Row(
         cells=(
-            f"{law.family}, {law.method} ({law.form})",
+            f"{law_heading(law)} ({law.form})",
             str(len(out)),
             str(len(errors)),
             per_cent(float(errors.mean())),
             per_cent(float(errors.max())),
             number(float(np.mean(asds)) if asds else None, ".2g"),
-            per_cent(coverage),
+            number(coverage, ".0%"),
         ),
         held_out=True,
     )
@@ -270,7 +281,8 @@ def held_out_row(law: Law, fits: Sequence[RunFit]) -> Row | None:
 def held_out_table(rows: Sequence[Row]) -> Table:
     """The errors of laws on runs they were never fitted on."""
     return Table(
-        caption="Runs that were never fitted, by law; errors of the predicted loss over their checkpoints.",
+        caption="Runs that were never fitted, by law; errors of the predicted loss, of scores those of 1 - score, over "
+        "their checkpoints.",
         head=("Law", "Runs", "Checkpoints", "Mean error", "Worst", "ASD", "Inside the band"),
         rows=tuple(rows),
         label="Held-out runs",
@@ -309,7 +321,7 @@ def validation_row(row: Mapping[str, Any]) -> Row:
             per_cent(row.get("mape")),
             per_cent(row.get("max_ape")),
             number(row.get("asd"), ".2g"),
-            per_cent(row.get("coverage")),
+            number(row.get("coverage"), ".0%"),
             ", ".join(f"{name} {per_cent(v)}" for name, v in (row.get("baselines") or {}).items() if v is not None)
             or "none",
         )

@@ -18,7 +18,6 @@ from regrow.report.curves import LEVEL, RunFit, fits_of
 from regrow.report.figures import (
     Key,
     Panel,
-    control_keys,
     curve_panels,
     drift_chart,
     frontier_chart,
@@ -113,10 +112,10 @@ def show_residuals(runs: Sequence[RunRecord], law: Law) -> Figure:
 def show_controls(runs: Sequence[RunRecord]) -> Figure:
     """How far the loss of unpruned models moved on the same tokens. Raises `InputError` where there is no control."""
     controls = sorted((run for run in runs if run.is_control), key=lambda run: (run.family, run.params_before, run.run))
-    chart = drift_chart(controls, _ident("controls", [run.run for run in controls]))
+    chart, keys = drift_chart(controls, _ident("controls", [run.run for run in controls]))
     if not chart:
         raise InputError("no unpruned control among the runs", where="show_controls", hint="a study makes them")
-    return _one("Drift of the unpruned controls", "Loss minus the loss before training.", chart, control_keys(controls))
+    return _one("Drift of the unpruned controls", "Loss minus the loss before training.", chart, keys)
 
 
 def show_collapse(runs: Sequence[RunRecord], laws: Law | Sequence[Law]) -> Figure:

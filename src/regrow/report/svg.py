@@ -19,6 +19,8 @@ from regrow.units import format_count
 #: Series differ by colour (classes c0 to c6: Okabe-Ito), by mark and by dash, so that no one of them is needed.
 MARKS = ("circle", "square", "diamond", "up", "down", "cross", "plus")
 DASHES = ("", "7 3", "2 3", "9 3 2 3", "4 2", "1 2", "12 4")
+#: Pixels of the vertical axis: its label with the gaps beside it, and a character of a tick.
+_AXIS_LABEL, _CHARACTER = 24, 7
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -58,6 +60,22 @@ class Marks:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Drop:
+    """A place on a curve that is pointed out: a line from (`x`, `y`) down to the axis, and its `label`.
+
+    Its interval, `low` to `high`, is a bar on the axis; an end that is None is open and runs to the chart's edge. With
+    neither there is no bar.
+    """
+
+    x: float
+    y: float
+    label: str
+    style: int
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Chart:
     """What to draw. `rules` are horizontal lines with a label; `title` and `description` are for screen readers."""
 
@@ -68,7 +86,8 @@ class Chart:
     lines: list[Line] = field(default_factory=list)
     marks: list[Marks] = field(default_factory=list)
     rules: list[tuple[float, str]] = field(default_factory=list)
-    #: where along x a law was fitted; shaded, if some of the chart lies outside
+    drops: list[Drop] = field(default_factory=list)
+    #: where along x a law was fitted; shaded
     shaded: tuple[float, float] | None = None
     x_log: bool = True
     x_format: Callable[[float], str] = format_count
@@ -87,14 +106,17 @@ def draw(chart: Chart, ident: str) -> Markup:
     if not any(len(x) for x in xs):
         return Markup("")
     all_x = np.concatenate(xs)
-    left, right, top, bottom = chart.left, chart.width - 10, 10, chart.height - 40
+    low, high = padded(_heights(chart))
+    right, top, bottom = chart.width - 10, 10, chart.height - 40
+    y = Axis(low=low, high=high, start=bottom, end=top)
+    ticks = _y_ticks(chart, y)
+    # room for the axis label and the longest tick
+    left = max(chart.left, _AXIS_LABEL + _CHARACTER * max(len(text) for _, text in ticks))
     if chart.x_log:
         x = Axis(low=float(all_x.min()) / 1.15, high=float(all_x.max()) * 1.15, start=left, end=right, log=True)
     else:
         low, high = padded(all_x)
         x = Axis(low=low, high=high, start=left, end=right)
-    low, high = padded(_heights(chart))
-    y = Axis(low=low, high=high, start=bottom, end=top)
     clip = f"{ident}-clip"
     css = "chart wide" if chart.width > 420 else "chart"
     parts = [
@@ -102,14 +124,16 @@ def draw(chart: Chart, ident: str) -> Markup:
         f'aria-labelledby="{ident}-t {ident}-d">',
         f'<title id="{ident}-t">{escape(chart.title)}</title><desc id="{ident}-d">{escape(chart.description)}</desc>',
         f'<clipPath id="{clip}"><rect x="{left}" y="{top}" width="{right - left}" height="{bottom - top}"/></clipPath>',
-        *_grid(chart, x, y, (left, right, top, bottom)),
+        *_grid(chart, x, ticks, (left, right, top, bottom)),
         f'<g clip-path="url(#{clip})">',
         _shade(chart.shaded, x, (top, bottom)) if chart.shaded is not None else "",
-        *(_rule(value, label, y, left, right) for value, label in chart.rules),
+        *(_rule(value, label, y, (left, right), _rule_side(chart, value)) for value, label in chart.rules),
         *(_band(line, x, y) for line in chart.lines if line.low is not None and line.high is not None),
         *(_path(line, x, y) for line in chart.lines),
         *(whisker for marks in chart.marks for whisker in _whiskers(marks, x, y)),
+        *(_drop(drop, x, y) for drop in chart.drops),
         "</g>",
+        *(_drop_label(drop, x, y, number) for number, drop in enumerate(chart.drops)),
         *(mark for marks in chart.marks if marks.tips for mark in _marks(marks, x, y)),
         *_repeated([marks for marks in chart.marks if not marks.tips], x, y, ident),
         *_labels(chart.marks, x, y),
@@ -137,24 +161,35 @@ def _heights(chart: Chart) -> np.ndarray:
     return np.concatenate([seen, *(np.clip(band, seen.min() - room, seen.max() + room) for band in bands)])
 
 
-def legend_key(style: int, *, hollow: bool = False, line: bool = True) -> Markup:
-    """A small sample of a series: its line and dash (if `line`) and its mark."""
-    mark = _mark(style, 16.0, 7.0, hollow)
+def legend_key(style: int, *, hollow: bool = False, line: bool = True, mark: bool = True) -> Markup:
+    """A small sample of a series: its line and dash (if `line`) and its mark (if `mark`)."""
+    shape = _mark(style, 16.0, 7.0, hollow) if mark else ""
     dash = DASHES[style % len(DASHES)]
     path = f'<path class="line c{style % 7}" d="M1 7H31" stroke-dasharray="{dash}"/>' if line else ""
     css, box = ("key", "0 0 32 14") if line else ("key bare", "8 0 16 14")
-    return Markup(f'<svg class="{css}" viewBox="{box}" aria-hidden="true">{path}{mark}</svg>')
+    return Markup(f'<svg class="{css}" viewBox="{box}" aria-hidden="true">{path}{shape}</svg>')
 
 
-def _grid(chart: Chart, x: Axis, y: Axis, box: tuple[int, int, int, int]) -> Iterable[str]:
-    left, right, top, bottom = box
-    yield '<g class="axis" aria-hidden="true">'
+def shade_key() -> Markup:
+    """A small sample of the shading of what was fitted."""
+    area = '<rect class="fitted-area" x="1" y="1" width="30" height="12"/><path class="fitted-edge" d="M1 1H31V13H1Z"/>'
+    return Markup(f'<svg class="key" viewBox="0 0 32 14" aria-hidden="true">{area}</svg>')
+
+
+def _y_ticks(chart: Chart, y: Axis) -> list[tuple[float, str]]:
+    """The ticks of the vertical axis: where they stand, and their text."""
     ticks = chart.y_ticks if chart.y_ticks is not None else y.ticks(5)
     texts = map(chart.y_format, ticks) if chart.y_format is not None else same_decimals(ticks)
-    rows, columns = [y(value) for value in ticks], x.ticks(5)
-    lines, marks = (f"M{left} {at:.1f}H{right}" for at in rows), (f"M{x(value):.1f} {bottom}v4" for value in columns)
+    return [(y(value), text) for value, text in zip(ticks, texts, strict=True)]
+
+
+def _grid(chart: Chart, x: Axis, rows: Sequence[tuple[float, str]], box: tuple[int, int, int, int]) -> Iterable[str]:
+    left, right, top, bottom = box
+    yield '<g class="axis" aria-hidden="true">'
+    columns = x.ticks(5)
+    lines, marks = (f"M{left} {at:.1f}H{right}" for at, _ in rows), (f"M{x(value):.1f} {bottom}v4" for value in columns)
     yield f'<path class="gridline" d="{"".join(lines)}"/><g text-anchor="end">'
-    for at, text in zip(rows, texts, strict=True):
+    for at, text in rows:
         yield f'<text x="{left - 6}" y="{at + 3.5:.1f}">{escape(text)}</text>'
     yield f'</g><path class="tick" d="{"".join(marks)}"/><g text-anchor="middle">'
     for value in columns:
@@ -170,21 +205,48 @@ def _grid(chart: Chart, x: Axis, y: Axis, box: tuple[int, int, int, int]) -> Ite
 
 
 def _shade(span: tuple[float, float], x: Axis, box: tuple[int, int]) -> str:
-    """The part of the chart that was fitted, if some of it was not."""
+    """The part of the chart that was fitted; nothing where all of the chart lies outside."""
     top, bottom = box
     left, right = (x(float(np.clip(end, x.low, x.high))) for end in span)
-    if right - left < 1 or right - left > 0.98 * (x.end - x.start):
+    if right - left < 1:
         return ""
     where = f'x="{left:.1f}" y="{top}" width="{right - left:.1f}" height="{bottom - top}"'
-    middle = f'x="{(left + right) / 2:.1f}" y="{top + 11}"'
-    return f'<rect class="fitted-area" {where}/><text class="fitted-label" {middle} text-anchor="middle">fitted</text>'
+    return f'<rect class="fitted-area" {where}/>'
 
 
-def _rule(value: float, label: str, y: Axis, left: int, right: int) -> str:
-    at = y(value)
+def _drop(drop: Drop, x: Axis, y: Axis) -> str:
+    """The line down to the axis, and the interval on it."""
+    line = f'<path class="drop c{drop.style % 7}" d="M{x(drop.x):.1f} {y(drop.y):.1f}V{y.start}"/>'
+    if drop.low is None and drop.high is None:
+        return line
+    low = x.start if drop.low is None else x(max(drop.low, x.low))
+    high = x.end if drop.high is None else x(min(drop.high, x.high))
+    return f'{line}<path class="interval c{drop.style % 7}" d="M{low:.1f} {y.start - 2.5:g}H{high:.1f}"/>'
+
+
+def _drop_label(drop: Drop, x: Axis, y: Axis, number: int) -> str:
+    """The label beside the line, above the bars; each further one stands higher."""
+    at, left = x(drop.x), x(drop.x) < (x.start + x.end) / 2
+    anchor, shift = ("start", 5) if left else ("end", -5)
+    place = f'x="{at + shift:.1f}" y="{y.start - 10 - 15 * number:.1f}" text-anchor="{anchor}"'
+    return f'<text class="mark-label" {place}>{escape(drop.label)}</text>'
+
+
+def _rule_side(chart: Chart, value: float) -> str:
+    """The end of a horizontal rule that is farther from the lines, for its label: `start` or `end`."""
+    off = [np.abs(line.y[[0, -1]] - value) for line in chart.lines if len(line.y) and not line.css]
+    if not off:
+        return "start"
+    first, last = np.min(off, axis=0)
+    return "start" if first >= last else "end"
+
+
+def _rule(value: float, label: str, y: Axis, ends: tuple[int, int], side: str) -> str:
+    at, (left, right) = y(value), ends
+    x = left + 4 if side == "start" else right - 4
     return (
         f'<path class="rule" d="M{left} {at:.1f}H{right}"><title>{escape(label)}</title></path>'
-        f'<text class="rule-label" x="{left + 4}" y="{at - 4:.1f}">{escape(label)}</text>'
+        f'<text class="rule-label" x="{x}" y="{at - 4:.1f}" text-anchor="{side}">{escape(label)}</text>'
     )
 
 

@@ -10,6 +10,7 @@ from regrow.arch import Architecture
 from regrow.disk import write_bytes
 from regrow.errors import InputError, one_of
 from regrow.laws.law import Law
+from regrow.planning.alternatives import Alternatives
 from regrow.planning.answer import Plan
 from regrow.planning.frontier import Comparison
 from regrow.report.content import Content, gather
@@ -42,6 +43,8 @@ class Parts(TypedDict, total=False):
         held_out: runs that no law was fitted on; runs whose size or rate lies outside a law's data count as such, too.
         validation_rows: results of `regrow validate`, with the keys of its `--json`.
         notes: whatever else the reader must know, in plain words.
+        alternatives: plans with what they were compared with: pruning in turns, training from scratch
+            (`regrow.report.answers.Answers.alternatives`, or `regrow.planning.alternatives.alternatives_to`).
         comparisons: methods and rates side by side (`regrow.planning.compare`), after the plans.
         comparison_asked: whether the comparisons' choice is given; else they stand beside the plans without one.
         models: shapes that the planner offers besides the catalogue's, by name.
@@ -51,6 +54,7 @@ class Parts(TypedDict, total=False):
     held_out: Sequence[RunRecord]
     validation_rows: Sequence[Mapping[str, Any]]
     notes: Sequence[str]
+    alternatives: Sequence[Alternatives]
     comparisons: Sequence[Comparison]
     comparison_asked: bool
     models: Mapping[str, Architecture]

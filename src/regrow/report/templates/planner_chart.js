@@ -38,8 +38,7 @@ function drawChart(svg, data, s, r) {
   const xy = (d, l) => `${x(d).toFixed(1)} ${y(l).toFixed(1)}`;
   const parts = [], fitted = law.ranges.tokens.map(d => x(Math.min(Math.max(d, low), high)));
   if (fitted[1] - fitted[0] > 1)
-    parts.push(`<rect class="fitted-area" x="${fitted[0].toFixed(1)}" y="${top}" width="${(fitted[1] - fitted[0]).toFixed(1)}" height="${bottom - top}"/>` +
-      `<text class="fitted-label" x="${((fitted[0] + fitted[1]) / 2).toFixed(1)}" y="${top + 10}" text-anchor="middle">fitted</text>`);
+    parts.push(`<rect class="fitted-area" x="${fitted[0].toFixed(1)}" y="${top}" width="${(fitted[1] - fitted[0]).toFixed(1)}" height="${bottom - top}"/>`);
   for (const l of niceTicks(floor, roof, 4))
     parts.push(`<path class="gridline" d="M${left} ${y(l).toFixed(1)}H${right}"/><text x="${left - 6}" y="${(y(l) + 3.5).toFixed(1)}" text-anchor="end">${l}</text>`);
   const decades = Math.log10(high / low), every = Math.ceil(decades / 6);
@@ -56,8 +55,8 @@ function drawChart(svg, data, s, r) {
     parts.push(`<path class="rule" d="M${left} ${y(r.floor).toFixed(1)}H${right}"/><text class="rule-label" x="${left + 4}" y="${(y(r.floor) - 4).toFixed(1)}">floor</text>`);
   const finiteAt = at.map((d, i) => [d, losses[i]]).filter(p => Number.isFinite(p[1]));
   parts.push(`<path class="line c0" d="M${finiteAt.map(p => xy(...p)).join("L")}"/>`);
-  if (r.tokens !== null && r.tokens_low !== null && s.criterion !== "budget") {
-    const [from, to] = [r.tokens_low, r.tokens_high === null ? high : r.tokens_high].map(d => x(Math.min(Math.max(d, low), high)));
+  if (r.tokens !== null && (r.tokens_low !== null || r.tokens_high !== null) && s.criterion !== "budget") {
+    const [from, to] = [r.tokens_low === null ? low : r.tokens_low, r.tokens_high === null ? high : r.tokens_high].map(d => x(Math.min(Math.max(d, low), high)));
     parts.push(`<path class="interval c1" d="M${from.toFixed(1)} ${bottom}H${to.toFixed(1)}"/>`);
   }
   const mark = (d, l, css, name, shape, below) => {

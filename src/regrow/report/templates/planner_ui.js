@@ -106,7 +106,8 @@
       const bar = box.querySelector(".fitted"), words = box.querySelector(".runs");
       if (!bar) continue;
       bar.hidden = !range;
-      words.textContent = !range ? "" : `runs: ${brief(slider, range[0])} to ${brief(slider, range[1])}` +
+      const ends = range ? [...new Set(range.map(v => brief(slider, v)))] : [];
+      words.textContent = !range ? "" : `runs: ${ends.join(" to ")}` +
         (name === "pruning_rate" && shapes ? `; shapes of ${s.model}: ${brief(slider, shapes[0][1])} to ${brief(slider, shapes[shapes.length - 1][1])}` : "");
       if (range) ["--from", "--to"].forEach((end, i) => bar.style.setProperty(end, String(within01(place(slider, Math.max(range[i], slider.low))))));
       slide(name, s[name] > 0 ? s[name] : null);
@@ -137,7 +138,8 @@
     element.dataset.value = number === null || number === undefined ? "" : String(number);
   }
 
-  const range = (low, high) => low === null && high === null ? "no interval that the runs support" : low === null ? `up to ${short(high)}` : high === null ? `${short(low)} or more` : `${short(low)} to ${short(high)}`;
+  /* The interval of D* in words (regrow.planning.support.interval_in_words, but for its probability). */
+  const range = (low, high, law) => low === null && high === null ? (law.count ? `anything from under ${short(law.firstTokens)} to over ${short(law.mostTokens)}` : "how sure is not known") : low === null ? `up to ${short(high)}` : high === null ? `${short(low)} or more` : `${short(low)} to ${short(high)}`;
   const nats = (v, n) => v === null ? "not known" : v.toFixed(n);
 
   function update() {
@@ -161,15 +163,15 @@
     answer(s, r);
     costs(s, r);
     doubts(s, r, law);
-    const chart = form.querySelector("svg.live");
-    chart.toggleAttribute("hidden", r.tooFar);
-    if (!r.tooFar) drawChart(chart, data, s, r);
+    form.querySelector(".drawn").hidden = r.tooFar;
+    if (!r.tooFar) drawChart(form.querySelector("svg.live"), data, s, r);
   }
 
   const percent = Math.round(100 * data.level), capital = text => text.charAt(0).toUpperCase() + text.slice(1);
 
   function answer(s, r) {
-    const sure = r.verdict !== "cannot say", known = r.loss !== null, ends = r.tokens_low !== null || r.tokens_high !== null;
+    const sure = r.verdict !== "cannot say", known = r.loss !== null, law = data.laws[s.law];
+    const words = range(r.tokens_low, r.tokens_high, law);
     form.querySelector(".stop").hidden = !sure;
     form.querySelector(".answer-now").dataset.verdict = r.verdict;
     say("verdict", r.verdict, null);
@@ -178,7 +180,7 @@
     form.querySelector(".answer-now .big small").hidden = !sure;
     const figure = r.tokens !== null && !sure ? `The law's own figure: ${short(r.tokens)}. ` : "";
     say("interval", s.criterion === "budget" ? "fixed by the budget" : r.tokens !== null || r.tokens_low !== null ?
-      figure + capital(range(r.tokens_low, r.tokens_high)) + (ends ? `, ${percent}% of the law's draws` : "") : "", r.tokens_low);
+      figure + capital(words) + (law.count ? `, ${percent}% of the law's draws` : "") : "", r.tokens_low);
     out("interval").dataset.high = r.tokens_high === null ? "" : String(r.tokens_high);
     say("because", r.tokens !== null ? `From there ${r.because}.` : r.reason ? "" : `No number of tokens is enough that ${r.because}.`, null);
     say("loss", nats(r.loss, 3), r.loss);
@@ -223,7 +225,7 @@
     clearTimeout(waiting);
     waiting = setTimeout(() => {
       const text = r.refused ? "" : r.verdict === "cannot say" ? `Cannot say yet: ${r.verdict_because}.` :
-        `Stop at ${short(r.tokens)} tokens${s.criterion === "budget" ? "" : `, ${range(r.tokens_low, r.tokens_high)}`}. ` +
+        `Stop at ${short(r.tokens)} tokens${s.criterion === "budget" ? "" : `, ${range(r.tokens_low, r.tokens_high, data.laws[s.law])}`}. ` +
         `Loss ${r.loss.toFixed(3)}. ${gpuTime(r.gpu_hours)}${r.cost_usd === null ? "" : `, ${usd(r.cost_usd)}`}.`;
       form.querySelector(".spoken").textContent = text;
       form.querySelector("svg.live desc").textContent = text;
