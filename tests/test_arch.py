@@ -11,8 +11,8 @@ from regrow import arch
 from regrow.arch import Architecture, catalog, find_architecture
 from regrow.errors import InputError
 
-#: Totals that the models' owners publish (safetensors metadata of their repositories), tied embeddings counted once; of
-#: Gemma 3 from 4B on and of Ministral 3 those of the language models (the totals of their GGUF files).
+#: Totals with tied embeddings counted once, as public sources state them (docs/families.md); of Gemma 3 from 4B on and
+#: of Ministral 3 those of the language models.
 PUBLISHED = {
     "Llama-3.2-1B": 1_235_814_400,
     "Llama-3.2-3B": 3_212_749_824,
@@ -41,6 +41,8 @@ PUBLISHED = {
     "Mistral-Small-24B-Instruct-2501": 23_572_403_200,
     "Ministral-8B-Instruct-2410": 8_019_808_256,
     "Ministral-3-3B-Base-2512": 3_429_006_336,
+    "Ministral-3-8B-Base-2512": 8_489_553_920,
+    "Ministral-3-14B-Base-2512": 13_506_073_600,
     "SmolLM3-3B": 3_075_098_624,
     "gemma-2-2b": 2_614_341_888,
     "gemma-2-9b": 9_241_705_984,
@@ -62,6 +64,9 @@ PUBLISHED = {
     "Phi-4-mini-instruct": 3_836_021_760,
     "GLM-4-9B-0414": 9_400_279_040,
     "Seed-OSS-36B-Base": 36_151_104_512,
+    "EXAONE-4.0-1.2B": 1_279_391_488,
+    "EXAONE-4.0-32B": 32_003_216_384,
+    "ERNIE-4.5-0.3B-PT": 360_748_032,
     "Qwen3-30B-A3B": 30_532_122_624,
     "Qwen3-235B-A22B": 235_093_634_560,
 }
@@ -134,11 +139,43 @@ def on_meta(config: dict) -> int:
         "phi-4",
         "GLM-4-9B-0414",
         "Seed-OSS-36B-Base",
+        "EXAONE-4.0-1.2B",
+        "ERNIE-4.5-0.3B-PT",
         "Qwen3-30B-A3B",
     ],
 )
 def test_catalogue_counts_what_transformers_builds(name: str) -> None:
     assert catalog()[name].params == on_meta(entries()[name]["config"])
+
+
+#: Totals on the Hub's pages of multimodal models, whose text models the catalogue has: Ministral 3 in bf16. The pages
+#: of the 8B and 14B in FP8 have 476 and 560 more, two scales for each of seven matrices of every block.
+WITH_VISION = {"3B": 3_849_090_048, "8B": 8_918_026_716 - 476, "14B": 13_945_032_240 - 560}
+
+
+@pytest.mark.parametrize("size", WITH_VISION)
+def test_ministral_3_and_its_vision_tower_make_the_published_total(size: str) -> None:
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    text = entries()[f"Ministral-3-{size}-Base-2512"]["config"]
+    vision = {"model_type": "pixtral", "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24}
+    config = transformers.Mistral3Config(
+        text_config=text,
+        vision_config={**vision, "num_attention_heads": 16, "patch_size": 14},
+        tie_word_embeddings=text["tie_word_embeddings"],
+    )
+    with torch.device("meta"):
+        model = transformers.Mistral3ForConditionalGeneration(config)
+    assert sum(p.numel() for p in model.parameters()) == WITH_VISION[size]
+    own = [p.numel() for name, p in model.named_parameters() if "language_model" in name or "lm_head" in name]
+    assert sum(own) == catalog()[f"Ministral-3-{size}-Base-2512"].params
+
+
+def test_files_that_hold_a_tied_output_layer_twice_state_it_twice() -> None:
+    """The Hub's pages of two Qwen3 count the output layer that their files hold beside the embedding."""
+    for name, stated in (("Qwen3-0.6B", 751_632_384), ("Qwen3-1.7B", 2_031_739_904)):
+        shape = catalog()[name]
+        assert shape.params + shape.embedding_params == stated
 
 
 @pytest.mark.parametrize("model_type", arch.SUPPORTED_MODEL_TYPES)

@@ -112,6 +112,18 @@ def test_the_windows_that_a_config_leaves_to_transformers() -> None:
     windowed = {"model_type": "qwen2", "use_sliding_window": True, "sliding_window": 8}
     assert windows_of({**few, **windowed, "max_window_layers": 1}) == (None, 8, 8)
     assert windows_of({**few, **windowed}) == (None,) * 3
+    exaone = {"model_type": "exaone4", "num_hidden_layers": 5, "sliding_window": 8}
+    assert windows_of({**exaone, "sliding_window_pattern": "LLLG"}) == (8, 8, 8, None, 8)
+    assert windows_of({**exaone, "sliding_window_pattern": 4}) == (8, 8, 8, None, 8)
+
+
+def test_public_models_that_mix_blocks_hold_less_than_full_attention() -> None:
+    # one block in four of Ministral 8B attends to all tokens, three to 32,768; of EXAONE 4.0 32B the fourth does
+    for name, window in (("Ministral-8B-Instruct-2410", 32_768), ("EXAONE-4.0-32B", 4096)):
+        before = catalog()[name]
+        held = MemoryTarget(max_memory="1TB", context="100k").for_model(name).footprint(before).cache
+        full, part = before.layers // 4, before.layers - before.layers // 4
+        assert held == 2 * before.kv_heads * before.head_dim * 2 * (full * 100_000 + part * (window - 1))
 
 
 def test_depth_counts_on_the_largest_caches() -> None:

@@ -74,6 +74,8 @@ def build(config: dict[str, Any], shape: Architecture, layers: int, context: int
         "num_key_value_heads": shape.kv_heads,
         "head_dim": shape.head_dim,
     }
+    if "layer_types" in config:
+        options["layer_types"] = config["layer_types"][:layers]
     made = AutoConfig.for_model(config["model_type"], **options, attn_implementation="eager")
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(made)

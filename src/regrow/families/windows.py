@@ -17,7 +17,7 @@ class Windows:
         switch: the field without which no block has a window.
         first: the field with the first block that has a window, and its default.
         full_every: every n-th block has full attention.
-        full_field: the field that sets this n.
+        full_field: the field that sets this n, or a pattern such as `LLLG`.
         where_no_rope: the blocks without rotary embeddings have the window, those that `no_rope_layers` marks with 0.
     """
 
@@ -49,6 +49,8 @@ class Windows:
         if self.full_every is None:
             return True
         every = config.get(self.full_field, self.full_every) if self.full_field else self.full_every
+        if isinstance(every, str):  # a letter for each block, in turn: L for local, G for global attention
+            return every[layer % len(every)] != "G"
         return bool((layer + 1) % int(every))
 
 
