@@ -36,11 +36,11 @@ def pictures(seen: Evidence) -> Iterator[tuple[str, str]]:
 def collapse_picture(seen: Evidence) -> str:
     """The report's picture of all methods of both families, with its legend on top."""
     chart, keys = collapse_chart(seen.laws["regrowth"], seen.base, "collapse")
-    legend = "".join(
-        f'<g transform="translate({70 + 120 * i} 12)">{str(key.svg).replace("<svg ", SMALL, 1)}'
-        f'<text x="36" y="11">{key.text}</text></g>'
-        for i, key in enumerate(keys)
-    )
+    legend, x = "", 16.0
+    for key in keys:
+        small = str(key.svg).replace("<svg ", SMALL, 1)
+        legend += f'<g transform="translate({x:.0f} 12)">{small}<text x="36" y="11">{key.text}</text></g>'
+        x += 46 + 5.6 * len(key.text)
     for i, colour in enumerate(re.findall(r"--c\d: (#[0-9a-f]{6});", read("style.css").split("@media", 1)[0])):
         legend = legend.replace(f"var(--c{i})", colour)
     body = str(chart).replace("<svg ", '<svg width="560" height="320" ', 1)

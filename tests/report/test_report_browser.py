@@ -472,3 +472,16 @@ def test_the_answer_is_announced_once_the_hand_rests(browser: Browser, page: Pat
     big = browser.run("document.querySelector('[data-out=tokens]').textContent")
     assert big not in moving
     assert rested.startswith(f"Stop at {big} tokens")
+
+
+def test_on_paper_the_answer_stands_on_the_first_page(browser: Browser, page: Path) -> None:
+    """A card that was never broken once left the first page empty; numbers broke in the middle to fit their columns."""
+    browser.look(width=694, height=950, media="print")  # A4 without its margins, in CSS pixels
+    browser.open(page)
+    assert browser.run("document.querySelector('.answer').getBoundingClientRect().bottom + scrollY") < 950
+    narrow = "[...document.querySelectorAll('#answer td, #frontier td')].filter(e => e.scrollWidth > e.clientWidth + 1)"
+    assert browser.run(f"{narrow}.length") == 0
+    size = "[...document.querySelectorAll('#laws td')].find(e => /^\\d+k$/.test(e.textContent.trim()))"
+    assert browser.run(f"{size}.getClientRects().length") == 1
+    assert browser.run(f"{size}.clientHeight") < 40
+    assert browser.run("document.querySelector('#planner-form').clientHeight") < 950

@@ -290,6 +290,7 @@ def _print_answers(answers: "Answers", counts: dict[str, int], out: Path, *, ver
     from regrow.cli.options import warn
     from regrow.cli.plan_output import print_plans
     from regrow.cli.tables import say
+    from regrow.units import plural
 
     print_plans(answers.plans, verbose=verbose)
     for one in answers.alternatives:
@@ -297,7 +298,7 @@ def _print_answers(answers: "Answers", counts: dict[str, int], out: Path, *, ver
     if answers.plans:
         typer.echo("")
     shown = {"run": counts["runs"], "law": counts["laws"], "plan": len(answers.plans)}
-    parts = [f"{number} {name}{'' if number == 1 else 's'}" for name, number in shown.items()]
+    parts = [plural(number, name) for name, number in shown.items()]
     say(f"{', '.join(parts[:2])} and {parts[2]}, written to {out}")
     warn(answers.notes)
 

@@ -15,6 +15,7 @@ from regrow.planning.score_plan import ScoreAnswer
 from regrow.planning.support import NO_INTERVAL
 from regrow.planning.verdict import CANNOT_SAY
 from regrow.report.present import MISSING, Row, Table, bound, count, number, per_cent
+from regrow.units import plural
 
 #: The headline where the runs support no answer.
 NO_ANSWER = "Cannot say yet"
@@ -98,7 +99,8 @@ def plans_table(plans: Sequence[Plan]) -> Table:
 
     def cells(plan: Plan) -> tuple[str, ...]:
         ends = "fixed" if plan.criterion == Budget.name else plan.interval().rsplit(", ", 1)[0]
-        interval = "" if ends == NO_INTERVAL else f" ({ends})"
+        bare = ends == NO_INTERVAL or (plan.tokens is None and plan.tokens_low is None and plan.tokens_high is None)
+        interval = "" if bare else f" ({ends})"
         return (
             f"{plan.family + ', ' if several else ''}{plan.method} at {plan.pruning_rate:.3g}"
             + ("" if plan.scored is None else f", {plan.scored.benchmark}"),
@@ -242,5 +244,5 @@ def _own_warnings(plan: Plan) -> tuple[str, ...]:
     own = [warning for warning in plan.warnings if not warning.startswith("the law: ")]
     of_law = len(plan.warnings) - len(own)
     if of_law:
-        own.append(f"the law carries {of_law} warning{'' if of_law == 1 else 's'} of its own: see the law")
+        own.append(f"the law carries {plural(of_law, 'warning')} of its own: see the law")
     return tuple(own)

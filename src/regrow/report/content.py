@@ -36,6 +36,7 @@ from regrow.report.figures import (
 from regrow.report.scored import heading as law_heading
 from regrow.report.trends import trends_of
 from regrow.runs.record import RunRecord
+from regrow.units import plural
 
 #: Up to this many checkpoints each mark has a tooltip; more would weigh too much, and stand in the table alone.
 _MOST_TIPS = 300
@@ -259,7 +260,7 @@ def _no_planner(laws: Sequence[Law]) -> str:
 
 def _summary(runs: Sequence[RunRecord], laws: Sequence[Law], plans: Sequence[Plan]) -> str:
     there = {"run": len(runs), "fitted law": len(laws), "plan": len(plans)}
-    parts = [f"{n} {what}{'' if n == 1 else 's'}" for what, n in there.items() if n]
+    parts = [plural(n, what) for what, n in there.items() if n]
     return f"How many tokens a pruned model needs to recover: {', '.join(parts) or 'nothing measured yet'}."
 
 

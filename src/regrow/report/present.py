@@ -252,6 +252,9 @@ def comparison_table(comparison: Comparison) -> Table:
 
 
 def _between(plan: Plan) -> str:
+    """The interval of D*, without its probability; beside a bound only an end that the runs support."""
+    if plan.tokens is None and plan.tokens_low is None and plan.tokens_high is None:
+        return MISSING
     return plan.interval().rsplit(", ", 1)[0]
 
 

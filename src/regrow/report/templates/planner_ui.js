@@ -164,6 +164,7 @@
     costs(s, r);
     doubts(s, r, law);
     form.querySelector(".drawn").hidden = r.tooFar;
+    form.querySelector(".of-bar").hidden = r.tokens === null || s.criterion === "budget";
     if (!r.tooFar) drawChart(form.querySelector("svg.live"), data, s, r);
   }
 
