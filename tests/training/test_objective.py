@@ -1,10 +1,17 @@
 """Losses against their definitions, whole and in chunks; the meter of training losses."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
+from regrow.data import Blocks
+from regrow.errors import InputError
 from regrow.training import objective
-from regrow.training.objective import LossMeter, distillation_loss, next_token_loss
+from regrow.training.inputs import RunInputs
+from regrow.training.objective import LossMeter, distillation_loss, losses_of, next_token_loss
+from regrow.training.spec import TrainSpec
 
 
 def test_distillation_loss_is_zero_only_at_the_teacher():
@@ -36,6 +43,52 @@ def test_chunks_change_neither_losses_nor_gradients(monkeypatch):
         found.append((both.item(), student.grad))
     assert found[0][0] == pytest.approx(found[1][0], rel=1e-6)
     torch.testing.assert_close(found[0][1], found[1][1])
+
+
+SIZES = {
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "pad_token_id": 0,
+}
+
+
+def mixture() -> PreTrainedModel:
+    torch.manual_seed(0)
+    experts = {"num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
+    return Qwen3MoeForCausalLM(Qwen3MoeConfig(**SIZES, **experts))
+
+
+@pytest.mark.parametrize("teacher", [False, True])
+def test_the_router_is_balanced_as_transformers_does(teacher):
+    model, other = mixture(), mixture() if teacher else None
+    ids = torch.randint(0, model.config.vocab_size, (2, 12), generator=torch.Generator().manual_seed(0))
+    spec = TrainSpec(tokens=24, batch_tokens=24, sequence_length=12, router_loss=0.5, distill_mix=0.0)
+    trained, plain, _ = losses_of(model, {"input_ids": ids}, spec=spec, bf16=False, teacher=other)
+    model.router_aux_loss_coef = 0.5
+    theirs = model(input_ids=ids, labels=ids, output_router_logits=True)
+    assert trained.item() == pytest.approx(theirs.loss.item(), rel=1e-6)
+    assert trained.item() - plain.item() == pytest.approx(0.5 * theirs.aux_loss.item(), rel=1e-5)
+    without, same, _ = losses_of(model, {"input_ids": ids}, spec=replace(spec, router_loss=0.0), bf16=False)
+    assert without.item() == same.item() == plain.item()
+    # the balancing loss alone moves the router
+    (trained - losses_of(model, {"input_ids": ids}, spec=replace(spec, router_loss=0.0), bf16=False)[0]).backward()
+    assert model.model.layers[0].mlp.gate.weight.grad.abs().sum() > 0
+
+
+def test_a_dense_model_has_no_router_to_balance():
+    model = LlamaForCausalLM(LlamaConfig(**SIZES))
+    blocks = Blocks(tokens=torch.zeros(2, 12).int().numpy(), documents=1, fingerprint="f00d")
+    spec = TrainSpec(tokens=24, batch_tokens=24, sequence_length=12, router_loss=0.001)
+    with pytest.raises(InputError, match="the model has no experts, and no router to balance"):
+        RunInputs(model=model, tokenizer=None, train=blocks, held_out=blocks).check_fit(spec)
+    with pytest.raises(InputError, match="router_loss -1"):
+        replace(spec, router_loss=-1.0)
+    assert "router_loss" not in replace(spec, router_loss=0.0).to_dict()
+    assert TrainSpec.from_dict(spec.to_dict()) == spec
 
 
 def test_the_meter_means_over_what_it_was_given_since_it_was_read():

@@ -124,6 +124,12 @@ def train(
     mix: Annotated[
         float, typer.Option(help="Share of the distillation in the loss, 0 to 1; the rest is cross-entropy.")
     ] = 1.0,
+    router_loss: Annotated[
+        float,
+        typer.Option(
+            help="Of a mixture of experts: how many times the router's balancing loss is added, e.g. 0.001; 0 for none."
+        ),
+    ] = 0.0,
     tasks: Annotated[
         str | None, typer.Option(help="Also read scores: benchmarks of lm-eval, or `ladder` (see `regrow eval`).")
     ] = None,
@@ -207,6 +213,7 @@ def train(
         micro_batch_blocks=micro_batch,
         distill_temperature=temperature,
         distill_mix=mix,
+        router_loss=router_loss,
         tasks=() if tasks is None else parse_tasks(tasks),
         tasks_at=() if tasks_at is None else parse_eval_at(tasks_at, total),
         task_limit=task_limit,

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from regrow.data import Blocks, read_blocks, read_split
 from regrow.errors import InputError
 from regrow.evaluation import check_vocabulary
+from regrow.models import architecture_of
 from regrow.models.beside import Beside, beside
 from regrow.models.load import load_model, load_tokenizer, local_checkpoint
 from regrow.models.masks import zero_masks
@@ -53,7 +54,7 @@ class RunInputs:
         return {"train_fingerprint": self.train.fingerprint, "held_out_fingerprint": self.held_out.fingerprint}
 
     def check_fit(self, spec: TrainSpec) -> None:
-        """Raise `InputError` if the blocks, the teacher or the harness do not fit the model or the spec."""
+        """Raise `InputError` if the blocks, the teacher, the harness or the spec do not fit the model."""
         if spec.tasks and self.harness is None:
             raise InputError("the spec names tasks and there is no harness", where="train spec", hint="give a Harness")
         for blocks, what in ((self.train, "training"), (self.held_out, "held-out")):
@@ -64,6 +65,10 @@ class RunInputs:
                     hint="cut the text into blocks of the spec's sequence_length",
                 )
             check_vocabulary(blocks, self.model, where=f"{what} text")
+        if spec.router_loss and not architecture_of(self.model).experts:
+            raise InputError(
+                "the model has no experts, and no router to balance", where="--router-loss", hint="leave it out"
+            )
         if self.teacher is not None and self.teacher.config.vocab_size != self.model.config.vocab_size:
             raise InputError(
                 f"the teacher has {self.teacher.config.vocab_size} entries, the model {self.model.config.vocab_size}",

@@ -42,20 +42,26 @@ def losses_of(
         batch: `input_ids` [B, T]; with `position_ids` that start again, attention stays inside each document.
         bf16: compute in bf16 (autocast), losses in fp32 all the same.
         teacher: distil from it as `spec` says.
+
+    With `spec.router_loss` the router's balancing loss over the micro-batch is added to what is trained on.
     """
     ids = batch["input_ids"]
     # autocast here and not by TrainingArguments.bf16, which would wrap the model's forward for good: held-out losses
     # are then read in bf16 too, and differ from those of the same weights on disk
+    balance = {"output_router_logits": True} if spec.router_loss else {}
     with torch.autocast(ids.device.type, dtype=torch.bfloat16, enabled=bf16):
-        outputs = model(**batch, use_cache=False)
+        outputs = model(**batch, use_cache=False, **balance)
         if teacher is not None:
             with torch.no_grad():
                 target = teacher(**batch, use_cache=False).logits
     loss = next_token_loss(outputs.logits, ids)
-    if teacher is None:
-        return loss, loss.detach(), outputs
-    distilled = distillation_loss(outputs.logits, target, temperature=spec.distill_temperature)
-    return spec.distill_mix * distilled + (1 - spec.distill_mix) * loss, loss.detach(), outputs
+    trained = loss
+    if teacher is not None:
+        distilled = distillation_loss(outputs.logits, target, temperature=spec.distill_temperature)
+        trained = spec.distill_mix * distilled + (1 - spec.distill_mix) * loss
+    if balance:
+        trained = trained + spec.router_loss * outputs.aux_loss
+    return trained, loss.detach(), outputs
 
 
 def _cross_entropy(rows: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

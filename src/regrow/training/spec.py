@@ -23,7 +23,15 @@ PACKINGS = ("cross", "isolated")
 _COUNTS = (
     "tokens", "batch_tokens", "sequence_length", "warmup_tokens", "save_every_tokens", "decay_tokens", "cooldown_tokens"
 )  # fmt: skip
-_NUMBERS = ("learning_rate", "weight_decay", "max_grad_norm", "distill_temperature", "distill_mix", "lora_alpha")
+_NUMBERS = (
+    "learning_rate",
+    "weight_decay",
+    "max_grad_norm",
+    "distill_temperature",
+    "distill_mix",
+    "lora_alpha",
+    "router_loss",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +55,8 @@ class TrainSpec:
         save_every_tokens: how often a checkpoint is written; 0 for the end only, None for every milestone.
         distill_temperature, distill_mix: used with a teacher: loss = mix * T^2 * KL(teacher || student at T) +
             (1 - mix) * cross-entropy (Hinton et al. 2015, arXiv 1503.02531).
+        router_loss: of a mixture of experts, how many times the router's balancing loss is added (Fedus et al. 2021,
+            arXiv 2101.03961, as transformers computes it); 0 leaves it out, as transformers does by default.
         decay_tokens: of `wsd`; None for a fifth of `tokens`.
         cooldown_tokens: length of the branch that anneals a copy of the run and reads `loss_cooled` at a milestone: the
             loss of a run that ends there, its last `cooldown_tokens` annealed. 0 for none.
@@ -84,6 +94,7 @@ class TrainSpec:
     save_every_tokens: int | None = None
     distill_temperature: float = 1.0
     distill_mix: float = 1.0
+    router_loss: float = 0.0
     decay_tokens: int | None = None
     cooldown_tokens: int = 0
     cooldown_at: tuple[int, ...] = ()
@@ -125,6 +136,8 @@ class TrainSpec:
             raise InputError(f"learning rate {self.learning_rate}", where="train spec", hint="give a positive number")
         if not 0 <= self.distill_mix <= 1 or self.distill_temperature <= 0:
             raise InputError("distill_mix lies in [0, 1] and distill_temperature above 0", where="train spec")
+        if not (math.isfinite(self.router_loss) and self.router_loss >= 0):
+            raise InputError(f"router_loss {self.router_loss}", where="train spec", hint="0.001 is usual, 0 is none")
         if any(t < 0 for t in (*self.eval_at, *self.tasks_at)):
             raise InputError("a negative evaluation point", where="train spec", hint="give token counts")
         if self.warmup_tokens < 0 or (self.save_every_tokens or 0) < 0:
@@ -301,6 +314,7 @@ _MOST_READINGS = 10_000
 #: Fields that `to_dict` leaves out at their default.
 _LATER = frozenset(
     {
+        "router_loss",
         "decay_tokens",
         "cooldown_tokens",
         "cooldown_at",
