@@ -36,7 +36,7 @@ def work(model_type: str, folder: Path) -> dict[str, Path]:
     model = make_tiny(model_type)
     arch = architecture_of(model)
     shapes: dict[str, dict[str, int]] = {"depth": {"layers": 2}}
-    widths = {"hidden": 24, "intermediate": 40, "kv_heads": 1}
+    widths = {"hidden": 16 if arch.square else 24, "intermediate": 40, "kv_heads": 1}
     shapes["width"] = {axis: size for axis, size in widths.items() if axis not in arch.fixed_axes}
     if arch.experts:
         shapes["experts"] = {"experts": 4}

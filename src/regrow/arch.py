@@ -25,7 +25,8 @@ class Architecture:
 
     Widths are in channels, counts in units. `qkv_bias`, `o_bias` and `mlp_bias` say which linear layers carry a bias;
     `qk_norm` that queries and keys are normalised. `fixed_axes` are the widths that transformers' class can't build
-    narrower. In a mixture of experts `experts` of width `intermediate` are in each block, and a token is routed to
+    narrower; in a `square` model the hidden width is that of all query heads together, so that both shrink at once. In
+    a mixture of experts `experts` of width `intermediate` are in each block, and a token is routed to
     `active_experts` of them; both are 0 in a dense model.
     """
 
@@ -43,6 +44,7 @@ class Architecture:
     mlp_bias: bool = False
     qk_norm: bool = False
     fixed_axes: tuple[str, ...] = ()
+    square: bool = False
     experts: int = 0
     active_experts: int = 0
 
@@ -60,11 +62,11 @@ class Architecture:
                 where="architecture",
                 hint="a token is routed to no more experts than there are",
             )
-        if self.family.square_output and self.heads * self.head_dim != self.hidden:
+        if self.square and self.heads * self.head_dim != self.hidden:
             raise InputError(
                 f"hidden is {self.hidden}, and {self.heads} heads of {self.head_dim} make {self.heads * self.head_dim}",
                 where="architecture",
-                hint=f"in a {self.model_type} both must be the same",
+                hint=f"in this {self.model_type} both must be the same: {self.family.square_because}",
             )
 
     @classmethod
@@ -95,7 +97,8 @@ class Architecture:
                 o_bias=family.has("o_bias", config),
                 mlp_bias=family.has("mlp_bias", config),
                 qk_norm=family.qk_norm is not None,
-                fixed_axes=family.fixed_in(config),
+                fixed_axes=family.fixed_axes,
+                square=family.is_square(config),
                 experts=count,
                 active_experts=active,
             )
@@ -189,7 +192,7 @@ class Architecture:
 
 
 #: Fields that `Architecture.to_dict` leaves out at these values.
-_LATER = {"fixed_axes": (), "experts": 0, "active_experts": 0}
+_LATER = {"fixed_axes": (), "square": False, "experts": 0, "active_experts": 0}
 
 
 def read_config(folder: str | Path) -> Any:

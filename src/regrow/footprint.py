@@ -239,8 +239,9 @@ def _narrowest(before: Architecture) -> Architecture:
     """About the smallest shape that width pruning could leave: one KV group, a channel for each of its query heads."""
     heads = before.heads // before.kv_heads
     least = {"hidden": heads, "intermediate": 1, "kv_heads": 1, "heads": heads}
-    fixed = {*before.fixed_axes, *(("heads",) if "kv_heads" in before.fixed_axes else ())}
-    return before.with_shape(**{axis: size for axis, size in least.items() if axis not in fixed})
+    if before.square:
+        least["hidden"] = heads * before.head_dim
+    return before.with_shape(**{axis: size for axis, size in least.items() if axis not in before.fixed_axes})
 
 
 def _no_room(smallest: Architecture, target: MemoryTarget, what: str) -> InputError:

@@ -63,7 +63,6 @@ RATE_TOLERANCE = 0.005
 #: Proportions of the axes this much further apart than the best are as good: their rate decides.
 EVEN_ENOUGH = 0.02
 
-
 #: The size of a shape: its parameters, or the bytes that it takes. It grows with every axis, and the feed-forward width
 #: adds to it in proportion.
 Size = Callable[[Architecture], float]
@@ -183,7 +182,7 @@ def _steps(before: Architecture, axes: Sequence[str], multiple_of: int | None) -
 
 
 def _halved(step: int) -> Iterator[int]:
-    """A step, its half and so on, as long as they are whole and 2 or more."""
+    """A step, its half and so on, down to 2."""
     while step >= 2:
         yield step
         step //= 2
@@ -191,8 +190,10 @@ def _halved(step: int) -> Iterator[int]:
 
 def _free_axes(before: Architecture) -> tuple[Sequence[str], ...]:
     """The axes to shrink where none are named, in the order in which they are tried."""
+    if before.square:  # channels go with KV groups, which go last
+        return ("intermediate",), ("hidden", "intermediate", "kv_heads")
     free = tuple(axis for axis in ("hidden", "intermediate") if axis not in before.fixed_axes)
-    return (free,) if "kv_heads" in before.fixed_axes else (free, (*free, "kv_heads"))
+    return (free, (*free, "kv_heads"))
 
 
 def _checked_free(before: Architecture, axes: Sequence[str]) -> Sequence[str]:
@@ -204,6 +205,13 @@ def _checked_free(before: Architecture, axes: Sequence[str]) -> Sequence[str]:
                 where="axes",
                 hint="prune the feed-forward width: intermediate",
             )
+    if before.square and ("hidden" in axes) != ("kv_heads" in axes):
+        alone = "hidden" if "hidden" in axes else "kv_heads"
+        raise InputError(
+            f"{alone} can't shrink alone in this {before.model_type}: {before.family.square_because}",
+            where="axes",
+            hint="prune hidden and kv_heads together, or the feed-forward width: intermediate",
+        )
     return axes
 
 
@@ -248,10 +256,8 @@ def _grid(
     most: float = math.inf,
     size: Size = PARAMS.of,
 ) -> Iterator[_Widths]:
-    """Every shape on the grid, but the original, whose `size` is `least` to `most`.
-
-    `fine` is the step of the feed-forward width, `multiple_of` that of the hidden width where it is not the rule's.
-    """
+    """Every shape on the grid, but the original, whose `size` is `least` to `most`; `fine` is the step of the
+    feed-forward width, `multiple_of` that of the hidden width where it is not the rule's."""
     widths, full = _sizes(before.intermediate, fine, "intermediate" in axes), size(before)
     for kv_heads, hidden, one, per_neuron in _lines(before, tuple(axes), multiple_of, size):
         for width in _between(widths, 1 + (least - one) / per_neuron, 1 + (most - one) / per_neuron):
@@ -264,16 +270,15 @@ def _grid(
 def _lines(
     before: Architecture, axes: tuple[str, ...], multiple_of: int | None, size: Size
 ) -> list[tuple[int, int, float, float]]:
-    """KV heads, hidden width, size with one neuron and size of a neuron, of every pair on the grid.
-
-    Sizes are linear in the feed-forward width: two of them give all, for every rate that is asked of this model.
-    """
+    """KV heads, hidden width, size with one neuron and size of a neuron, of every pair on the grid. Sizes are linear in
+    the feed-forward width: two of them give all, for every rate that is asked of this model."""
     lines = []
     for kv_heads in _sizes(before.kv_heads, kv_step(before), "kv_heads" in axes):
         heads = kv_heads * (before.heads // before.kv_heads)
-        attention = before.with_shape(kv_heads=kv_heads, heads=heads)
+        square = {"hidden": heads * before.head_dim} if before.square else {}
+        attention = before.with_shape(kv_heads=kv_heads, heads=heads, **square)
         step = hidden_step(attention) if multiple_of is None else math.lcm(_hidden_unit(attention), multiple_of)
-        hiddens = _sizes(before.hidden, step, "hidden" in axes)
+        hiddens = [*square.values()] or _sizes(before.hidden, step, "hidden" in axes)
         # with fewer heads the full width may itself be off the grid; it stays allowed where transformers takes it
         if before.family.hidden_divides_by_heads:
             hiddens = [hidden for hidden in hiddens if hidden % heads == 0]
@@ -334,8 +339,9 @@ def _spread(close: Sequence[_Widths], even: _Widths, count: int, wanted: float) 
 def explicit_shape(before: Architecture, sizes: Mapping[str, int]) -> Architecture:
     """The architecture with the sizes asked for: `layers` or `experts` alone, or any of the widths.
 
-    Query heads follow their KV heads. Raises `InputError` for a size above the model's, for a shape that is the whole
-    model, and for a hidden width that transformers would refuse, naming the two nearest that it takes.
+    Query heads follow their KV heads, and in a square model the hidden width follows both. Raises `InputError` for a
+    size above the model's, for a shape that is the whole model, and for a hidden width that transformers would refuse,
+    naming the two nearest that it takes.
     """
     if "experts" in sizes:
         check_experts(before)
@@ -343,10 +349,11 @@ def explicit_shape(before: Architecture, sizes: Mapping[str, int]) -> Architectu
         full = getattr(before, axis)
         if not 1 <= size <= full:
             raise InputError(f"{axis}={size}: the model has {full}", where="shape", hint=f"give 1 to {full}")
+    if before.square and "kv_heads" in sizes:
+        sizes = {"hidden": sizes["kv_heads"] * (before.hidden // before.kv_heads), **sizes}
     _checked_free(before, [axis for axis, size in sizes.items() if size < getattr(before, axis)])
-    after = before.with_shape(**sizes)
-    if "kv_heads" in sizes:
-        after = after.with_shape(heads=after.kv_heads * (before.heads // before.kv_heads))
+    follow = {"heads": sizes["kv_heads"] * (before.heads // before.kv_heads)} if "kv_heads" in sizes else {}
+    after = before.with_shape(**sizes, **follow)
     if after == before:
         raise InputError("this is the whole model's shape", where="shape", hint="make at least one size smaller")
     unit = _hidden_unit(after)

@@ -140,14 +140,19 @@ def test_depth_is_the_model_without_the_block(model_type, folder, tmp_path):
 
 @pytest.mark.parametrize("model_type", FAMILIES)
 def test_width_is_the_model_with_zeros(model_type, folder, tmp_path):
-    shape = {"hidden": 24, "intermediate": 40, "kv_heads": 1}
-    free = {axis: size for axis, size in shape.items() if axis not in tiny_arch(model_type).fixed_axes}
-    spec = PruneSpec(method="width", shape=free)
-    plan = prune(folder, spec, calibration=TEXT, out=tmp_path / "out")
+    arch = tiny_arch(model_type)
+    shape = {"hidden": 16 if arch.square else 24, "intermediate": 40, "kv_heads": 1}
+    free = {axis: size for axis, size in shape.items() if axis not in arch.fixed_axes}
+    check_width(tiny(model_type), folder, free, tmp_path)
+
+
+def check_width(model, folder, sizes, tmp_path):
+    """A width-pruned checkpoint gives the logits of the original with zeros, and can be trained."""
+    plan = prune(folder, PruneSpec(method="width", shape=sizes), calibration=TEXT, out=tmp_path / "out")
     pruned = reload(tmp_path / "out")
     assert architecture_of(pruned) == plan.after
     assert count_params(pruned) == plan.params_after
-    expected = with_zeros(copy.deepcopy(tiny(model_type)), plan)
+    expected = with_zeros(copy.deepcopy(model), plan)
     torch.testing.assert_close(logits(pruned, IDS), logits(expected, IDS), rtol=1e-4, atol=1e-4)
     # one step of training reaches every parameter, and what comes out can be read
     loss = pruned(input_ids=IDS, labels=IDS).loss
@@ -222,18 +227,34 @@ def test_every_scorer_prunes_it(model_type):
 
 def test_what_cannot_be_narrowed_is_said():
     helium = architecture_of(tiny("helium"))
-    with pytest.raises(InputError, match="hidden can't shrink in a helium: transformers builds its o_proj square"):
+    with pytest.raises(InputError, match="hidden can't shrink alone in this helium: transformers builds its o_proj sq"):
         outline(helium, PruneSpec(method="width", rate=0.2, axes=("hidden",)))
-    with pytest.raises(InputError, match="kv_heads can't shrink in a helium"):
-        outline(helium, PruneSpec(method="width", shape={"kv_heads": 1}))
+    with pytest.raises(InputError, match="kv_heads can't shrink alone in this helium"):
+        outline(helium, PruneSpec(method="width", rate=0.2, axes=("intermediate", "kv_heads")))
+    with pytest.raises(InputError, match="hidden is 24, and 2 heads of 8 make 16; in this helium both must be"):
+        outline(helium, PruneSpec(method="width", shape={"hidden": 24, "kv_heads": 1}))
+    # the feed-forward width alone where it reaches the rate, then channels with their KV groups
     assert outline(helium, PruneSpec(method="width", rate=0.19)).after.hidden == helium.hidden
-    factors = {"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [1.0] * 4}
+    for spec in (PruneSpec(method="width", rate=0.6), PruneSpec(method="width", shape={"kv_heads": 1})):
+        after = outline(helium, spec).after
+        assert (after.hidden, after.heads, after.kv_heads) == (16, 2, 1)
+
+
+FACTORS = {"rope_type": "longrope", "short_factor": [1.5] * 4, "long_factor": [2.0] * 4}
+
+
+def test_longrope_is_narrowed_by_channels_with_their_kv_groups(tmp_path):
     phi = {"model_type": "phi3", **SHAPE}
-    long = Architecture.from_config({**phi, "rope_scaling": factors})
-    assert Architecture.from_config({**phi, "rope_scaling": None}).fixed_axes == ()
-    with pytest.raises(InputError, match="hidden can't shrink in a phi3: transformers wants as many rotary factors"):
-        outline(long, PruneSpec(method="width", shape={"hidden": 24}))
+    long = Architecture.from_config({**phi, "rope_scaling": FACTORS})
+    assert long.square
+    assert not Architecture.from_config({**phi, "rope_scaling": None}).square
     assert Architecture.from_dict(long.to_dict()) == long
+    with pytest.raises(InputError, match="hidden can't shrink alone in this phi3: transformers takes hidden / heads"):
+        outline(long, PruneSpec(method="width", shape={"hidden": 24}))
+    model = make_tiny("phi3", rope_scaling=FACTORS, original_max_position_embeddings=32)
+    assert architecture_of(model).square
+    folder = save_checkpoint(model, None, tmp_path / "model")
+    check_width(model, folder, {"kv_heads": 1, "intermediate": 40}, tmp_path)
 
 
 @pytest.mark.parametrize("model_type", ["gemma2", "smollm3", "ernie4_5"])

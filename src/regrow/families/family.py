@@ -114,8 +114,10 @@ class Family:
         norm_offset: added to the weights of every RMS norm.
         fixed_axes: widths that transformers' class can't build narrower.
         fixed_because: why, for the error.
-        fixed_by_rope: they are fixed only where the rotary embeddings are of one of these types; empty: always.
-        square_output: whether o_proj is hidden by hidden, so that the heads together must be as wide.
+        square: whether the hidden width is that of all query heads together, so that channels and KV groups can only be
+            removed together.
+        square_because: why, for the error.
+        square_by_rope: so only where the rotary embeddings are of one of these types; empty: always.
         refused: fields of a config that make it a model of another kind: the field, the value at which it is none, and
             what the field says.
     """
@@ -141,8 +143,9 @@ class Family:
     norm_offset: float = 0.0
     fixed_axes: tuple[str, ...] = ()
     fixed_because: str = ""
-    fixed_by_rope: tuple[str, ...] = ()
-    square_output: bool = False
+    square: bool = False
+    square_because: str = ""
+    square_by_rope: tuple[str, ...] = ()
     refused: tuple[tuple[str, Any, str], ...] = ()
 
     def has(self, part: Literal["qkv_bias", "o_bias", "mlp_bias"], config: Mapping[str, Any]) -> bool:
@@ -162,13 +165,11 @@ class Family:
                     hint=f"only {self.model_type} models without it are supported",
                 )
 
-    def fixed_in(self, config: Mapping[str, Any]) -> tuple[str, ...]:
-        """The widths of a model of this config that transformers' class can't build narrower."""
+    def is_square(self, config: Mapping[str, Any]) -> bool:
+        """Whether the hidden width of a model of this config must be that of its query heads together."""
         ropes = [config.get(name) or {} for name in ("rope_scaling", "rope_parameters")]
         kinds = {rope.get("rope_type", rope.get("type")) for rope in ropes}
-        if self.fixed_by_rope and kinds.isdisjoint(self.fixed_by_rope):
-            return ()
-        return self.fixed_axes
+        return self.square and not (self.square_by_rope and kinds.isdisjoint(self.square_by_rope))
 
     def flag_of(self, parameter: str) -> str | None:
         """The config's field that gives a linear layer of a block its bias, by the parameter's name in the block."""
