@@ -105,3 +105,10 @@ def test_a_report_of_scores_is_planned_as_plan_does(regrow, scores, tmp_path) ->
     assert fitted["plans"][0]["target"] == "score:mean"
     one_line_error(regrow("report", law, *asked[2:], "--out", tmp_path / "r.md"), "3 benchmarks that it may be of")
     one_line_error(regrow("report", law, "--loss-before", 2.0, "--out", tmp_path / "r.md"), "give --score-before")
+
+
+def test_the_warnings_of_several_plans_name_the_benchmark(regrow, scores, tmp_path) -> None:
+    done = regrow("report", scores, "--score", "all", "--no-validate", "--min-gain", 0.001, "--out", tmp_path / "r.md")
+    begins = {line.removeprefix("warning: ").split(": ")[0] for line in done.err.splitlines() if "at 0." in line}
+    assert begins <= {f"at 0.25, {name}" for name in ("mmlu", "gsm8k", "mean")}
+    assert begins

@@ -208,3 +208,21 @@ def test_without_runs_a_law_of_scores_plans_the_largest_of_its_own(scored) -> No
     _, laws = scored
     plans = answer(laws, [], Question(scores=("mmlu",), score_before=0.7, score_pruned=0.3)).plans
     assert [(plan.params_before, plan.pruning_rate) for plan in plans] == [(2e6, 0.25)]
+
+
+def test_a_method_that_has_no_turns_is_still_compared_with_training_from_scratch(law) -> None:
+    pattern = select_law(load_laws("reference"), method="2:4")
+    asked = Question(params_before=1e6, loss_before=3.0, stages=(0.25, 0.5), stage_tokens=4e5, scratch=CURVE)
+    found = answer([law, pattern], [], asked)
+    assert {one.plan.method: (one.stages is not None, one.scratch is not None) for one in found.alternatives} == {
+        "depth": (True, True),
+        "2:4": (False, True),
+    }
+    assert [note for note in found.notes if "2:4 sparsity has one rate" in note]
+
+
+def test_scores_are_not_compared_by_losses(scored) -> None:
+    runs, laws = scored
+    for fields in ({"stages": (0.2, 0.3), "stage_tokens": 1e6}, {"scratch": CURVE}):
+        with pytest.raises(InputError, match="compared by losses"):
+            answer(laws, runs, Question(**fields))

@@ -44,10 +44,21 @@ def print_plans(answers: Sequence[Plan], *, verbose: bool) -> None:
             typer.echo("")
         say(answer.judgement())
         print_block(answer.facts())
-    several = len(answers) > 1
-    for answer in answers:
-        of = f"at {answer.pruning_rate:.3g}: " if several else ""
+    for answer, of in zip(answers, _told_apart(answers), strict=True):
         if verbose:
             warn(f"{of}{warning}" for warning in answer.warnings)
         elif answer.warnings:
             warn([f"{of}{merged(answer.warnings)}; docs/plan.md explains them"])
+
+
+def _told_apart(answers: Sequence[Plan]) -> list[str]:
+    """How the warnings of each plan begin: by its rate, and by its method and benchmark where these differ."""
+    if len(answers) == 1:
+        return [""]
+    methods = len({answer.method for answer in answers}) > 1
+    benchmarks = [None if answer.scored is None else answer.scored.benchmark for answer in answers]
+    return [
+        f"{answer.method + ' ' if methods else ''}at {answer.pruning_rate:.3g}"
+        f"{'' if name is None or len(set(benchmarks)) == 1 else ', ' + name}: "
+        for answer, name in zip(answers, benchmarks, strict=True)
+    ]

@@ -248,14 +248,15 @@ def _question(options: Mapping[str, Any], scores: list[str] | None, laws: "Seque
     """What the report is asked. Raises `InputError` for options that contradict each other."""
     from regrow.cli.alternatives import alternative_fields
     from regrow.cli.plan_options import compare_fields, each_rate, plan_fields
+    from regrow.laws.pooled.scored import ALL
     from regrow.report.question import Question
 
     of_scores = bool(scores) or (bool(laws) and all(law.benchmark is not None for law in laws))
     return Question(
         pruning_rates=tuple(each_rate(options["rate"])),
         **{name: options[name] for name in ("family", "method", "compare")},
-        # a fit of several or `all` benchmarks has a law of their mean as well: plan with each
-        scores=tuple(scores or ()) if laws else (),
+        # laws that are fitted here are of the benchmarks asked for, and of their mean: plan with each
+        scores=() if not laws or scores == [ALL] else tuple(scores or ()),
         compared=compare_fields(options),
         **plan_fields(options, of_scores=of_scores),
         **alternative_fields(options),

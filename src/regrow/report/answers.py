@@ -66,6 +66,9 @@ def answer(laws: Sequence[Law], runs: Sequence[RunRecord], question: Question | 
     errors: list[RegrowError] = []
     alone: list[InputError] = []
     usable = [law for law in asked_laws(laws, question) if law.status != "failed"]
+    if (question.stages or question.scratch) and usable and all(law.benchmark is not None for law in usable):
+        hint = "plan with a law of losses"
+        raise InputError("turns and training from scratch are compared by losses, not by scores", hint=hint)
     for family in dict.fromkeys(law.family for law in usable):
         mine = [law for law in usable if law.family == family]
         of_family = [run for run in runs if run.family == family]
@@ -108,24 +111,26 @@ class _Found:
 def _compared(made: Sequence[_Made], question: Question) -> tuple[tuple[Alternatives, ...], list[str]]:
     """Each plan with what the question compares it with, and why some could not be compared.
 
-    Raises `InputError` where none could.
+    Raises `InputError` where none could be compared with turns, or none with training from scratch.
     """
-    found: list[Alternatives] = []
-    errors: list[InputError] = []
-    for one in made:
-        try:
-            found.append(
-                alternatives_to(
-                    one.law, one.spec, one.plan, stages=question.stages, stage_tokens=question.stage_tokens,
-                    scratch=question.scratch,
-                )
-            )  # fmt: skip
-        except InputError as error:
-            errors.append(error)
-            found.append(Alternatives(plan=one.plan))
-    if errors and len(errors) == len(found):
-        raise errors[0]
-    return tuple(found), [f"not compared: {error}" for error in errors]
+    found = [Alternatives(plan=one.plan) for one in made]
+    notes: list[str] = []
+    turns = {"stages": question.stages, "stage_tokens": question.stage_tokens}
+    for kind, asked in (("stages", turns), ("scratch", {"scratch": question.scratch})):
+        if not asked[kind]:
+            continue
+        errors: list[InputError] = []
+        for i, one in enumerate(made):
+            try:
+                other = alternatives_to(one.law, one.spec, one.plan, **asked)  # type: ignore[arg-type]
+            except InputError as error:
+                errors.append(error)
+            else:
+                found[i] = replace(found[i], **{kind: getattr(other, kind)})
+        if errors and len(errors) == len(made):
+            raise errors[0]
+        notes += [f"not compared: {error}" for error in errors]
+    return tuple(found), notes
 
 
 def asked_laws(laws: Sequence[Law], question: Question) -> list[Law]:

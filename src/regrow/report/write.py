@@ -44,7 +44,7 @@ class Parts(TypedDict, total=False):
         validation_rows: results of `regrow validate`, with the keys of its `--json`.
         notes: whatever else the reader must know, in plain words.
         alternatives: plans with what they were compared with: pruning in turns, training from scratch
-            (`regrow.report.answers.Answers.alternatives`, or `regrow.planning.alternatives.alternatives_to`).
+            (`regrow.report.Answers.alternatives`, or `regrow.planning.alternatives.alternatives_to`).
         comparisons: methods and rates side by side (`regrow.planning.compare`), after the plans.
         comparison_asked: whether the comparisons' choice is given; else they stand beside the plans without one.
         models: shapes that the planner offers besides the catalogue's, by name.
