@@ -207,8 +207,9 @@ def plan_rows(plan: PrunePlan) -> list[list[str]]:
     if plan.target_params is not None:
         target += f" ({format_count(plan.target_params)} parameters)"
     rows.append(["pruning rate", "", f"{plan.pruning_rate:.4f}", target])
-    if plan.target_memory is not None:
-        was_bytes, now_bytes = (plan.target_memory.footprint(shape) for shape in (was, now))
+    now_bytes = plan.memory_after
+    if plan.target_memory is not None and now_bytes is not None:
+        was_bytes = plan.target_memory.footprint(was)
         for name in ("weights", "cache", "total"):
             before, after = getattr(was_bytes, name), getattr(now_bytes, name)
             asked = (

@@ -127,11 +127,20 @@ class DepthKernel(Kernel):
     """Removes the blocks that score lowest."""
 
     def decide(self, plan: PrunePlan, scores: AnyScores | None) -> PrunePlan:
-        count = plan.before.layers - plan.after.layers
+        most = plan.before.layers - plan.after.layers
+        # an outline counts on the blocks with the larger caches; once it is known which go, fewer may do
+        for count in range(1 if plan.caches_differ else most, most):
+            fewer = self._dropping(plan, scores, count)
+            if fewer.fits:
+                return fewer
+        return self._dropping(plan, scores, most)
+
+    def _dropping(self, plan: PrunePlan, scores: AnyScores | None, count: int) -> PrunePlan:
+        after = plan.before.with_shape(layers=plan.before.layers - count)
         if isinstance(scores, DepthScores):
-            return replace(plan, dropped_layers=scores.dropped(count))
+            return replace(plan, after=after, dropped_layers=scores.dropped(count))
         assert isinstance(scores, Scores)
-        return replace(plan, dropped_layers=least_important(scores.block_influence, count))
+        return replace(plan, after=after, dropped_layers=least_important(scores.block_influence, count))
 
 
 class WidthKernel(Kernel):

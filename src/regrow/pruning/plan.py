@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from regrow.arch import Architecture
 from regrow.errors import InputError
-from regrow.footprint import MemoryTarget, memory_from
+from regrow.footprint import Footprint, MemoryTarget, memory_from
 from regrow.methods import DEPTH, EXPERTS, parse_pattern
 from regrow.pruning.spec import PruneSpec
 from regrow.shapes import RATE_TOLERANCE, SHAPE_AXES, intermediate_step
@@ -157,6 +157,31 @@ class PrunePlan:
         return 1 - self.after.active_params / self.before.active_params
 
     @property
+    def memory_after(self) -> Footprint | None:
+        """What the model takes where it is served, bytes, if a memory target was asked for.
+
+        With the windows of the blocks that stay where it is known which go, else with the larger caches.
+        """
+        target = self.target_memory
+        if target is None:
+            return None
+        if self.dropped_layers is not None and target.windows is not None:
+            left = tuple(w for layer, w in enumerate(target.windows) if layer not in self.dropped_layers)
+            target = replace(target, windows=left)
+        return target.footprint(self.after)
+
+    @property
+    def caches_differ(self) -> bool:
+        """Whether a memory target was asked for and the blocks hold caches of different sizes."""
+        return self.target_memory is not None and len(set(self.target_memory.windows or ())) > 1
+
+    @property
+    def fits(self) -> bool:
+        """Whether the model is within the memory target, if there is one."""
+        taken = self.memory_after
+        return self.target_memory is None or taken is None or taken.total <= self.target_memory.limit
+
+    @property
     def changes(self) -> dict[str, tuple[int, int]]:
         """What changes in the architecture: name -> (before, after)."""
         was, now = asdict(self.before), asdict(self.after)
@@ -201,12 +226,13 @@ class PrunePlan:
 
     def _memory(self) -> dict[str, Any]:
         """The memory asked for and the memory that the model takes, bytes; empty if none was asked for."""
-        if self.target_memory is None:
+        taken = self.memory_after
+        if self.target_memory is None or taken is None:
             return {}
         return {
             "target_memory": self.target_memory.to_dict(),
             "memory_before": self.target_memory.footprint(self.before)._asdict(),
-            "memory_after": self.target_memory.footprint(self.after)._asdict(),
+            "memory_after": taken._asdict(),
         }
 
     def _of_experts(self) -> dict[str, Any]:
