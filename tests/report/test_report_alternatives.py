@@ -10,6 +10,7 @@ import pytest
 
 from regrow.errors import InputError
 from regrow.laws import fit, load_laws, select_law
+from regrow.planning import ScoreTarget
 from regrow.planning.scratch import stated_curve
 from regrow.report import build_markdown, build_report
 from regrow.report.alternatives import score_sections, scratch_sections, stage_sections
@@ -181,7 +182,10 @@ def _count(panel) -> str:
 
 def test_measured_marks_of_the_mean_are_the_means_of_the_benchmarks(scored) -> None:
     runs, laws = scored
-    page = build_report(runs, laws)
+    found = answer(laws, runs, Question(criterion=ScoreTarget(score=0.5)))
+    page = build_report(runs, laws, found.plans)
+    first = found.plans[0].scored
+    assert f"<b>{100 * (first.score - first.before):+.1f} points from the parent&#39;s score.</b>" in page
     assert "made, depth, mean" in page
     assert "left out of the charts" not in page
     last = runs[-1].curve[-1].scores

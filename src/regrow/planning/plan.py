@@ -12,7 +12,7 @@ from regrow.laws.pooled.unseen import methods_of
 from regrow.laws.setting import Setting
 from regrow.methods import DEPTH_AND_WIDTH, is_masked
 from regrow.planning.answer import Plan
-from regrow.planning.answering import as_supported, known, tokens_of
+from regrow.planning.answering import Answer, as_supported, known, tokens_of
 from regrow.planning.cost import (
     DEFAULT_MFU,
     Gpu,
@@ -77,11 +77,7 @@ def plan(law: Law, spec: PlanSpec) -> Plan:
     missing = None if word != CANNOT_SAY else _next_run(law, model, spec, None if answer.too_far else raw.tokens)
     losses = _losses(law, curves, spec, None if answer.reason else tokens, far=answer.too_far)
     return Plan(
-        tokens=tokens,
-        tokens_low=answer.low,
-        tokens_high=answer.high,
-        tokens_reason=answer.reason or None,
-        tokens_supported=answer.supported,
+        **_tokens(answer),
         verdict=word,
         verdict_because=why,
         next_run=missing,
@@ -101,6 +97,17 @@ def plan(law: Law, spec: PlanSpec) -> Plan:
         extrapolates=extrapolates,
         warnings=ranked(warnings),
     )
+
+
+def _tokens(answer: Answer) -> dict[str, Any]:
+    """D*, its interval, why there is none, and what the runs support: fields of the plan."""
+    return {
+        "tokens": answer.tokens,
+        "tokens_low": answer.low,
+        "tokens_high": answer.high,
+        "tokens_reason": answer.reason or None,
+        "tokens_supported": answer.supported,
+    }
 
 
 def _removed(spec: PlanSpec, model: PrunedModel) -> dict[str, Any]:

@@ -31,8 +31,8 @@ class Card:
 
     `law` is the heading of the law that it was made with, `facts` the lines of `regrow plan` by name. `headline` is the
     number of tokens. Where the runs do not support one, it says so, `instead` gives the law's own figure, and
-    `next_run` the run that would settle it. `losses` has a row for each of before pruning, right after it and at the
-    end. `sure` gives the held-out errors of the law.
+    `next_run` the run that would settle it. `points` is how far a score ends from the parent's. `losses` has a row for
+    each of before pruning, right after it and at the end. `sure` gives the held-out errors of the law.
     """
 
     heading: str
@@ -43,6 +43,7 @@ class Card:
     instead: str
     interval: str
     why: str
+    points: str
     facts: Mapping[str, str]
     losses: Table
     loss_interval: str
@@ -70,6 +71,7 @@ def plan_card(plan: Plan, laws: Sequence[Law] = (), validation_rows: Sequence[Ma
         instead=_instead(plan) if refused else "",
         interval=_interval(plan),
         why="" if plan.tokens is None else f"Criterion {plan.criterion}: from there {plan.because}.",
+        points="" if plan.scored is None else _sentence(plan.scored.gap()),
         facts=dict(plan.facts()),
         losses=_losses(plan),
         loss_interval=_loss_interval(plan),
