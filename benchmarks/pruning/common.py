@@ -48,18 +48,20 @@ from transformers import AutoModelForCausalLM
 from regrow.data import Blocks
 from regrow.pruning import PruneSpec, prune_model
 from regrow.pruning.prune import prune
-call = given.pop("call", False)
+call, precision = given.pop("call", False), given.pop("precision", None)
+# builds before this option had only fp32
+options = {} if precision is None else {"precision": precision}
 blocks = Blocks(tokens=tokens.int().numpy(), documents=1, fingerprint="benchmark")
 spec = PruneSpec(**given, calibration_blocks=len(tokens), calibration_length=tokens.shape[1])
 mark("start")
-prune(folder, spec, calibration=blocks, out=out)
+prune(folder, spec, calibration=blocks, out=out, **options)
 mark("end")
 span("disk", "start", "end")
 peak()
 if call:
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     mark("loaded")
-    prune_model(model, spec, tokens)
+    prune_model(model, spec, tokens, **options)
     mark("pruned")
     span("call", "loaded", "pruned")
 used()
@@ -82,10 +84,17 @@ def save_tokens(train: Blocks, count: int, path: Path, *, seed: int = 0) -> torc
     return tokens
 
 
-def run(python: str, code: str, folder: Path, tokens: Path, out: Path, given: dict[str, Any]) -> dict[str, Any]:
-    """Run code in a process of its own and return what it used; its own noise goes to stderr."""
+def run(
+    python: str, code: str, folder: Path, tokens: Path, out: Path, given: dict[str, Any], *, source: Path | None = None
+) -> dict[str, Any]:
+    """Run code in a process of its own and return what it used; its own noise goes to stderr.
+
+    `source` is the top folder of another build of regrow to run it with.
+    """
     here = os.environ | {"TOKENIZERS_PARALLELISM": "false"}
-    if python != sys.executable:
+    if source is not None:
+        here["PYTHONPATH"] = str(source.resolve() / "src")
+    elif python != sys.executable:
         here.pop("PYTHONPATH", None)
     command = [python, "-c", COMMON + code, *map(str, (folder, tokens, out)), json.dumps(given)]
     subprocess.run(command, check=True, env=here, stdout=sys.stderr)

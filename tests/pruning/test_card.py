@@ -48,6 +48,11 @@ def test_text_with_a_name_is_asked_for_by_it():
     assert "post_train.parquet" in card(SPECS["2:4"], calibration=ladder)
 
 
+def test_the_precision_of_the_passes_is_asked_for_again():
+    assert "--precision" not in command("model", SPECS["2:4"], TEXT)  # records before it was written
+    assert "--precision bf16 " in command("model", SPECS["2:4"], TEXT | {"precision": "bf16"})
+
+
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 def test_the_command_asks_for_the_same(spec):
     words = shlex.split(command("model", spec, TEXT))

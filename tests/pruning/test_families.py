@@ -304,11 +304,31 @@ def test_rotary_bases_by_kind_are_written_in_the_old_names_too(model_type):
     assert CONFIG_MAPPING[model_type](**{**said, "model_type": None}).rope_parameters == kinds
 
 
-def test_bfloat16_weights_walk_as_transformers_runs_them():
+def test_bfloat16_weights_walk_as_transformers_runs_them(monkeypatch):
     """On an accelerator a block computes in the stored type: Gemma's embedding scale is rounded to it too."""
     model = make_tiny("gemma3_text").to(torch.bfloat16)
-    stream = open_stream(model, dtype=torch.bfloat16)
+    monkeypatch.setattr("regrow.pruning.stream.compute_types", lambda *given: (torch.bfloat16, torch.bfloat16))
+    stream = open_stream(model)
     assert torch.equal(stream.embed(IDS), model.model.embed_tokens(IDS))
+
+
+@pytest.mark.parametrize("model_type", FAMILIES)
+def test_bfloat16_products_on_a_cpu_are_those_of_autocast(model_type):
+    model = tiny(model_type)
+    stream = open_stream(model, precision="bf16")
+    whole = stream.embed(IDS)
+    parts = whole.clone()
+    for _, block in stream.blocks():
+        whole = stream.run(block, whole)
+        if model_type in DENSE:
+            assert {inputs.dtype for _, inputs in walk_parts(stream, block, parts)} == {torch.bfloat16}
+            torch.testing.assert_close(parts, whole, rtol=0.02, atol=0.02)
+    assert whole.dtype == torch.float32
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        expected = model.model(input_ids=IDS, use_cache=False).last_hidden_state
+    torch.testing.assert_close(stream.norm(whole), expected.float(), rtol=1e-4, atol=1e-4)
+    plain = model.model(input_ids=IDS, use_cache=False).last_hidden_state
+    assert 0 < (expected - plain).norm() < 0.05 * plain.norm()
 
 
 @pytest.mark.parametrize("model_type", ["llama", "gemma2", "gemma3_text", "qwen3_moe"])

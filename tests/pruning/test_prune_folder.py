@@ -18,6 +18,7 @@ from regrow.errors import InputError
 from regrow.models import architecture_of, check_pattern, load_model, save_checkpoint
 from regrow.models.beside import PRUNE_RECORD
 from regrow.models.layout import block_weights
+from regrow.models.precision import has_fast_bf16
 from regrow.pruning import PrunePlan, PruneSpec, choose_blocks, outline
 from regrow.pruning.plan import spec_of
 from regrow.pruning.prune import prune, prune_model
@@ -49,7 +50,8 @@ def test_folder_to_folder(model_folder, text, spec, tmp_path):
     record = json.loads((tmp_path / "out" / PRUNE_RECORD).read_text())
     assert PrunePlan.from_dict(record["plan"]) == plan
     assert PruneSpec.from_dict(record["spec"]) == replace(spec, search=spec.shapes_tried)  # what was done
-    assert record["calibration"] == {"blocks": 12, "length": 24, "data_fingerprint": "f00d"}
+    taken = "bf16" if has_fast_bf16("cpu") else "fp32"
+    assert record["calibration"] == {"blocks": 12, "length": 24, "data_fingerprint": "f00d", "precision": taken}
     assert (record["params_before"], record["params_after"]) == (plan.params_before, plan.params_after)
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype="auto").eval()
     assert model.dtype == torch.bfloat16
@@ -60,6 +62,25 @@ def test_folder_to_folder(model_folder, text, spec, tmp_path):
         assert all(check_pattern(weight, 2, 4) for weight in block_weights(model).values())
     before, after = ((folder / "model.safetensors").stat().st_size for folder in (model_folder, tmp_path / "out"))
     assert after <= before
+
+
+def test_the_record_and_the_card_say_the_precision(model_folder, text, tmp_path):
+    weights = {}
+    for precision in ("fp32", "bf16"):
+        out = tmp_path / precision
+        prune(model_folder, PruneSpec(method="2:4"), calibration=text, out=out, precision=precision)
+        assert json.loads((out / PRUNE_RECORD).read_text())["calibration"]["precision"] == precision
+        card = (out / "README.md").read_text()
+        assert f"--precision {precision} " in card
+        assert f"matrix products in {precision}." in card
+        weights[precision] = torch.cat([weight.flatten() for weight in load_model(out).state_dict().values()])
+    # another rounding of the inputs moves weights a little, and few of them between kept and removed
+    fp32, bf16 = weights.values()
+    assert 0 < (fp32 - bf16).norm() < 0.3 * fp32.norm()
+    assert ((fp32 == 0) != (bf16 == 0)).float().mean() < 0.1
+    with pytest.raises(InputError, match="unknown precision 'half'"):
+        prune(model_folder, PruneSpec(method="2:4"), calibration=text, out=tmp_path / "no", precision="half")
+    assert not (tmp_path / "no").exists()
 
 
 def test_bad_output_fails_before_the_work(model_folder, text, tmp_path):

@@ -9,7 +9,7 @@ from tiny_models import FAMILIES, make, tokens
 from regrow.errors import InputError, RunFailed
 from regrow.models.layout import block_name
 from regrow.pruning import PruneSpec, calibrate, prune_model
-from regrow.pruning.refit import DAMPINGS, choose_damping, refit, solve
+from regrow.pruning.refit import DAMPINGS, SKETCHED, choose_damping, refit, solve
 from regrow.pruning.stream import open_stream
 
 
@@ -140,3 +140,56 @@ def test_text_is_needed_even_with_scores():
     with pytest.raises(InputError, match="least squares need calibration text"):
         prune_model(model, spec, None, scores=scores)
     assert prune_model(model, spec, ids, scores=scores)[1] == prune_model(model, spec, ids)[1]
+
+
+@pytest.mark.parametrize("gone", [3, 40])
+def test_few_and_many_neurons_that_go_are_solved_alike(gone):
+    """Fewer than the outputs are solved for by themselves; the weights are those of the normal equations."""
+    inputs, weight = problem(samples=200, width=60, outputs=7)
+    kept, gram = list(range(gone, 60)), inputs.T @ inputs
+    strength = 0.2 * gram.diagonal().mean()
+    right = weight @ gram[:, kept] + strength * weight[:, kept]
+    direct = right @ torch.linalg.inv(gram[kept][:, kept] + strength * torch.eye(60 - gone, dtype=torch.float64))
+    torch.testing.assert_close(solve(weight, gram, kept, damping=0.2), direct)
+
+
+@pytest.mark.parametrize("gone", [3, 40])
+def test_the_search_for_a_damping_finds_the_least_error_of_all(gone):
+    generator = torch.Generator().manual_seed(1)
+    found = set()
+    for samples in (24, 70, 200, 4000):
+        shared, mix = (torch.randn(*shape, generator=generator).double() for shape in ((samples, 4), (4, 60)))
+        inputs = shared @ mix + torch.randn(samples, 60, generator=generator)
+        weight, kept = problem(width=60)[1], list(range(gone, 60))
+        halves = [half.T @ half / len(half) for half in inputs.tensor_split(2)]
+        errors = []
+        for damping in DAMPINGS:
+            errors.append(0.0)
+            for seen, unseen in (halves, halves[::-1]):
+                change = weight.clone()
+                change[:, kept] -= solve(weight, seen, kept, damping=damping)
+                errors[-1] += float((change @ unseen * change).sum())
+        chosen = choose_damping(weight, *halves, kept)
+        assert errors[DAMPINGS.index(chosen)] == min(errors)
+        found.add(chosen)
+    assert len(found) > 1
+
+
+def test_many_outputs_are_compared_by_sums_of_them():
+    """The damping that the sums choose is that of all outputs, or one that errs hardly more."""
+    generator = torch.Generator().manual_seed(2)
+    for samples in (40, 100, 3000):
+        shared, mix = (torch.randn(*shape, generator=generator).double() for shape in ((samples, 4), (4, 60)))
+        inputs = shared @ mix + torch.randn(samples, 60, generator=generator)
+        weight, kept = problem(width=60, outputs=5 * SKETCHED)[1], list(range(20, 60))
+        halves = [half.T @ half / len(half) for half in inputs.tensor_split(2)]
+        errors = []
+        for damping in DAMPINGS:
+            errors.append(0.0)
+            for seen, unseen in (halves, halves[::-1]):
+                change = weight.clone()
+                change[:, kept] -= solve(weight, seen, kept, damping=damping)
+                errors[-1] += float((change @ unseen * change).sum())
+        chosen = choose_damping(weight, *halves, kept)
+        assert errors[DAMPINGS.index(chosen)] < 1.01 * min(errors)
+        assert max(errors) > 1.1 * min(errors)

@@ -13,7 +13,7 @@ from regrow.errors import InputError
 from regrow.evaluation import evaluate
 from regrow.models import save_checkpoint
 from regrow.pruning import stream as stream_module
-from regrow.pruning.stream import open_stream
+from regrow.pruning.stream import compute_types, open_stream
 
 
 def walk(stream, ids):
@@ -64,7 +64,7 @@ def test_scaled_rotary_embeddings_are_the_configs_own(tmp_path):
 
 def test_bfloat16_weights_compute_in_float32_on_a_cpu(tmp_path):
     folder = save_checkpoint(make("qwen2", dtype=torch.bfloat16), None, tmp_path / "model")
-    stream = open_stream(folder)
+    stream = open_stream(folder, precision="fp32")
     ids = tokens(2, 20)
     hidden = walk(stream, ids)
     assert hidden.dtype == torch.float32
@@ -72,6 +72,43 @@ def test_bfloat16_weights_compute_in_float32_on_a_cpu(tmp_path):
     for parameter in model.parameters():
         parameter.data = parameter.data.float()
     torch.testing.assert_close(stream.norm(hidden), model.model(input_ids=ids, use_cache=False).last_hidden_state)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_bfloat16_products_are_those_of_autocast(family):
+    """Residual stream and norms stay in float32: the same as transformers' model under PyTorch's autocast."""
+    model, ids = make(family), tokens(5, 20)
+    stream = open_stream(model, precision="bf16")
+    assert (stream.dtype, stream.matmul_dtype) == (torch.float32, torch.bfloat16)
+    hidden = walk(stream, ids)
+    assert hidden.dtype == torch.float32
+    plain = model.model(input_ids=ids, use_cache=False).last_hidden_state
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = model.model(input_ids=ids, use_cache=False).last_hidden_state
+    found = stream.norm(hidden)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    assert 1e-4 < (found - plain).norm() / plain.norm() < 0.02
+
+
+def test_auto_takes_bfloat16_products_where_nothing_of_the_weights_is_lost(monkeypatch):
+    f32, b16, cpu, gpu = torch.float32, torch.bfloat16, torch.device("cpu"), torch.device("cuda")
+    for fast, expected in ((True, b16), (False, f32)):
+        monkeypatch.setattr(stream_module, "has_fast_bf16", lambda device, fast=fast: fast)
+        assert compute_types(cpu, b16) == (f32, expected)
+        assert compute_types(cpu, f32) == compute_types(cpu, torch.float16) == (f32, f32)
+        assert compute_types(cpu, f32, "bf16") == (f32, b16)
+        assert compute_types(cpu, b16, "fp32") == (f32, f32)
+    # an accelerator computes in one type
+    assert compute_types(gpu, b16) == (b16, b16)
+    assert compute_types(gpu, b16, "fp32") == (f32, f32)
+    with pytest.raises(InputError, match="unknown precision 'bf61'"):
+        compute_types(cpu, b16, "bf61")
+
+
+def test_a_walk_over_other_parameters_computes_the_same_way():
+    stream = open_stream(make("llama-tied"), precision="bf16")
+    other = stream.over(stream_module.ModelSource(make("llama-tied")))
+    assert (other.dtype, other.matmul_dtype, other.device) == (stream.dtype, stream.matmul_dtype, stream.device)
 
 
 def test_hidden_states_can_be_overwritten_and_layers_chosen():

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from regrow.errors import InputError
-from regrow.training.precision import has_fast_bf16, resolve_precision
+from regrow.models.precision import has_fast_bf16
+from regrow.training.precision import resolve_precision
 
 
 @pytest.mark.parametrize("asked", ["bf16", "fp32"])

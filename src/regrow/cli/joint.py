@@ -45,6 +45,7 @@ def prune_mixes(
     dry_run: bool,
     overwrite: bool,
     device: str,
+    precision: str,
     cache: bool,
     as_json: bool,
 ) -> None:
@@ -91,6 +92,7 @@ def prune_mixes(
         out=out,
         overwrite=overwrite,
         device=device,
+        precision=precision,
         text_name="ladder" if calibration in (None, "ladder") else None,
         model_name=model,
         progress=lambda line: print(line, file=sys.stderr),

@@ -108,6 +108,13 @@ _DryRun = Annotated[
 ]
 _Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace --out if it is not empty.")]
 _Device = Annotated[str, typer.Option(help="Device that runs the blocks: `cpu`, `cuda`, `cuda:1`.")]
+_Precision = Annotated[
+    str,
+    typer.Option(
+        help="Matrix products of the passes over text: `fp32`, `bf16`, or `auto`: on a GPU the model's own type; on a "
+        "CPU `bf16` if the weights are bf16 and the CPU multiplies it natively, else `fp32`."
+    ),
+]
 _Seed = Annotated[int, typer.Option(help="Seed that selects the calibration blocks.")]
 
 
@@ -142,6 +149,7 @@ def prune(
     dry_run: _DryRun = False,
     overwrite: _Overwrite = False,
     device: _Device = "cpu",
+    precision: _Precision = "auto",
     seed: _Seed = 0,
     no_cache: NoCache = False,
     as_json: AsJson = False,
@@ -182,7 +190,8 @@ def prune(
         others = {"plan": plan, "scores": scores, "save_scores": save_scores, "held_out": held_out, "law": law}
         prune_mixes(
             model, folder, _set_options({**asked, "mixes": mixes, **others}), options=options, calibration=calibration,
-            out=out, dry_run=dry_run, overwrite=overwrite, device=device, cache=not no_cache, as_json=as_json,
+            out=out, dry_run=dry_run, overwrite=overwrite, device=device, precision=precision, cache=not no_cache,
+            as_json=as_json,
         )  # fmt: skip
         return
     if mixes is not None:
@@ -209,6 +218,7 @@ def prune(
         save_scores=save_scores,
         overwrite=overwrite,
         device=device,
+        precision=precision,
         text_name="ladder" if calibration in (None, "ladder") else None,
         model_name=model,
         progress=_say,

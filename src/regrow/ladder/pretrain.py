@@ -96,7 +96,7 @@ def _arguments(rung: Rung, recipe: Pretraining, work: Path) -> Any:
     import torch
     from transformers import TrainingArguments
 
-    from regrow.training.precision import has_fast_bf16
+    from regrow.models.precision import has_fast_bf16
 
     return TrainingArguments(
         output_dir=str(work),

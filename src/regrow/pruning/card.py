@@ -179,6 +179,7 @@ def command(model: str, spec: PruneSpec, calibration: Mapping[str, Any] | None) 
         files = calibration.get("files") or []
         options["calibration"] = calibration.get("name") or (files[0] if len(files) == 1 else "TEXT")
         options |= {"calibration-blocks": spec.calibration_blocks, "calibration-length": spec.calibration_length}
+        options["precision"] = calibration.get("precision")
     options["seed"] = spec.seed
     parts = ["regrow", "prune", model]
     for name, value in options.items():
@@ -287,10 +288,11 @@ def _calibration(calibration: Mapping[str, Any] | None) -> str:
     if calibration is None:
         return "No text was read here: the scores or the plan were made earlier, or the scorer needs none."
     files = calibration.get("files") or []
+    computed = f", matrix products in {calibration['precision']}" if "precision" in calibration else ""
     named = f" from {', '.join(files[:8])}{' and others' if len(files) > 8 else ''}" if files else ""
     return (
         f"{plural(calibration['blocks'], 'block')} of {calibration['length']} tokens{named} "
-        f"(fingerprint of the packed text: {calibration['data_fingerprint']})."
+        f"(fingerprint of the packed text: {calibration['data_fingerprint']}){computed}."
     )
 
 

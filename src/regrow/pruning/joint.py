@@ -43,6 +43,7 @@ def prune_jointly(
     out: str | Path | None,
     overwrite: bool = False,
     device: str | torch.device | None = None,
+    precision: str = "auto",
     text_name: str | None = None,
     model_name: str | None = None,
     progress: Callable[[str], None] | None = None,
@@ -71,13 +72,13 @@ def prune_jointly(
     tokens = tokens[: max(1, SEARCH_TOKENS // tokens.shape[1])]
     parent = Path(out).resolve().parent
     parent.mkdir(parents=True, exist_ok=True)
-    work = _Work(folder, spec, before, calibration, device, text_name)
+    work = _Work(folder, spec, before, calibration, device, precision, text_name)
     with staged_folder(out, overwrite=overwrite) as stage, TemporaryDirectory(dir=parent, prefix=".regrow-") as scratch:
         tried: list[Mix] = []
         best: tuple[Mix, Path, list[PrunePlan]] | None = None
         for number, mix in enumerate(mixes, 1):
             made, steps = work.prune(mix, Path(scratch) / str(number), say)
-            loss = walk_loss(open_stream(made, device=device), tokens)
+            loss = walk_loss(open_stream(made, device=device, precision=precision), tokens)
             tried.append(replace(mix, loss=loss))
             say(f"mix {number} of {len(mixes)}: {_said(mix)}: loss {loss:.4f}")
             if best is None or loss < (best[0].loss or 0.0):
@@ -108,6 +109,7 @@ class _Work:
     before: Architecture
     calibration: Blocks
     device: str | torch.device | None
+    precision: str
     text_name: str | None
 
     def prune(self, mix: Mix, place: Path, say: Callable[[str], None]) -> tuple[Path, list[PrunePlan]]:
@@ -131,7 +133,7 @@ class _Work:
             plans.append(
                 prune(
                     source, spec, calibration=self.calibration, out=made, device=self.device,
-                    text_name=self.text_name, progress=say,
+                    precision=self.precision, text_name=self.text_name, progress=say,
                 )
             )  # fmt: skip
             source = made
@@ -180,6 +182,7 @@ def command_of(name: str, spec: JointSpec, record: Mapping[str, Any]) -> str:
         target |= {"max-memory": memory.max_memory, "context": memory.context, "batch": memory.batch}
         target |= {"dtype": memory.dtype, "cache-dtype": memory.cache_dtype}
     text = record["calibration"].get("name") or "TEXT"
-    options = {"method": DEPTH_AND_WIDTH, **target, "mixes": spec.mixes, "calibration": text, "seed": spec.seed}
+    options = {"method": DEPTH_AND_WIDTH, **target, "mixes": spec.mixes, "calibration": text}
+    options |= {"precision": record["calibration"].get("precision"), "seed": spec.seed}
     words = [word for key, value in options.items() if value is not None for word in (f"--{key}", str(value))]
     return shlex.join(["regrow", "prune", name, *words, "--out", "pruned"])

@@ -50,6 +50,7 @@ def prune(
     save_scores: str | Path | None = None,
     overwrite: bool = False,
     device: str | torch.device | None = None,
+    precision: str = "auto",
     text_name: str | None = None,
     model_name: str | None = None,
     progress: Progress | None = None,
@@ -71,6 +72,8 @@ def prune(
         save_scores: file to write the scores to, for other rates.
         overwrite: replace `out` if it holds something.
         device: where blocks are run, e.g. `cuda`.
+        precision: of the passes over text: `fp32`, `bf16`, or `auto`, which `regrow.pruning.stream.compute_types`
+            explains. The record says what was taken.
         text_name: the name of the text for the record, if that is not its file, e.g. `ladder`.
         model_name: the same for the model; a name is valid on another machine, a path may not be.
         progress: called with a line of text at each step.
@@ -85,6 +88,7 @@ def prune(
         scores=scores,
         save_scores=save_scores,
         device=device,
+        precision=precision,
         progress=progress,
     )
     if out is None:
@@ -127,13 +131,14 @@ def _prune(
     scores: AnyScores | None,
     save_scores: str | Path | None,
     device: str | torch.device | None,
+    precision: str,
     progress: Progress | None,
 ) -> PrunePlan:
     """Decide the plan, and make the pruned checkpoint in the folder `stage`; with None nothing is written."""
     spec, plan, say = asked.spec, asked.plan, progress or (lambda line: None)
     say(f"loading {asked.path}")
     folder = local_checkpoint(asked.path)
-    stream = open_stream(folder, device=device)
+    stream = open_stream(folder, device=device, precision=precision)
     text, tokens = None, None
     if calibration is not None and spec.needs_calibration and _reads_text(spec, scores):
         text, tokens = _read_text(folder, stream, spec, calibration)
@@ -167,7 +172,7 @@ def _write(
     say("writing the config, the tokenizer and the card")
     # the scorer that was used, as defaults may change
     spec = replace(spec, search=spec.shapes_tried if tokens is not None else 1)
-    record = _record(replace(made, spec=spec), notes)
+    record = _record(replace(made, spec=spec), notes, stream.precision)
     record["corrected"] = list(checkpoint.notes)
     card = model_card(str(made.path), spec, plan, record["calibration"], record["versions"])
     planned_beside(beside(checkpoint), plan, planned.config).write(stage)
@@ -224,6 +229,7 @@ def prune_model(
     calibration: torch.Tensor | None,
     *,
     scores: AnyScores | None = None,
+    precision: str = "auto",
     progress: Progress | None = None,
 ) -> tuple[PreTrainedModel, PrunePlan]:
     """Prune a model in memory. The given model is left as it is; the new one owns its weights and is in eval mode.
@@ -233,13 +239,15 @@ def prune_model(
         spec: what to prune.
         calibration: tokens [blocks, length] for scorers that need them; may be None if `scores` are given.
         scores: measured earlier on this model.
+        precision: of the passes over text; see `prune`.
         progress: called with a line of text at each step.
 
     Raises `InputError` if the spec cannot be met on this model.
     """
-    plan, scores = make_plan(model, spec, calibration, scores=scores, progress=progress)
+    stream = open_stream(model, precision=precision)
+    plan, scores = make_plan(stream, spec, calibration, scores=scores, progress=progress)
     dense = scores if isinstance(scores, Scores) else None
-    return apply_plan(model, plan, dense, calibration, progress=progress), plan
+    return apply_plan(model, plan, dense, calibration, precision=precision, progress=progress), plan
 
 
 def make_plan(
@@ -287,6 +295,7 @@ def apply_plan(
     scores: Scores | None = None,
     tokens: torch.Tensor | None = None,
     *,
+    precision: str = "auto",
     progress: Progress | None = None,
 ) -> PreTrainedModel:
     """The pruned model that a decided plan describes: new, with weights of its own, and in eval mode.
@@ -298,11 +307,12 @@ def apply_plan(
         plan: decided on this model.
         scores: shared scores in the place of `tokens`, for N:M scorers that go by them.
         tokens: calibration tokens [samples, length], for scorers that read text while the plan is carried out.
+        precision: of the passes over text; see `prune`.
         progress: called with a line of text at each step.
 
     Raises `InputError` if tokens are lacking, `RegrowError` if the model does not come out as planned.
     """
-    stream = open_stream(model)
+    stream = open_stream(model, precision=precision)
     planned = PlannedModel(stream.source, plan)
     tensors = planned.tensors(stream, tokens=tokens, scores=scores, progress=progress)
     # transformers takes the tensors as they are; a copy keeps the new model apart from the old one
@@ -342,11 +352,12 @@ def _verify(pruned: PreTrainedModel, plan: PrunePlan) -> None:
         )
 
 
-def _record(made: _Made, notes: Notes) -> dict[str, Any]:
+def _record(made: _Made, notes: Notes, precision: str) -> dict[str, Any]:
     plan, used = made.plan, None
     if made.tokens is not None and made.text is not None:
         samples, length = made.tokens.shape
         used = {"blocks": samples, "length": length, "data_fingerprint": made.text.fingerprint}
+        used["precision"] = precision
         if made.text_name is not None:
             used["name"] = made.text_name
         if made.text.table is not None:

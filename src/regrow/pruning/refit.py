@@ -3,10 +3,10 @@
 With x [intermediate] the neurons' activations on calibration text, W [hidden, intermediate] the dense `down_proj` and K
 the neurons that stay, the new W' [hidden, K] best reproduces the dense layer's outputs from the remaining neurons,
 
-    minimise  E |W x - W' x_K|^2 + damping * |W' - W_K|^2,    W' = (W G_:K + damping W_K) (G_KK + damping I)^-1,
+    minimise  E |W x - W' x_K|^2 + damping * |W' - W_K|^2,    W' = W_K + W_R G_RK (G_KK + damping I)^-1,
 
-with G = E x x^T. He et al. 2017 (arXiv 1707.06168, section 3) do so for the channels of convolutions. Blocks are solved
-in order, each on the activations that the pruned and solved blocks before it give.
+with G = E x x^T and R the neurons that go. He et al. 2017 (arXiv 1707.06168, section 3) do so for the channels of
+convolutions. Blocks are solved in order, each on the activations that the pruned and solved blocks before it give.
 
 A few thousand tokens are little data for a thousand neurons. With little damping W' fits the calibration text and
 predicts other text worse. The right damping depends on the block and on the amount of text. So each block chooses its
@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import torch
@@ -41,6 +42,9 @@ _SOLVED = "mlp.down_proj"
 DAMPINGS = (0.01, 0.1, 1.0, 10.0)
 #: The damping where there is a single sample, which cannot be halved.
 DAMPING = 1.0
+
+#: Sums of outputs on which dampings are compared, at most.
+SKETCHED = 64
 
 
 class LeastSquares(Activation):
@@ -65,8 +69,8 @@ class LeastSquares(Activation):
 
     def needs(self, arch: Architecture, *, samples: int, length: int, iterative: bool) -> Needs:
         return Needs(
-            # either half's in float32; one of all in float64, and thrice the kept part
-            solver=(2 * 4 + 4 * 8) * arch.intermediate**2 if samples else 0,
+            # G of either half, what stays of both, one of these damped and its factor, in float32
+            solver=6 * 4 * arch.intermediate**2 if samples else 0,
             narrowed=True,
             # the norm's output and the neurons, of all tokens
             per_token=arch.hidden + max(arch.intermediate, arch.heads * arch.head_dim),
@@ -86,12 +90,12 @@ def refit(
         return
     # everything but the neurons is narrowed, so that the activations are those of the pruned model
     wide = replace(plan, after=plan.after.with_shape(intermediate=plan.before.intermediate), kept_intermediate=None)
-    narrowed = BlockStream(NarrowedSource(stream.source, wide), device=stream.device, dtype=stream.dtype)
+    narrowed = stream.over(NarrowedSource(stream.source, wide))
     hidden = narrowed.embed(tokens)
     for layer, block in narrowed.blocks():
         name = block_name(layer, f"{_SOLVED}.weight")
         kept = torch.tensor(plan.kept_intermediate[layer], device=narrowed.device)
-        for group, neurons in walk_parts(narrowed, block, hidden):
+        for group, neurons in walk_parts(narrowed, block, hidden, final=layer + 1 == narrowed.layers):
             if group == (_SOLVED,):
                 stored = _solve_block(block.mlp.down_proj.weight, neurons, kept, where=name)
                 stored = stored.to(stream.source.layout[name].dtype)
@@ -104,13 +108,16 @@ def refit(
 
 
 def _solve_block(weight: torch.Tensor, neurons: torch.Tensor, kept: torch.Tensor, *, where: str) -> torch.Tensor:
-    """The W' [hidden, kept] of a block whose `down_proj` reads neurons [samples, length, intermediate]."""
+    """The W' [hidden, kept] of a block whose `down_proj` reads neurons [samples, length, intermediate].
+
+    In float32: G is a sum in float32, and the damping keeps the system far from singular.
+    """
     if len(neurons) == 1:
-        return solve(weight, _gram(neurons), kept, where=where)
+        return solve(weight, _gram(neurons), kept, dtype=torch.float32, where=where)
     first, second = (_gram(half) for half in neurons.tensor_split(2))
     damping = choose_damping(weight, first, second, kept) / 2
     gram = first.lerp_(second, len(neurons) // 2 / len(neurons))
-    return solve(weight, gram, kept, damping=damping, where=where)
+    return solve(weight, gram, kept, damping=damping, dtype=torch.float32, where=where)
 
 
 def choose_damping(
@@ -121,65 +128,90 @@ def choose_damping(
     *,
     dampings: Sequence[float] = DAMPINGS,
 ) -> float:
-    """Of `dampings` the one whose W', solved on one half's G [in, in], errs least on the other's; both ways, summed.
+    """Of `dampings`, ascending, the one whose W', solved on one half's G [in, in], errs least on the other's.
 
-    Computed in the type of the halves, because a comparison needs few digits. A damping with which the system cannot be
-    solved is chosen only if that holds for all.
+    Both halves take both parts, and their errors are summed. The error falls and then rises with the damping, so the
+    search goes downhill from the middle: of four dampings it tries three. Where there are more outputs than `SKETCHED`,
+    so many sums of them with random signs stand for all: the expected error is the same, and all dampings are compared
+    on the same sums. Computed in the type of the halves, because a comparison needs few digits. A damping with which
+    the system cannot be solved is chosen only if that holds for all.
     """
-    weight = weight.detach().to(first.dtype)
+    weight = _sketch(weight.detach().to(first.dtype))
     halves = [_Equations.of(weight, gram, kept) for gram in (first, second)]
 
-    def error(damping: float, seen: _Equations, unseen: _Equations) -> float:
+    @cache
+    def error(place: int) -> float:
         try:
-            change = seen.weight - seen.solve(damping, where="least squares")
+            changes = [seen.solve(dampings[place], where="least squares") for seen in halves]
         except RunFailed:
             return math.inf
-        # with R the neurons that go, and without the error of W_R alone, which is the same for all dampings
-        return float((change @ unseen.inner).add_(unseen.across, alpha=2).mul_(change).sum())
+        return float(sum(unseen.error(change) for unseen, change in zip(reversed(halves), changes, strict=True)))
 
-    return min(dampings, key=lambda damping: error(damping, *halves) + error(damping, *reversed(halves)))
+    place = len(dampings) // 2
+    step = -1 if place and error(place - 1) < error(place) else 1
+    while 0 <= place + step < len(dampings) and error(place + step) < error(place):
+        place += step
+    return dampings[place]
+
+
+def _sketch(weight: torch.Tensor) -> torch.Tensor:
+    """At most `SKETCHED` rows that stand for all of a weight [out, in]: sums with random signs, always the same."""
+    if len(weight) <= SKETCHED:
+        return weight
+    generator = torch.Generator().manual_seed(0)
+    signs = torch.randint(2, (SKETCHED, len(weight)), generator=generator).to(weight).mul_(2).sub_(1)
+    return signs @ weight
 
 
 @dataclass(frozen=True)
 class _Equations:
-    """What the solutions with all dampings share; K are the neurons that stay, R those that go.
+    """X (G_KK + damping I) = A for X; K are the neurons that stay, R those that go.
 
     Attributes:
-        weight: W_K [out, kept].
         inner: G_KK [kept, kept].
-        across: W_R G_RK [out, kept].
-        right: W G_:K [out, kept].
+        right: A [rows, kept]: W_R G_RK, or G_RK alone.
         mean: of the whole diagonal of G.
     """
 
-    weight: torch.Tensor
     inner: torch.Tensor
-    across: torch.Tensor
     right: torch.Tensor
     mean: torch.Tensor
 
     @classmethod
-    def of(cls, weight: torch.Tensor, gram: torch.Tensor, kept: Sequence[int] | torch.Tensor) -> _Equations:
-        kept = torch.as_tensor(kept, device=weight.device)
-        gone = torch.ones(len(gram), dtype=torch.bool, device=weight.device)
-        gone[kept] = False
+    def of(cls, weight: torch.Tensor | None, gram: torch.Tensor, kept: Sequence[int] | torch.Tensor) -> _Equations:
+        """X is W' - W_K for a weight [out, in]; with None what W_R is to be multiplied with to give that."""
+        kept = torch.as_tensor(kept, device=gram.device)
+        gone = _others(kept, len(gram))
         columns = gram.index_select(1, kept)
-        own, inner = weight.index_select(1, kept), columns.index_select(0, kept)
-        across = weight[:, gone] @ columns[gone]
-        return cls(own, inner, across, torch.addmm(across, own, inner), gram.diagonal().mean())
+        right = columns[gone] if weight is None else weight[:, gone] @ columns[gone]
+        return cls(columns.index_select(0, kept), right, gram.diagonal().mean())
 
     def solve(self, damping: float, *, where: str) -> torch.Tensor:
-        """W' [out, kept]. Raises `RunFailed` if there is no unique solution."""
+        """X [rows, kept]. Raises `RunFailed` if there is no unique solution."""
         added = float(damping * self.mean)
         if added == 0 and damping:
             # if all neurons are zero on all of the text, there is nothing to solve for
-            return self.weight
+            return torch.zeros_like(self.right)
         system = self.inner.clone()
         system.diagonal().add_(added)
         lower, failed = torch.linalg.cholesky_ex(system)
         if failed:
             raise RunFailed("the least squares have no unique solution", where=where, hint="give more calibration text")
-        return torch.cholesky_solve(self.right.add(self.weight, alpha=added).T, lower).T
+        return torch.cholesky_solve(self.right.T, lower).T
+
+    def error(self, change: torch.Tensor) -> torch.Tensor:
+        """E |W x - W' x_K|^2 with W' - W_K = `change` [out, kept], solved on other text.
+
+        The error of removing R alone, which is the same for all dampings, is left out.
+        """
+        return (change @ self.inner).sub_(self.right, alpha=2).mul_(change).sum()
+
+
+def _others(kept: torch.Tensor, width: int) -> torch.Tensor:
+    """Mask [width] of the neurons that go."""
+    gone = torch.ones(width, dtype=torch.bool, device=kept.device)
+    gone[kept] = False
+    return gone
 
 
 def solve(
@@ -198,7 +230,12 @@ def solve(
     gram, weight = gram.to(dtype), weight.detach().to(dtype)
     if not gram.isfinite().all():
         raise RunFailed("the activations are not finite", where=where, hint="the model's weights may be broken")
-    return _Equations.of(weight, gram, kept).solve(damping, where=where)
+    kept = torch.as_tensor(kept, device=weight.device)
+    gone = weight[:, _others(kept, len(gram))]
+    # solved for the fewer rows: of W_R G_RK or of G_RK
+    few = gone.shape[1] < gone.shape[0]
+    change = _Equations.of(None if few else weight, gram, kept).solve(damping, where=where)
+    return weight.index_select(1, kept).add_(gone @ change if few else change)
 
 
 def _gram(neurons: torch.Tensor) -> torch.Tensor:

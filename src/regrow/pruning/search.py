@@ -43,7 +43,7 @@ def search(
     """
     tried, tokens = [], tokens[: max(1, SEARCH_TOKENS // tokens.shape[1])]
     for number, plan in enumerate(plans, 1):
-        narrowed = BlockStream(NarrowedSource(stream.source, plan), device=stream.device, dtype=stream.dtype)
+        narrowed = stream.over(NarrowedSource(stream.source, plan))
         loss = walk_loss(narrowed, tokens)
         tried.append(
             Candidate(

@@ -92,12 +92,14 @@ class Factor:
         order: the inputs [in] in the order in which they are settled.
         damping: what it took, as a share of the mean diagonal.
         dead: mask [in] of the inputs that were always zero.
+        dead_inputs: how many they are.
     """
 
     lower: torch.Tensor
     order: torch.Tensor
     damping: float
     dead: torch.Tensor
+    dead_inputs: int
 
 
 def factor(hessian: torch.Tensor, m: int, *, damping: float = DAMPING, where: str = "SparseGPT") -> Factor:
@@ -110,21 +112,24 @@ def factor(hessian: torch.Tensor, m: int, *, damping: float = DAMPING, where: st
     Raises `RunFailed` if the Hessian is not finite, or not even `MAX_DAMPING` helps. `hessian` is overwritten.
     """
     diagonal = hessian.diagonal()
-    if not torch.isfinite(diagonal).all():
-        raise RunFailed("the Hessian is not finite", where=where, hint="the model's weights may be broken")
     dead = diagonal == 0
+    # the numbers that decide come to the host at once: each transfer waits for the device
+    finite, dead_inputs, mean = torch.stack(
+        (diagonal.isfinite().all(), dead.sum(), (diagonal + dead.float()).mean())
+    ).tolist()
+    if not finite:
+        raise RunFailed("the Hessian is not finite", where=where, hint="the model's weights may be broken")
     groups = diagonal.unflatten(0, (-1, m)).sum(1).argsort(descending=True, stable=True)
     order = (groups[:, None] * m + torch.arange(m, device=groups.device)).flatten()
-    backwards = order.flip(0)
+    backwards, added = order.flip(0), 0.0
     # the view writes into the matrix
-    diagonal[dead] = 1
-    mean, added = diagonal.mean().item(), 0.0
+    diagonal.masked_fill_(dead, 1)
     while True:
         diagonal.add_((damping - added) * mean)
         added = damping
         lower, failed = torch.linalg.cholesky_ex(hessian.index_select(0, backwards).index_select(1, backwards))
-        if not failed.item() and torch.isfinite(lower.diagonal()).all():
-            return Factor(lower, order, damping, dead)
+        if ((failed == 0) & lower.diagonal().isfinite().all()).item():
+            return Factor(lower, order, damping, dead, int(dead_inputs))
         if damping >= MAX_DAMPING:
             raise RunFailed(
                 f"the Hessian cannot be factorised even with {damping:g} times its mean diagonal added",
@@ -141,26 +146,30 @@ def sparsegpt(weight: torch.Tensor, factored: Factor, n: int, m: int) -> torch.T
     with U the upper Cholesky factor of H^-1. This is the error that removing each weight alone would cause. Of equals
     the first stay.
     """
-    weight, lower, order = weight.detach(), factored.lower, factored.order
+    lower, order = factored.lower, factored.order
     width = len(order)
-    pruned = torch.empty(weight.shape, device=weight.device)
-    # one row per column: each step then works on numbers that lie together
-    passed = torch.zeros(width, len(weight), device=weight.device)
+    # one row per column, in the order in which they are settled: each step then works on numbers that lie together
+    columns = weight.detach().T.contiguous().index_select(0, order).float()
+    if factored.dead_inputs:
+        columns.masked_fill_(factored.dead[order, None], 0.0)
+    passed = torch.zeros_like(columns)
     size = max(1, BLOCK_COLUMNS // m) * m
     for start in range(0, width, size):
         end = min(start + size, width)
-        places = order[start:end]
-        dense = weight.T.index_select(0, places).float().masked_fill_(factored.dead[places, None], 0.0)
+        block = columns[start:end]
         # rows of L, which is in reverse order, the columns that are done left out
         rows = lower[width - end : width - start, : width - start].flip(0, 1)
         own, after = rows.split([end - start, width - end], dim=1)
         upper = torch.linalg.solve_triangular(own, torch.eye(end - start, device=own.device), upper=True)
-        columns = torch.addmm(dense, upper.T, passed[start:end]) if start else dense.clone()
-        _settle(columns, upper, n, m)
+        dense = block.clone()
+        if start:
+            block.addmm_(upper.T, passed[start:end])
+        _settle(block, upper, n, m)
         if end < width:
-            passed[end:].addmm_(after.T, dense.sub_(columns))
-        pruned.T.index_copy_(0, places, columns)
-    return pruned
+            passed[end:].addmm_(after.T, dense.sub_(block))
+    settled = torch.index_select(columns, 0, order.argsort(), out=passed)
+    del columns, block
+    return settled.T.contiguous()
 
 
 def _settle(columns: torch.Tensor, upper: torch.Tensor, n: int, m: int) -> None:
@@ -194,8 +203,8 @@ def _settle(columns: torch.Tensor, upper: torch.Tensor, n: int, m: int) -> None:
             columns[first:end].addmm_(within[group, first:end].T, error, alpha=-1)
 
     settle(0, len(columns))
-    # no weight is read after its group: all are zeroed at once
-    columns.masked_fill_(goes != 0, 0.0)
+    # no weight is read after its group: all are zeroed at once, to x - x = 0
+    columns.addcmul_(columns, goes, value=-1)
 
 
 class SparseGPT(SparsityKernel):
@@ -218,9 +227,8 @@ class SparseGPT(SparsityKernel):
         if factored.damping > DAMPING:
             notes.damping[where] = factored.damping
             say(f"{where}: the Hessian took a damping of {factored.damping:g}, not {DAMPING:g}")
-        dead = int(factored.dead.sum())
-        if dead:
-            notes.dead_inputs[where] = dead
+        if factored.dead_inputs:
+            notes.dead_inputs[where] = factored.dead_inputs
         return sparsegpt(weight, factored, *pattern)
 
     def needs(self, arch: Architecture, *, samples: int, length: int, iterative: bool) -> Needs:

@@ -130,7 +130,7 @@ def sparsify(
     for layer, block in stream.blocks():
         pruner = Pruner(stream, layer, block, kernel, (n, m), notes, say)
         if kernel.layer_by_layer:
-            for group, inputs in walk_parts(stream, block, hidden):
+            for group, inputs in walk_parts(stream, block, hidden, final=layer + 1 == stream.layers):
                 pruner.prune(group, summed(kernel.statistic, inputs))
         else:
             measured = measure_inputs(stream, block, hidden, kernel.statistic)
@@ -143,18 +143,21 @@ def sparsify(
 
 
 @torch.no_grad()
-def walk_parts(stream: BlockStream, block: Any, hidden: torch.Tensor) -> Iterator[tuple[tuple[str, ...], torch.Tensor]]:
+def walk_parts(
+    stream: BlockStream, block: Any, hidden: torch.Tensor, *, final: bool = False
+) -> Iterator[tuple[tuple[str, ...], torch.Tensor]]:
     """Each group of a block's layers with its inputs [samples, length, in]; afterwards `hidden` [samples, length,
     hidden] is what the block gives.
 
     The layers of a group run after it was yielded, with the weights as they are then. So the next group sees the pruned
-    ones, and each part of the block runs once.
+    ones, and each part of the block runs once. Nobody reads what a `final` block gives: its last layer is not run.
     """
     family, parts = stream.arch.family, batches(hidden)
     arguments = stream.arguments(block, hidden.shape[1])
     scale = family.multiplier("residual", stream.config)
     groups, norms = iter(linears(family)), family.norms
-    normed = torch.empty_like(hidden)
+    # as the layers read them
+    normed = torch.empty_like(hidden, dtype=stream.matmul_dtype)
     halves: tuple[tuple[Any, str, dict[str, Any], str | None, str | None], ...] = (
         (block.self_attn, "o_proj", arguments, norms.before_attention, norms.after_attention),
         (block.mlp, "down_proj", {}, norms.before_mlp, norms.after_mlp),
@@ -164,14 +167,18 @@ def walk_parts(stream: BlockStream, block: Any, hidden: torch.Tensor) -> Iterato
             normed[rows] = hidden[rows] if before is None else block.get_submodule(before)(hidden[rows])
         yield next(groups), normed
         layer = half.get_submodule(last)
-        inner = hidden.new_empty(*hidden.shape[:2], layer.in_features)
+        inner = normed.new_empty(*hidden.shape[:2], layer.in_features)
         with _bare(half, last):
             for rows in parts:
-                given = half(normed[rows], **options)
+                with stream.computing():
+                    given = half(normed[rows], **options)
                 inner[rows] = given[0] if isinstance(given, tuple) else given
         yield next(groups), inner
+        if final and half is block.mlp:
+            return
         for rows in parts:
-            given = layer(inner[rows])
+            with stream.computing():
+                given = layer(inner[rows])
             given = given if after is None else block.get_submodule(after)(given)
             hidden[rows] += given if scale == 1 else given * scale
         del inner
@@ -213,8 +220,9 @@ def measure_inputs(
     for group, to in measured.items():
         linear = block.get_submodule(group[0])
         handles.append(linear.register_forward_pre_hook(lambda _, args, to=to: to.add(args[0])))
-    for rows in batches(hidden):
-        block(hidden[rows], **arguments)
+    with stream.computing():
+        for rows in batches(hidden):
+            block(hidden[rows], **arguments)
     block.mlp.down_proj = last
     for handle in handles:
         handle.remove()

@@ -20,16 +20,26 @@ from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from regrow.arch import Architecture
-from regrow.errors import InputError, RunFailed, reason_of
+from regrow.errors import InputError, RunFailed, one_of, reason_of
 from regrow.models.config_file import skeleton_of
 from regrow.models.experts import as_built, as_stored
 from regrow.models.folder import open_checkpoint
 from regrow.models.layout import EMBEDDING, FINAL_NORM, OUTPUT, split_block_name
 from regrow.models.load import architecture_of, local_checkpoint
 from regrow.models.outputs import logits_of_output
+from regrow.models.precision import has_fast_bf16
 
 #: Tokens per forward pass: bounds the activations inside a block, whatever the model's context.
 BATCH_TOKENS = 4096
+
+#: The same on a CPU, where activations that stay in its caches save a tenth of the time.
+CPU_BATCH_TOKENS = 1024
+
+#: Types as people write them.
+_SHORT = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
+
+#: Values of `precision`; see `compute_types`.
+PRECISIONS = ("auto", "fp32", "bf16")
 
 #: Entries of the vocabulary whose logits are computed at a time.
 VOCABULARY_CHUNK = 16384
@@ -81,7 +91,11 @@ class BlockStream:
     Args:
         source: where the parameters come from; see `open_stream` for the usual two.
         device: where blocks are run and hidden states lie.
-        dtype: what they are computed in; None: see `compute_dtype`.
+        precision: `fp32`, `bf16` or `auto`; see `compute_types`.
+
+    Attributes:
+        dtype: of hidden states, of weights in a block, and of all that is computed from them.
+        matmul_dtype: to which the factors of a block's matrix products are rounded.
 
     Usage::
 
@@ -92,13 +106,22 @@ class BlockStream:
         loss = stream.loss(hidden, tokens)
     """
 
-    def __init__(self, source: Source, *, device: str | torch.device = "cpu", dtype: torch.dtype | None = None) -> None:
+    def __init__(self, source: Source, *, device: str | torch.device = "cpu", precision: str = "auto") -> None:
         self.source, self.config, self.arch = source, source.config, source.arch
-        self.device = torch.device(device)
-        self.dtype = dtype or compute_dtype(self.device, source.layout[EMBEDDING].dtype)
+        self.device, self._asked = torch.device(device), precision
+        self.dtype, self.matmul_dtype = compute_types(self.device, source.layout[EMBEDDING].dtype, precision)
         skeleton = skeleton_of(self.config)
         self._block_class, self._norm_class = type(skeleton.model.layers[0]), type(skeleton.model.norm)
         self._arguments = _LayerArguments(skeleton.model, self.device, self.dtype)
+
+    @property
+    def precision(self) -> str:
+        """The type of the factors of a block's matrix products, e.g. `fp32`."""
+        return _SHORT.get(self.matmul_dtype, str(self.matmul_dtype))
+
+    def over(self, source: Source) -> BlockStream:
+        """A walk through other parameters, computed the same way."""
+        return BlockStream(source, device=self.device, precision=self._asked)
 
     @property
     def layers(self) -> int:
@@ -149,9 +172,14 @@ class BlockStream:
         """Hidden states after a block, in batches of `BATCH_TOKENS`. `out` may be `hidden`: it is then overwritten."""
         out = torch.empty_like(hidden) if out is None else out
         arguments = self.arguments(block, hidden.shape[1])
-        for rows in batches(hidden):
-            out[rows] = block(hidden[rows], **arguments)
+        with self.computing():
+            for rows in batches(hidden):
+                out[rows] = block(hidden[rows], **arguments)
         return out
+
+    def computing(self) -> torch.autocast:
+        """The context in which a block's layers run: their matrix products round both factors to `matmul_dtype`."""
+        return torch.autocast(self.device.type, self.matmul_dtype, enabled=self.matmul_dtype != self.dtype)
 
     def arguments(self, block: Any, length: int) -> dict[str, Any]:
         """What transformers hands to this block beside the hidden states: rotary embeddings, mask, positions."""
@@ -202,19 +230,19 @@ def open_stream(
     model: str | Path | PreTrainedModel | BlockStream,
     *,
     device: str | torch.device | None = None,
-    dtype: torch.dtype | None = None,
+    precision: str = "auto",
 ) -> BlockStream:
     """A stream over a checkpoint folder or a model in memory; one that is a stream already comes back as it is.
 
-    The device is the model's own, or the CPU.
+    The device is the model's own, or the CPU. `precision` is explained at `compute_types`.
 
     Raises `InputError` if it is not a checkpoint of a supported family.
     """
     if isinstance(model, BlockStream):
         return model
     if isinstance(model, PreTrainedModel):
-        return BlockStream(ModelSource(model), device=model.device if device is None else device, dtype=dtype)
-    return BlockStream(FolderSource(model), device=_usable(device or "cpu"), dtype=dtype)
+        return BlockStream(ModelSource(model), device=model.device if device is None else device, precision=precision)
+    return BlockStream(FolderSource(model), device=_usable(device or "cpu"), precision=precision)
 
 
 def _usable(device: str | torch.device) -> torch.device:
@@ -232,18 +260,41 @@ def _usable(device: str | torch.device) -> torch.device:
     return found
 
 
-def compute_dtype(device: torch.device, stored: torch.dtype) -> torch.dtype:
-    """What to compute in: the stored type on an accelerator, float32 on a CPU.
+def compute_types(
+    device: torch.device, stored: torch.dtype, precision: str = "auto"
+) -> tuple[torch.dtype, torch.dtype]:
+    """The type to compute in, and the type to which the factors of matrix products are rounded.
 
-    Most CPUs emulate 16-bit arithmetic, hundreds of times slower than float32, and a block at a time costs little
-    memory.
+    An accelerator computes everything in one type. A CPU computes in float32, because most CPUs emulate 16-bit
+    arithmetic, hundreds of times slower; a block at a time costs little memory. Those that multiply bf16 natively do so
+    twice as fast as float32, and sum in float32: weights that are stored in bf16 lose nothing by it, activations are
+    rounded to 8 bits where a layer reads them.
+
+    Args:
+        device: where blocks are run.
+        stored: the type of the weights.
+        precision: `fp32`, `bf16`, or `auto`: on an accelerator the stored type; on a CPU bf16 products where the
+            weights are stored in bf16 and the CPU multiplies it natively, else float32.
+
+    Raises `InputError` for another precision.
     """
-    return torch.float32 if device.type == "cpu" else stored
+    one_of(precision, PRECISIONS, what="precision", where="precision")
+    asked = None if precision == "auto" else next(dtype for dtype, name in _SHORT.items() if name == precision)
+    if device.type != "cpu":
+        return asked or stored, asked or stored
+    if asked is None:
+        asked = torch.bfloat16 if stored == torch.bfloat16 and has_fast_bf16(device) else torch.float32
+    return torch.float32, asked
+
+
+def batch_tokens(device: torch.device) -> int:
+    """Tokens of a forward pass on this device."""
+    return min(BATCH_TOKENS, CPU_BATCH_TOKENS) if device.type == "cpu" else BATCH_TOKENS
 
 
 def batches(hidden: torch.Tensor, tokens: int | None = None) -> list[slice]:
     """Slices of the samples of hidden states [samples, length, ...] that hold `tokens` tokens, or one sample."""
-    size = max(1, (tokens or BATCH_TOKENS) // hidden.shape[1])
+    size = max(1, (tokens or batch_tokens(hidden.device)) // hidden.shape[1])
     return [slice(start, start + size) for start in range(0, hidden.shape[0], size)]
 
 

@@ -7,7 +7,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from regrow.errors import InputError
 from regrow.models.load import has_tokenizer, load_model, load_tokenizer
-from regrow.training.precision import has_fast_bf16
+from regrow.models.precision import has_fast_bf16
 from regrow.training.processes import processes
 
 
