@@ -3,9 +3,9 @@
     python -m benchmarks.pruning.methods [--model DIR] [--blocks 16] [--held-out 16] [--rates 0.15,0.25,0.35]
     python -m benchmarks.pruning.methods --only 2:4 --scorers wanda,magnitude
 
-The default model is SmolLM2-135M-Instruct (see smollm2.py), a checkpoint of bfloat16 weights, computed in float32. The
-protocol: `--blocks` blocks of 512 tokens of the embedded corpus's training split to calibrate, `--held-out` blocks of
-512 of its held-out split to evaluate, of the first 400 documents of each. Each row is pruned from disk to disk in a
+The default model is SmolLM2-135M-Instruct (see smollm2.py), a checkpoint of bfloat16 weights. The protocol: calibration
+in `--precision`; `--blocks` blocks of 512 tokens of the embedded corpus's training split to calibrate, `--held-out`
+blocks of 512 of its held-out split to evaluate, of the first 400 documents of each. Each row is pruned from disk to disk in a
 process of its own (`seconds` and `CPU` are wall and processor time of the call, `peak` its largest resident size) and
 then reloaded by plain `AutoModelForCausalLM.from_pretrained`: that model's loss is in the table, its hidden states are
 compared with a walk through the written files block by block (`differs`: the largest difference), 2:4 is checked on
@@ -43,7 +43,7 @@ def judge(folder: Path, held_out: Blocks) -> dict[str, object]:
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
         tokenizer = AutoTokenizer.from_pretrained(folder)
     ids = torch.from_numpy(held_out.tokens[:1]).long()
-    stream = open_stream(folder)
+    stream = open_stream(folder, precision="fp32")
     hidden = stream.embed(ids)
     for _, block in stream.blocks():
         hidden = stream.run(block, hidden, out=hidden)
@@ -76,6 +76,7 @@ def main() -> None:
     parser.add_argument("--held-out", type=int, default=16, help="held-out blocks of 512 tokens")
     parser.add_argument("--rates", default="0.15,0.25,0.35")
     parser.add_argument("--only", choices=("depth", "width", "2:4"), help="one method")
+    parser.add_argument("--precision", default="fp32", help="of the passes over text: fp32, bf16 or auto")
     parser.add_argument("--scorers", help="some of them, e.g. block-influence,activation,wanda")
     asked = parser.parse_args()
     folder = asked.model or smollm2()
@@ -94,7 +95,7 @@ def main() -> None:
             rows([float(rate) for rate in asked.rates.split(",")], asked.only, asked.scorers)
         ):
             out = work / f"pruned-{number}"
-            used = run(sys.executable, OURS, folder, work / "tokens.pt", out, spec)
+            used = run(sys.executable, OURS, folder, work / "tokens.pt", out, {**spec, "precision": asked.precision})
             found = judge(out, held_out)
             plan = json.loads((out / "regrow_prune.json").read_text())["plan"]
             if spec["method"] == "2:4":

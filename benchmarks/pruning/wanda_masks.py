@@ -54,7 +54,7 @@ def main() -> None:
         tokens = save_tokens(texts(tokenizer, held_out=1)[0], asked.blocks, work / "tokens.pt")
         given = {"method": "2:4", "scorer": "wanda"}
         run(f"{asked.llmcompressor}/bin/python", LLMCOMPRESSOR, folder, work / "tokens.pt", work / "peer", given)
-        whole, pruned = open_stream(folder), open_stream(work / "peer")
+        whole, pruned = (open_stream(each, precision="fp32") for each in (folder, work / "peer"))
         hidden = whole.embed(tokens)
         print("| block | weights | differ | largest gap |\n|---|---|---|---|", flush=True)
         for layer, block in whole.blocks():

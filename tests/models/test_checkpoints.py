@@ -179,7 +179,7 @@ def test_a_checkpoint_that_lacks_tensors_is_refused(checkpoint):
     weights = load_file(checkpoint / "model.safetensors")
     del weights["model.layers.1.mlp.up_proj.weight"]
     save_file(weights, checkpoint / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(InputError, match=r"lacks 1 tensors, first 'model.layers.1.mlp.up_proj.weight'") as error:
+    with pytest.raises(InputError, match=r"lacks 1 tensor, first 'model.layers.1.mlp.up_proj.weight'") as error:
         load_model(checkpoint)
     _one_line(error)
 
@@ -188,7 +188,7 @@ def test_a_checkpoint_with_another_tensor_in_place_of_one_is_refused(checkpoint)
     weights = load_file(checkpoint / "model.safetensors")
     weights["stranger"] = weights.pop("model.layers.1.mlp.up_proj.weight")
     save_file(weights, checkpoint / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(InputError, match=r"lacks 1 tensors.*layers\.1\.mlp\.up_proj") as error:
+    with pytest.raises(InputError, match=r"lacks 1 tensor.*layers\.1\.mlp\.up_proj") as error:
         load_model(checkpoint)
     _one_line(error)
 

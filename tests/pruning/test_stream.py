@@ -167,7 +167,7 @@ def test_broken_checkpoints_are_one_line(tmp_path):
         _broken(made, change)
         return made
 
-    with pytest.raises(InputError, match=r"lacks 1 tensors, first 'model\.norm\.weight'"):
+    with pytest.raises(InputError, match=r"lacks 1 tensor, first 'model\.norm\.weight'"):
         open_stream(folder("lacks", lambda state: state.pop("model.norm.weight")))
     with pytest.raises(InputError, match="'adapter' belongs to an adapter"):
         open_stream(folder("foreign", lambda state: state.update(adapter=torch.ones(1))))
