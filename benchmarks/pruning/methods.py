@@ -3,13 +3,13 @@
     python -m benchmarks.pruning.methods [--model DIR] [--blocks 16] [--held-out 16] [--rates 0.15,0.25,0.35]
     python -m benchmarks.pruning.methods --only 2:4 --scorers wanda,magnitude
 
-The default model is SmolLM2-135M-Instruct (see smollm2.py), a checkpoint of bfloat16 weights. The protocol: calibration
-in `--precision`; `--blocks` blocks of 512 tokens of the embedded corpus's training split to calibrate, `--held-out`
-blocks of 512 of its held-out split to evaluate, of the first 400 documents of each. Each row is pruned from disk to disk in a
-process of its own (`seconds` and `CPU` are wall and processor time of the call, `peak` its largest resident size) and
-then reloaded by plain `AutoModelForCausalLM.from_pretrained`: that model's loss is in the table, its hidden states are
-compared with a walk through the written files block by block (`differs`: the largest difference), 2:4 is checked on
-every matrix, and 20 tokens are generated with the cache (printed below the table).
+The default model is SmolLM2-135M-Instruct (see smollm2.py), a checkpoint of bfloat16 weights. The protocol:
+calibration in `--precision`; `--blocks` blocks of 512 tokens of the embedded corpus's training split to calibrate,
+`--held-out` blocks of 512 of its held-out split to evaluate, of the first 400 documents of each. Each row is pruned
+from disk to disk in a process of its own (`seconds` and `CPU` are wall and processor time of the call, `peak` its
+largest resident size) and then reloaded by plain `AutoModelForCausalLM.from_pretrained`: that model's loss is in the
+table, its hidden states are compared with a walk through the written files block by block (`differs`: the largest
+difference), 2:4 is checked on every matrix, and 20 tokens are generated with the cache (printed below the table).
 """
 
 from __future__ import annotations
