@@ -81,9 +81,7 @@ def plan(law: Law, spec: PlanSpec) -> Plan:
         verdict=word,
         verdict_because=why,
         next_run=missing,
-        criterion=spec.criterion.name,
-        criterion_options=options_of(spec.criterion),
-        because=spec.criterion.describe(curves),
+        **_stopping(spec, curves),
         **losses,
         scored=score_answer(law, spec, losses),
         **_costs(spec, tokens, per_token, gpu),
@@ -97,6 +95,15 @@ def plan(law: Law, spec: PlanSpec) -> Plan:
         extrapolates=extrapolates,
         warnings=ranked(warnings),
     )
+
+
+def _stopping(spec: PlanSpec, curves: Curves) -> dict[str, Any]:
+    """When to stop, and why: fields of the plan."""
+    return {
+        "criterion": spec.criterion.name,
+        "criterion_options": options_of(spec.criterion),
+        "because": spec.criterion.describe(curves),
+    }
 
 
 def _tokens(answer: Answer) -> dict[str, Any]:
