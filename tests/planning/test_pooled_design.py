@@ -172,6 +172,19 @@ def test_a_model_of_the_fit_counts_as_new_without_its_runs_and_that_is_said(law,
     assert any("--runs" in w for w in design(dataclasses.replace(asked, next=None), law).warnings)
 
 
+def test_a_method_without_runs_is_designed_for_and_that_is_said(law, records):
+    new = select_law([law], method="experts")
+    answer = design(spec(method="experts"), new)
+    assert "no run was pruned by experts: this is the law over depth alone" in answer.warnings
+    # the method itself is not known yet: the runs tell it
+    assert answer.before > design(spec(), law).before
+    assert answer.expected.factor < answer.before
+    with pytest.raises(
+        InputError, match=r"no run of tiny-llama experts; there are: tiny-llama depth; leave the runs out"
+    ):
+        design(spec(method="experts"), new, records)
+
+
 def test_other_runs_than_the_laws_are_said(law, records):
     def said(runs):
         return [w for w in design(spec(next=1), law, runs).warnings if w.startswith("the runs given are not those")]

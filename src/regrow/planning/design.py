@@ -16,6 +16,7 @@ import numpy as np
 from regrow.errors import InputError
 from regrow.laws.forms.regrowth import Regrowth
 from regrow.laws.observations import observe, of_loss
+from regrow.laws.pooled.unseen import methods_of
 from regrow.planning.cost import cost_usd, find_gpu, gpu_hours
 from regrow.planning.design_model import DesignModel
 from regrow.planning.design_problem import Option, Problem
@@ -25,6 +26,7 @@ from regrow.planning.pooled_problem import PooledProblem
 from regrow.planning.prior import PRIOR
 from regrow.planning.removal import check_pattern_rate
 from regrow.planning.study_design import DesignRun, DesignSpec, Expected, StudyDesign
+from regrow.planning.unseen import about_method
 from regrow.units import plural
 
 if TYPE_CHECKING:
@@ -73,6 +75,8 @@ def design(spec: DesignSpec, law: Law | None = None, runs: Sequence[RunRecord] |
         problem = ParametricProblem(spec, law, seen)
     else:
         raise InputError(f"a law of the form {law.form}", where="design", hint="fit regrowth, or p2 or one of its kin")
+    if law is not None:
+        problem.warnings += about_method(law)
     if law is not None and seen is not None:
         problem.warnings += _other_runs(law, seen)
     return _answer(problem, problem.study() if spec.next is None else problem.next_runs(spec.next))
@@ -174,7 +178,8 @@ def _seen(law: Law, runs: Sequence[RunRecord]) -> Observations:
     mine = [g for g in groups if (g.family, g.method) == (law.family, law.method)]
     if not mine:
         there = ", ".join(f"{g.family} {g.method}" for g in groups)
-        raise InputError(f"no run of {law.family} {law.method}", where="design", hint=f"there are: {there}")
+        hint = f"there are: {there}" + ("; leave the runs out" if methods_of(law) else "")
+        raise InputError(f"no run of {law.family} {law.method}", where="design", hint=hint)
     return mine[0].keep(mine[0].x.tokens > 0)
 
 
