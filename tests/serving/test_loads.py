@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,12 @@ from regrow.ladder import find_model
 from regrow.models.folder import open_checkpoint
 from regrow.pruning.prune import prune
 from regrow.pruning.spec import PruneSpec
-from regrow.serving.gguf_file import GGUF_DTYPES, rope_factors, write_gguf
+from regrow.serving.gguf_file import write_gguf
+from regrow.serving.gguf_rope import rope_factors
+from regrow.serving.gguf_tensors import GGUF_DTYPES
 from regrow.serving.loads import check_loads
 from regrow.serving.reference import Answers, agreement
+from regrow.serving.runtimes import last_words, vllm_python
 
 gguf = pytest.importorskip("gguf", reason="the extra [gguf] is not installed")
 
@@ -153,7 +157,7 @@ def test_other_families_and_rotary_embeddings_are_refused_in_one_line(tmp_path: 
         )
     )  # fmt: skip
     model.save_pretrained(tmp_path / "dynamic")
-    with pytest.raises(InputError, match="rotary embeddings of the type 'dynamic' are not written here"):
+    with pytest.raises(InputError, match="rotary embeddings of the type 'dynamic' are not written for"):
         write_gguf(tmp_path / "dynamic", tmp_path / "m.gguf")
     with pytest.raises(InputError, match="did you mean 'gguf'"):
         check_loads(tmp_path / "dynamic", ["ggufs"])
@@ -171,6 +175,45 @@ def test_agreement_stops_at_the_first_difference_and_forgives_ties() -> None:
     # a program that stops at a special token has not answered otherwise
     ended = Answers(prompts=[[1]], tokens=[[5, 0, 5]], margins=[[1.0] * 3], ends=frozenset({0}))
     assert agreement(Answers(prompts=[[1]], tokens=[[5]], margins=[]), ended).same
+
+
+def test_vllm_agrees_where_it_is_installed(pruned: dict[str, Path]) -> None:
+    """Its CPU build takes no heads of 16 channels, as the ladder's have: a tiny model with heads of 32 is asked."""
+    if vllm_python() is None:
+        pytest.skip("vLLM is not installed, and no vllm command is on the path")
+    folder = pruned["llama depth"].parent / "heads-of-32"
+    sizes = {"vocab_size": 96, "hidden_size": 48, "intermediate_size": 72, "num_hidden_layers": 2, "head_dim": 32}
+    torch.manual_seed(0)
+    LlamaForCausalLM(LlamaConfig(**sizes, num_attention_heads=2, max_position_embeddings=64)).save_pretrained(folder)
+    (found,) = check_loads(folder, ["vllm"], tokens=4)
+    assert found.status == "loads", found.how
+
+
+def test_an_interpreter_without_vllm_says_so(pruned: dict[str, Path], tmp_path: Path) -> None:
+    """The child runs there by its file: neither regrow nor this environment's search path is needed."""
+    other = tmp_path / "python"
+    other.symlink_to(Path(sys.base_prefix) / "bin" / "python3")
+    (found,) = check_loads(pruned["llama depth"], ["vllm"], tokens=1, vllm_python=other)
+    assert found.status == "fails"
+    assert found.how == ("it ended without an answer (exit code 1): ModuleNotFoundError: No module named 'vllm'",)
+    with pytest.raises(InputError, match="no such file; give the interpreter"):
+        check_loads(pruned["llama depth"], ["vllm"], vllm_python=tmp_path / "none")
+    with pytest.raises(InputError, match="an interpreter without vllm"):
+        check_loads(pruned["llama depth"], ["gguf"], vllm_python=other)
+
+
+def test_the_last_words_of_a_program() -> None:
+    traceback = """Traceback (most recent call last):
+      File "x.py", line 1
+        raise ValueError(
+    ValueError: heads of 24 channels
+    some remark on an error"""
+    assert last_words(traceback) == "ValueError: heads of 24 channels"
+    assert last_words("x: GGML_ASSERT(a == b) failed\nRuntimeError: y") == "x: GGML_ASSERT(a == b) failed"
+    loader = "E llama_model_load: error loading model: wrong shape\nRuntimeError: Failed to init"
+    assert last_words(loader).endswith("wrong shape")
+    assert last_words("one\n\ntwo\n") == "two"
+    assert last_words("") == "it wrote nothing"
 
 
 def test_the_command_prints_and_keeps_the_file(pruned: dict[str, Path], tmp_path: Path, monkeypatch, capsys) -> None:

@@ -43,6 +43,14 @@ def check(
     gguf: Annotated[
         Path | None, typer.Option(help="With --loads gguf: keep the GGUF file here, matrices stored as --dtype.")
     ] = None,
+    vllm_python: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --loads vllm: the Python of the environment that has vLLM. [default: this one, or that of the "
+            "vllm command on the path]",
+            show_default=False,
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Prove what a checkpoint is: an N:M pattern in every linear weight of its blocks, or that it is served.
@@ -53,13 +61,15 @@ def check(
 
     Example: `regrow check pruned --loads transformers,gguf,llama.cpp,vllm`
 
+    vLLM in an environment of its own: `regrow check pruned --loads vllm --vllm-python /opt/vllm/bin/python`
+
     Keep the file: `regrow check pruned --loads gguf --dtype fp16 --gguf pruned.gguf`
     """
     need_training("regrow check")
     from regrow.ladder import find_model
 
     if loads is None:
-        for name, value in (("--dtype", dtype), ("--tokens", tokens), ("--gguf", gguf)):
+        for name, value in (("--dtype", dtype), ("--tokens", tokens), ("--gguf", gguf), ("--vllm-python", vllm_python)):
             if value is not None:
                 raise InputError(f"{name} without --loads", hint="add it, e.g. --loads gguf")
         _check_pattern(model, find_model(model), pattern, as_json)
@@ -76,6 +86,7 @@ def check(
         dtype=dtype or "fp32",
         tokens=32 if tokens is None else tokens,
         gguf_path=gguf,
+        vllm_python=vllm_python,
         progress=lambda line: print(line, file=sys.stderr),
     )
     if as_json:

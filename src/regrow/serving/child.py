@@ -1,17 +1,22 @@
 """Asks one program that serves models for its greedy tokens, in a process of its own, which the program may end.
 
-`python -m regrow.serving.child RUNTIME SOURCE REPLY` reads a question from stdin and writes the answer to REPLY. Light:
-it imports the program that it asks, and no torch of its own.
+`python -m regrow.serving.child RUNTIME SOURCE REPLY` reads a question from stdin and writes the answer to REPLY. It
+imports the program that it asks, and nothing else beside the standard library: an interpreter without regrow runs it by
+its file.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+#: vLLM's KV cache: for a few short sequences. Its default is a share of all the memory that there is.
+_CACHE_BYTES = 2**30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +52,7 @@ def _llama_cpp(path: str, question: Question) -> dict[str, Any]:
     params.n_gpu_layers = 0
     params.n_parallel = 1
     params.warmup = False
-    params.verbosity = -1
+    params.verbosity = 1  # errors
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = question.threads
     params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
     params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
@@ -66,6 +71,9 @@ def _llama_cpp(path: str, question: Question) -> dict[str, Any]:
 
 def _vllm(folder: str, question: Question) -> dict[str, Any]:
     """vLLM, of the folder as it lies, with its own or with transformers' implementation of the model."""
+    # one process, so that what it raises is what ends this one
+    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     import vllm
 
     engine = vllm.LLM(
@@ -73,6 +81,7 @@ def _vllm(folder: str, question: Question) -> dict[str, Any]:
         dtype=question.dtype,
         max_model_len=question.room,
         max_num_seqs=len(question.prompts),
+        kv_cache_memory_bytes=_CACHE_BYTES,
         enforce_eager=True,
         model_impl=question.implementation,
         skip_tokenizer_init=True,

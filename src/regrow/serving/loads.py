@@ -12,8 +12,10 @@ from typing import Any, Literal
 from regrow.errors import InputError, one_of, reason_of
 from regrow.models.folder import open_checkpoint
 from regrow.models.load import local_checkpoint
-from regrow.serving.constraints import RUNTIMES, Limit, heads_by_hidden, limits_of
-from regrow.serving.gguf_file import GGUF_DTYPES, gguf_family, import_gguf, write_gguf
+from regrow.serving.constraints import RUNTIMES, limits_of
+from regrow.serving.gguf_file import import_gguf, write_gguf
+from regrow.serving.gguf_tensors import GGUF_DTYPES
+from regrow.serving.limit import Limit
 from regrow.serving.reference import (
     Agreement,
     Answers,
@@ -23,10 +25,12 @@ from regrow.serving.reference import (
     load_reference,
     prompts_for,
 )
-from regrow.serving.runtimes import ask_apart, gguf_tensors_equal, transformers_gguf_answers
+from regrow.serving.runtimes import ask_apart, gguf_tensors_equal, transformers_gguf_answers, unread_by_transformers
+from regrow.serving.runtimes import vllm_python as find_vllm
+from regrow.serving.vllm import heads_by_hidden
 
 #: The packages by which a runtime is asked.
-PACKAGES = {"transformers": "transformers", "gguf": "gguf", "llama.cpp": "xllamacpp", "vllm": "vllm"}
+PACKAGES = {"transformers": "transformers", "gguf": "gguf", "llama.cpp": "xllamacpp"}
 
 #: `loads`: it loaded the model and gave the same tokens. `differs`: other tokens. `fails`: it did not load it.
 #: `by shape`: it is not installed; its known limits were checked.
@@ -81,6 +85,7 @@ class _Asked:
     say: Callable[[str], None]
     work: Path
     gguf_path: Path | None = None
+    vllm_python: Path | None = None
     _answers: Answers | None = None
     _written: tuple[Path, list[str]] | None = None
     checkpoint: Any = field(init=False)
@@ -93,7 +98,7 @@ class _Asked:
         if self._answers is None:
             self.say("asking transformers")
             longest = self.checkpoint.config.max_position_embeddings - self.tokens
-            prompts = prompts_for(self.folder, self.checkpoint.arch.vocab, longest)
+            prompts = prompts_for(self.folder, self.checkpoint.config, longest)
             model = load_reference(self.folder, GGUF_DTYPES[self.dtype])
             self._answers = answers_of(model, prompts, self.tokens)
         return self._answers
@@ -114,6 +119,7 @@ def check_loads(
     dtype: str = "fp32",
     tokens: int = 32,
     gguf_path: str | Path | None = None,
+    vllm_python: str | Path | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> list[Loaded]:
     """Load a checkpoint with each runtime that is installed, and compare its greedy tokens with transformers'.
@@ -125,6 +131,8 @@ def check_loads(
             computes in float32 with weights rounded to it.
         tokens: picked after each prompt.
         gguf_path: keep the GGUF file here.
+        vllm_python: the Python interpreter of the environment that has vLLM; default: this one, or that of the `vllm`
+            command on the path.
         progress: called with a line of text now and then.
 
     Raises `InputError` for an unknown runtime, and for a checkpoint that regrow refuses.
@@ -138,6 +146,9 @@ def check_loads(
         raise InputError("a GGUF file without gguf", where="--gguf", hint="add gguf to --loads")
     if gguf_path is not None:
         import_gguf()
+    if vllm_python is not None and "vllm" not in runtimes:
+        raise InputError("an interpreter without vllm", where="--vllm-python", hint="add vllm to --loads")
+    interpreter = find_vllm(vllm_python) if "vllm" in runtimes else None
     with tempfile.TemporaryDirectory(prefix="regrow-") as work:
         asked = _Asked(
             folder=local_checkpoint(model),
@@ -146,6 +157,7 @@ def check_loads(
             say=progress or (lambda line: None),
             work=Path(work),
             gguf_path=None if gguf_path is None else Path(gguf_path),
+            vllm_python=interpreter,
         )
         return [_checked(name, asked) for name in dict.fromkeys(runtimes)]
 
@@ -153,12 +165,9 @@ def check_loads(
 def _checked(name: str, asked: _Asked) -> Loaded:
     arch, config = asked.checkpoint.arch, asked.checkpoint.config.to_dict()
     limits = tuple(limits_of(name, arch, config))
-    missing = [package for package in _packages(name) if find_spec(package) is None]
+    missing = _missing(name, asked)
     if missing:
         how = f"{' and '.join(missing)} not installed: known limits were checked by shape, nothing was loaded"
-        return Loaded(runtime=name, status="by shape", how=(how,), limits=limits)
-    if name in ("gguf", "llama.cpp") and gguf_family(arch) is None:
-        how = f"regrow writes no GGUF file of {arch.model_type} models: known limits were checked by shape"
         return Loaded(runtime=name, status="by shape", how=(how,), limits=limits)
     try:
         found, how_found = _ASK[name](asked)
@@ -168,8 +177,12 @@ def _checked(name: str, asked: _Asked) -> Loaded:
     return Loaded(runtime=name, status=status, how=tuple(how_found), agreement=found, limits=limits)
 
 
-def _packages(name: str) -> tuple[str, ...]:
-    return ("gguf", PACKAGES[name]) if name == "llama.cpp" else (PACKAGES[name],)
+def _missing(name: str, asked: _Asked) -> list[str]:
+    """The packages that a runtime needs and that are not installed."""
+    if name == "vllm":
+        return [] if asked.vllm_python is not None else ["vllm"]
+    packages = ("gguf", PACKAGES[name]) if name == "llama.cpp" else (PACKAGES[name],)
+    return [package for package in packages if find_spec(package) is None]
 
 
 def _ask_transformers(asked: _Asked) -> tuple[Agreement, list[str]]:
@@ -186,10 +199,9 @@ def _ask_gguf(asked: _Asked) -> tuple[Agreement | None, list[str]]:
     asked.say("reading the GGUF file back")
     count = gguf_tensors_equal(asked.checkpoint, path, asked.dtype)
     how = [f"{count} tensors read back with gguf are equal to the bit ({asked.dtype})", *lacks]
-    arch = asked.checkpoint.arch
-    if gguf_family(arch) == "llama" and (arch.qkv_bias or arch.o_bias or arch.mlp_bias):
-        how.append("transformers' own GGUF reader was not asked: it leaves out the biases of Llama's family")
-        return None, how
+    unread = unread_by_transformers(asked.checkpoint)
+    if unread is not None:
+        return None, [*how, f"transformers' own GGUF reader was not asked: {unread}"]
     found = transformers_gguf_answers(path, asked.reference())
     return agreement(found, asked.reference()), [*how, "transformers read the file"]
 
@@ -208,8 +220,9 @@ def _ask_vllm(asked: _Asked) -> tuple[Agreement, list[str]]:
     reference = asked.reference()
     asked.say("asking vLLM")
     found, how = ask_apart(
-        "vllm", asked.folder, reference, dtype=GGUF_DTYPES[asked.dtype], implementation=implementation
-    )
+        "vllm", asked.folder, reference, dtype=GGUF_DTYPES[asked.dtype], implementation=implementation,
+        longest=asked.checkpoint.config.max_position_embeddings, python=asked.vllm_python,
+    )  # fmt: skip
     return agreement(found, reference, GGUF_DTYPES[asked.dtype]), how
 
 

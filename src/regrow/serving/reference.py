@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedModel
+from transformers import AutoModelForCausalLM, DynamicCache, PretrainedConfig, PreTrainedModel
 
 from regrow.errors import InputError
 from regrow.models.library import one_line_errors, quiet
@@ -51,7 +51,8 @@ class Prompts:
 
     Attributes:
         ids: the tokens of each prompt.
-        texts, text_tokens: whole texts, and how many tokens the model's tokenizer makes of each; empty without one.
+        texts, text_tokens: whole texts that the model has room for, and how many tokens its tokenizer makes of each;
+            empty without one.
         ends: special tokens, at which a program may stop.
     """
 
@@ -103,8 +104,8 @@ def agreement(found: Answers, reference: Answers, dtype: torch.dtype = torch.flo
     margins = []
     for got, wanted, margin in zip(found.tokens, reference.tokens, reference.margins, strict=True):
         for place, token in enumerate(wanted):
-            if place == len(got) and token in reference.ends:  # both stop here
-                break
+            if place == len(got) and reference.ends.intersection(wanted[max(place - 1, 0) : place + 1]):
+                break  # it stopped at a token that ends a text, and named that token or not
             compared += 1
             if place >= len(got) or got[place] != token:
                 margins.append(margin[place])
@@ -147,20 +148,28 @@ def rounded(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
     return model.eval()
 
 
-def prompts_for(folder: Path, vocab: int, longest: int) -> Prompts:
+def end_of(config: PretrainedConfig) -> int:
+    """The token that ends a text, by a model's config; 0 where it names none."""
+    end = getattr(config, "eos_token_id", None)
+    end = end[0] if isinstance(end, list) and end else end
+    return end if isinstance(end, int) else 0
+
+
+def prompts_for(folder: Path, config: PretrainedConfig, longest: int) -> Prompts:
     """A few texts in the model's tokens; random tokens where it has no tokenizer."""
     if has_tokenizer(folder):
         tokenizer = load_tokenizer(folder)
         split = [list(map(int, tokenizer(text)["input_ids"])) for text in PROBE]
+        within = [(text, len(ids)) for text, ids in zip(PROBE, split, strict=True) if len(ids) <= longest]
         return Prompts(
             ids=[ids[: min(_MOST, longest)] for ids in split],
-            texts=PROBE,
-            text_tokens=tuple(map(len, split)),
+            texts=tuple(text for text, _ in within),
+            text_tokens=tuple(count for _, count in within),
             ends=frozenset(map(int, tokenizer.all_special_ids)),
         )
     rng = torch.Generator().manual_seed(0)
-    drawn = torch.randint(vocab, (_RANDOM_PROMPTS, min(_RANDOM_LENGTH, longest)), generator=rng)
-    return Prompts(ids=[[int(token) for token in row] for row in drawn])
+    drawn = torch.randint(config.vocab_size, (_RANDOM_PROMPTS, min(_RANDOM_LENGTH, longest)), generator=rng)
+    return Prompts(ids=[[int(token) for token in row] for row in drawn], ends=frozenset({end_of(config)}))
 
 
 @torch.no_grad()

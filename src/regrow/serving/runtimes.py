@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 
-from regrow.errors import RunFailed
+from regrow.errors import InputError, RunFailed
 from regrow.models.folder import Checkpoint
 from regrow.models.library import quiet
+from regrow.serving import child
 from regrow.serving.child import Question
-from regrow.serving.gguf_file import import_gguf, stored_tensors
+from regrow.serving.gguf_file import import_gguf
+from regrow.serving.gguf_tensors import stored_tensors
+from regrow.serving.llama_cpp import class_of, reorders
 from regrow.serving.reference import Answers, Prompts, answers_of
 
 #: Tokens that llama.cpp holds room for, beside those of the longest prompt and its answer.
 _SPARE = 8
+
+#: Channels of a head of Qwen3 in transformers' config, which its reader of GGUF files does not set.
+_QWEN3_HEAD = 128
+
+#: How Python ends a traceback, and the most characters of a program's line that are passed on.
+_EXCEPTION = re.compile(r"^[\w.]*(Error|Exception): \S")
+_LONGEST_LINE = 300
 
 
 def gguf_tensors_equal(checkpoint: Checkpoint, path: Path, dtype: str) -> int:
@@ -29,7 +42,7 @@ def gguf_tensors_equal(checkpoint: Checkpoint, path: Path, dtype: str) -> int:
     """
     gguf = import_gguf()
     held = {tensor.name: tensor for tensor in gguf.GGUFReader(path).tensors}
-    expected = stored_tensors(checkpoint, dtype)
+    expected = stored_tensors(checkpoint, gguf, dtype)
     for tensor in expected:
         found = held.get(tensor.name)
         if found is None:
@@ -40,6 +53,23 @@ def gguf_tensors_equal(checkpoint: Checkpoint, path: Path, dtype: str) -> int:
     if len(held) != len(expected):
         raise RunFailed(f"{len(held)} tensors, {len(expected)} were written", where=str(path))
     return len(held)
+
+
+def unread_by_transformers(checkpoint: Checkpoint) -> str | None:
+    """Why transformers' own reader can't read the model's GGUF file right; None where it can."""
+    arch = checkpoint.arch
+    form = class_of(arch, checkpoint.config.to_dict())
+    if form.name not in ("llama", "qwen2", "qwen3"):
+        return f"it does not know {form.name}, or not all of its sizes"
+    if form.name == "llama" and (arch.qkv_bias or arch.o_bias or arch.mlp_bias):
+        return "it leaves out the biases of Llama's family"
+    if form.name == "llama" and not reorders(arch, form):
+        return "it takes a Llama that rotates the halves of a head"
+    if form.name == "llama" and "mistral" in checkpoint.folder.name.lower():
+        return "it finds no tensor of a Llama whose name has `mistral` in it"
+    if form.name == "qwen3" and arch.head_dim != _QWEN3_HEAD:
+        return f"it takes heads of {_QWEN3_HEAD} channels for any Qwen3"
+    return None
 
 
 def transformers_gguf_answers(path: Path, reference: Answers) -> Answers:
@@ -55,31 +85,82 @@ def transformers_gguf_answers(path: Path, reference: Answers) -> Answers:
     return answers_of(model.eval(), Prompts(ids=reference.prompts), len(reference.tokens[0]))
 
 
+def vllm_python(named: str | Path | None = None) -> Path | None:
+    """The Python interpreter that has vLLM: the one that is named, this one, or that of the `vllm` command on the path.
+
+    vLLM pins other versions of transformers than regrow does, so it usually lives in an environment of its own. None
+    where there is none. Raises `InputError` if `named` is no file.
+    """
+    if named is not None:
+        if not Path(named).is_file():
+            raise InputError("no such file", where=str(named), hint="give the interpreter, e.g. /opt/vllm/bin/python")
+        return Path(named).absolute()
+    if find_spec("vllm") is not None:
+        return Path(sys.executable)
+    command = shutil.which("vllm")
+    beside = None if command is None else Path(command).resolve().with_name("python")
+    return beside if beside is not None and beside.is_file() else None
+
+
+def _command(python: Path) -> list[str]:
+    """What runs the child: in an interpreter of another environment by its file, without this one's search path."""
+    if python == Path(sys.executable):
+        return [str(python), "-m", child.__name__]
+    return [str(python), "-I", child.__file__]
+
+
+def last_words(log: str) -> str:
+    """The line of a program's log that says best why it ended: an assertion, a loader's error, the last exception."""
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    for found in (
+        [line for line in lines if "ASSERT" in line],
+        [line for line in lines if "error loading" in line],
+        [line for line in reversed(lines) if _EXCEPTION.search(line)],
+        [line for line in lines if "error" in line.lower()],
+        lines[::-1],
+    ):
+        if found:
+            return found[0][:_LONGEST_LINE]
+    return "it wrote nothing"
+
+
 def ask_apart(
-    runtime: str, source: Path, reference: Answers, *, dtype: torch.dtype, implementation: str = "auto"
+    runtime: str,
+    source: Path,
+    reference: Answers,
+    *,
+    dtype: torch.dtype,
+    implementation: str = "auto",
+    longest: int | None = None,
+    python: Path | None = None,
 ) -> tuple[Answers, list[str]]:
     """The answers of `llama.cpp` (of a GGUF file) or `vllm` (of a folder), and what is to be said of them.
+
+    Args:
+        longest: positions that the model has, of which vLLM takes no more.
+        python: the interpreter that has the program; default: this one.
 
     Raises `RunFailed` with the program's last line if it does not answer.
     """
     count = len(reference.tokens[0])
+    room = max([*map(len, reference.prompts), *reference.text_tokens]) + count + _SPARE
     question = Question(
         prompts=reference.prompts,
         texts=list(reference.texts),
         count=count,
-        room=max([*map(len, reference.prompts), *reference.text_tokens]) + count + _SPARE,
+        room=room if longest is None else min(room, longest),
         dtype=str(dtype).removeprefix("torch."),
         implementation=implementation,
         threads=torch.get_num_threads(),
     )
     with tempfile.TemporaryDirectory(prefix="regrow-") as work:
         reply = Path(work) / "reply.json"
-        command = [sys.executable, "-m", "regrow.serving.child", runtime, str(source), str(reply)]
+        command = [*_command(python or Path(sys.executable)), runtime, str(source.absolute()), str(reply)]
         ended = subprocess.run(command, input=json.dumps(asdict(question)), capture_output=True, text=True, check=False)
         if not reply.is_file():
-            lines = [line for line in (ended.stderr or ended.stdout).splitlines() if line.strip()]
-            told = next((line for line in lines if "ASSERT" in line or "error" in line.lower()), (lines or [""])[-1])
-            raise RunFailed(f"it ended without an answer (exit code {ended.returncode}): {told.strip()[:300]}")
+            raise RunFailed(
+                f"it ended without an answer (exit code {ended.returncode}): {last_words(ended.stderr or ended.stdout)}"
+            )
         answer = json.loads(reply.read_text())
     how = answer["how"]
     if answer["text_tokens"]:
