@@ -60,6 +60,10 @@ SHAPE_AXES: dict[str, tuple[str, ...]] = {
 #: How far the rate of a width-pruned shape may lie from the target.
 RATE_TOLERANCE = 0.005
 
+#: The hidden width of a mixture of experts is a multiple of this: torch multiplies the experts' matrices together, and
+#: takes rows of whole 16 bytes, 8 numbers in bf16.
+EXPERTS_UNIT = 8
+
 #: Proportions of the axes this much further apart than the best are as good: their rate decides.
 EVEN_ENOUGH = 0.02
 
@@ -229,7 +233,7 @@ def hidden_step(arch: Architecture) -> int:
 
 
 def _hidden_unit(arch: Architecture) -> int:
-    return arch.heads if arch.family.hidden_divides_by_heads else 1
+    return arch.heads if arch.family.hidden_divides_by_heads else EXPERTS_UNIT if arch.experts else 1
 
 
 def intermediate_step(arch: Architecture) -> int:
@@ -360,12 +364,9 @@ def explicit_shape(before: Architecture, sizes: Mapping[str, int]) -> Architectu
     if after.hidden % unit:
         below = after.hidden // unit * unit
         near = [str(size) for size in (below, below + unit) if 0 < size <= before.hidden]
-        raise InputError(
-            f"hidden={after.hidden} does not divide over {unit} query heads, which transformers demands of "
-            f"{after.model_type}",
-            where="shape",
-            hint=f"nearest: {' and '.join(near)}",
-        )
+        heads = f"does not divide over {unit} query heads, which transformers demands of {after.model_type}"
+        why = f"is not a multiple of {unit}, which torch demands of experts" if after.experts else heads
+        raise InputError(f"hidden={after.hidden} {why}", where="shape", hint=f"nearest: {' and '.join(near)}")
     return after
 
 

@@ -204,6 +204,7 @@ def test_the_parameters_of_a_token_are_a_target(model, tmp_path):
         ({"method": "2:4"}, "2:4 of a mixture of experts is not supported; --method experts removes experts"),
         ({"method": "experts", "shape": {"experts": 1}}, "2 of 1 experts are active"),
         ({"method": "experts", "shape": {"experts": 7}}, "experts=7: the model has 6"),
+        ({"method": "width", "shape": {"hidden": 20}}, "hidden=20 is not a multiple of 8, .*; nearest: 16 and 24"),
         ({"method": "width", "shape": {"intermediate": 8}}, "intermediate can't shrink in a qwen3_moe: experts keep"),
         ({"method": "width", "rate": 0.2, "axes": ("intermediate",)}, "intermediate can't shrink"),
         ({"method": "depth", "rate": 0.2, "active_params": 100}, "rate and active_params given together"),
@@ -223,6 +224,9 @@ def test_the_hidden_width_of_a_mixture_moves_by_finer_steps_where_none_is_near()
         after = prune_shape(big, "width", rate).architecture
         assert 1 - after.params / big.params == pytest.approx(rate, abs=0.005)
         assert (after.kv_heads, after.intermediate, after.hidden % 16) == (4, 768, 0)
+    tiny = architecture_of(make_tiny("qwen3_moe"))
+    with pytest.raises(InputError, match=r"no shape of this model reaches rate 0\.1 .*nearest rates"):
+        prune_shape(tiny, "width", 0.1)  # hidden 28 would: torch takes 24 or 32
 
 
 def test_a_dense_model_has_no_experts_to_remove():
