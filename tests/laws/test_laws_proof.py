@@ -7,7 +7,8 @@ import pytest
 from laws_cases import RATES, SIZES, TOKENS, control, loss_before, runs
 
 from regrow.errors import InputError
-from regrow.laws import Setting, fit, rank_forms, validate, validate_law
+from regrow.laws import Setting, fit, rank_forms, validate, validate_law, validation
+from regrow.laws.fitting import fit_group
 from regrow.laws.objective import average_slope_difference, huber, metrics
 
 
@@ -171,3 +172,23 @@ def test_what_runs_of_one_size_share_widens_the_interval_across_sizes() -> None:
         return high - low
 
     assert width(common) > 1.2 * width(mixed)
+
+
+@pytest.mark.parametrize("form", ["p2", "chinchilla"])
+def test_a_run_held_out_is_predicted_as_from_many_starts(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fits without one run begin where that of all runs ended, and come to where many starts come."""
+    asked: list[bool] = []
+    seen = runs(seed=3, run_noise=0.01)
+    near = validate(seen, "run", forms=form, draws=2)[0]
+
+    def from_many(*given, near=None, **more):
+        asked.append(near is not None)
+        return fit_group(*given, **more)
+
+    monkeypatch.setattr(validation, "fit_group", from_many)
+    scratch = validate(seen, "run", forms=form, draws=2)[0]
+    assert asked
+    assert all(asked)
+    assert near.mape == pytest.approx(scratch.mape, rel=1e-5)
+    assert near.max_ape == pytest.approx(scratch.max_ape, rel=1e-4)
+    assert near.baselines["chinchilla"] == pytest.approx(scratch.baselines["chinchilla"], rel=1e-5)

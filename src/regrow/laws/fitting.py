@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -25,17 +25,16 @@ from regrow.laws.observations import Observations, as_records, observe, of_loss
 from regrow.laws.setting import BASIC_NAMES
 from regrow.laws.solver import Problem, Solutions, solve, solve_linear_block
 from regrow.laws.spread import Spread, pool, spreads
-from regrow.laws.uncertainty import bootstrap
+from regrow.laws.uncertainty import bootstrap, evenly_picked
 from regrow.runs.record import RunRecord
 from regrow.units import plural
 
-if TYPE_CHECKING:
-    pass
-
 #: starts screened, and how many of them are followed to the end
 STARTS, FOLLOWED = 96, 12
-#: checkpoints on which starts are screened at most; those that are followed are fitted to all
-_SCREENED = 10_000
+#: the same beside the ends of a fit of nearly the same data, and how many different ends that fit hands on
+_MORE_STARTS, _MORE_FOLLOWED, _ENDS = 24, 3, 4
+#: readings of one run, and of all, on which starts are screened at most; those that are followed are fitted to all
+_SCREENED_OF_RUN, _SCREENED = 6, 10_000
 #: two starts agree if their objectives differ by less than this share
 _AGREE = 1e-3
 #: condition number of the column-scaled Jacobian above which a direction counts as flat
@@ -125,9 +124,11 @@ def fit_group(
     draws: int = 200,
     seed: int = 0,
     hold: Mapping[str, float] | None = None,
+    near: PointFit | None = None,
 ) -> Law:
-    """Fit one family and method; see `fit`. `others` lend their spread between runs where this group has too few."""
-    return finish(fit_point(form, usable(form, seen), seed=seed, hold=hold), others, draws=draws, seed=seed)
+    """Fit one family and method; see `fit`. `others` lend their spread between runs where this group has too few;
+    `near` is a fit of nearly the same data, as in `fit_point`."""
+    return finish(fit_point(form, usable(form, seen), seed=seed, hold=hold, near=near), others, draws=draws, seed=seed)
 
 
 def finish(
@@ -214,7 +215,10 @@ def usable(form: Form, seen: Observations) -> Observations:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PointFit:
-    """The point estimate [p] in scaled units, and how it was reached."""
+    """The point estimate [p] in scaled units, and how it was reached.
+
+    `ends` [k, p] are where the best starts of every nested law came to, in natural units.
+    """
 
     seen: Observations
     problem: Problem
@@ -229,6 +233,7 @@ class PointFit:
     flat: bool
     unsupported: Mapping[str, str]
     notes: tuple[str, ...]
+    ends: np.ndarray
 
 
 def fit_point(
@@ -238,21 +243,29 @@ def fit_point(
     seed: int = 0,
     hold: Mapping[str, float] | None = None,
     delta: float = HUBER_DELTA,
+    near: PointFit | None = None,
 ) -> PointFit:
-    """Minimise from many starts, choosing between nested laws; no intervals."""
+    """Minimise from many starts, choosing between nested laws; no intervals.
+
+    Args:
+        near: a fit of nearly the same data, as of one run more. Its ends are starts, beside fewer others.
+    """
     ref = seen.x.reference()
+    starts = None if near is None else form.from_natural(near.ends, ref)
     plan = design(form, seen, ref, hold)
     notes = list(plan.notes)
-    best = None
+    best, ends = None, list[np.ndarray]()
     for simpler in (*plan.simpler, None):
         fuller_problem = make_problem(form, seen, plan if simpler is None else plan.without(form, simpler.zero), delta)
         if best is None:
-            best, problem, used = _search(fuller_problem, seed), fuller_problem, simpler
+            best, problem, used = _search(fuller_problem, seen.run, seed, starts), fuller_problem, simpler
+            ends.append(best.distinct(_ENDS))
             continue
         if len(seen) <= fuller_problem.free.sum():
             break
         # start where the simpler law ended too, so that the fuller one is hardly ever worse
-        fuller = _search(fuller_problem, seed, also=best.theta[[best.best]])
+        fuller = _search(fuller_problem, seen.run, seed, starts, also=best.theta[[best.best]])
+        ends.append(fuller.distinct(_ENDS))
         # an exponent that runs to its bound means that one size is out of line, not that the term is there
         wild = any(
             not form.parameters[form.index(n)].linear for n in _at_bound(fuller_problem, fuller.theta[fuller.best])
@@ -285,6 +298,7 @@ def fit_point(
         flat=flat,
         unsupported=plan.unsupported,
         notes=tuple(notes),
+        ends=form.to_natural(np.concatenate(ends), ref),
     )
 
 
@@ -304,31 +318,47 @@ def make_problem(form: Form, seen: Observations, plan: Design, delta: float) -> 
     )
 
 
-def _search(problem: Problem, seed: int, also: np.ndarray | None = None) -> Solutions:
-    """Screen many starts briefly, follow the best to the end."""
-    rng = np.random.default_rng(seed)
-    parameters = problem.form.parameters
-    # Latin hypercube: every start has its own stratum of every exponent
-    strata = rng.permuted(np.tile(np.arange(STARTS), (len(parameters), 1)), axis=1).T
-    unit = (strata + rng.random(strata.shape)) / STARTS
-    low, high = (np.array([p.start[i] for p in parameters]) for i in (0, 1))
-    starts = np.where(problem.free, low + unit * (high - low), problem.lower)
-    screened = _thinned(problem)
-    starts = solve_linear_block(screened, starts)
+def _search(
+    problem: Problem, run: np.ndarray, seed: int, near: np.ndarray | None = None, *, also: np.ndarray | None = None
+) -> Solutions:
+    """Screen many starts briefly, follow the best to the end; of starts beside those `near` the end, fewer do.
+
+    Args:
+        run: [n] index of each checkpoint's run.
+        near: [k, p] starts that are followed whatever their objective.
+        also: [1, p] a start to screen beside the others: where the simpler law ended.
+    """
+    count, followed = (STARTS, FOLLOWED) if near is None else (_MORE_STARTS, _MORE_FOLLOWED)
+    screened = _thinned(problem, run)
+    starts = solve_linear_block(screened, _spread_out(problem, count, seed))
     if also is not None:
-        inside = np.array([0.5 * sum(p.start) for p in parameters])
+        inside = np.array([0.5 * sum(p.start) for p in problem.form.parameters])
         starts = np.concatenate([starts, np.where(problem.free & (also == problem.lower), inside * 1e-2, also)])
     short = solve(screened, starts, iterations=12)
-    order = np.argsort(short.objective)[:FOLLOWED]
-    return solve(problem, short.theta[order], iterations=400, tolerance=1e-11)
+    best = short.theta[np.argsort(short.objective)[:followed]]
+    if near is not None:
+        best = np.concatenate([near[np.isfinite(near).all(axis=1)], best])
+    return solve(problem, best, iterations=400, tolerance=1e-11)
 
 
-def _thinned(problem: Problem) -> Problem:
-    """The problem on checkpoints picked at random where there are very many: enough to tell good starts from bad."""
-    if len(problem.x) <= _SCREENED:
-        return problem
-    kept = np.sort(np.random.default_rng(0).choice(len(problem.x), _SCREENED, replace=False))
-    return replace(problem, x=problem.x.keep(kept), log_loss=problem.log_loss[kept], weights=problem.weights[kept])
+def _spread_out(problem: Problem, count: int, seed: int) -> np.ndarray:
+    """Starts [count, p] of the exponents by a Latin hypercube: each has its own stratum of every exponent."""
+    rng = np.random.default_rng(seed)
+    parameters = problem.form.parameters
+    strata = rng.permuted(np.tile(np.arange(count), (len(parameters), 1)), axis=1).T
+    unit = (strata + rng.random(strata.shape)) / count
+    low, high = (np.array([p.start[i] for p in parameters]) for i in (0, 1))
+    return np.where(problem.free, low + unit * (high - low), problem.lower)
+
+
+def _thinned(problem: Problem, run: np.ndarray) -> Problem:
+    """The problem on a part of each run's checkpoints, at random where that are very many still: enough to tell good
+    starts from bad."""
+    kept = evenly_picked(run, _SCREENED_OF_RUN)
+    if len(kept) > _SCREENED:
+        kept = np.sort(np.random.default_rng(0).choice(kept, _SCREENED, replace=False))
+    weights = 1 / np.bincount(run[kept])[run[kept]]
+    return replace(problem, x=problem.x.keep(kept), log_loss=problem.log_loss[kept], weights=weights)
 
 
 def _condition(problem: Problem, theta: np.ndarray) -> float:

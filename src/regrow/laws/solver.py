@@ -17,11 +17,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from regrow.laws.forms import Form
+from regrow.laws.memory import keep_freed_memory
 from regrow.laws.objective import HUBER_DELTA, huber
 from regrow.laws.setting import Setting
 
 #: candidates are handled in blocks of this many numbers of Jacobian, so that they stay in the cache
 _BLOCK = 400_000
+#: objectives that differ by less than this share are taken for one end
+_SAME_END = 1e-4
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -57,9 +60,18 @@ class Solutions:
     def best(self) -> int:
         return int(np.argmin(self.objective))
 
+    def distinct(self, most: int) -> np.ndarray:
+        """The best ends [k, p], at most `most`, of which the objectives differ."""
+        kept: list[int] = []
+        for i in np.argsort(self.objective)[: np.isfinite(self.objective).sum()]:
+            if not kept or self.objective[i] > self.objective[kept[-1]] * (1 + _SAME_END) + 1e-20:
+                kept.append(int(i))
+        return self.theta[kept[:most]]
+
 
 def solve(problem: Problem, starts: np.ndarray, *, iterations: int = 60, tolerance: float = 1e-10) -> Solutions:
     """Minimise from every start [B, p]; candidate b uses row b of the targets where these are 2-D."""
+    keep_freed_memory()
     parts = [_solve_block(problem, starts[block], block, iterations, tolerance) for block in blocks(problem, starts)]
     return Solutions(
         theta=np.concatenate([p.theta for p in parts]),
@@ -74,59 +86,88 @@ def blocks(problem: Problem, candidates: np.ndarray) -> list[slice]:
     return [slice(i, i + step) for i in range(0, len(candidates), step)]
 
 
-def _objective(problem: Problem, theta: np.ndarray, y: np.ndarray) -> np.ndarray:
-    value = problem.form.value(theta, problem.x)
-    total = np.sum(problem.weights * huber(np.log(np.where(value > 0, value, np.nan)) - y, problem.delta), axis=1)
-    return np.where(np.isfinite(total), total, np.inf)
+@dataclass(eq=False)
+class _Curves:
+    """The curves of candidates at their parameters.
+
+    Attributes:
+        objective: [b], inf where a loss is not positive or overflows.
+        residual: of log loss, [b, n].
+        rows: derivatives of log loss by the parameters that may move, [b, q, n].
+    """
+
+    objective: np.ndarray
+    residual: np.ndarray
+    rows: np.ndarray
+
+    @classmethod
+    def at(cls, problem: Problem, theta: np.ndarray, y: np.ndarray) -> _Curves:
+        """The curves at parameters [b, p], beside targets [n] or [b, n]."""
+        value, jacobian = problem.form.value_and_jacobian(theta, problem.x)
+        assert jacobian is not None
+        # fixed parameters carry no column: p is small, so this is most of the saving
+        rows = jacobian if problem.free.all() else jacobian.take(np.flatnonzero(problem.free), axis=1)
+        rows /= value[:, None, :]
+        residual = np.log(value)
+        residual -= y
+        total = huber(residual, problem.delta) @ problem.weights
+        return cls(np.where(np.isfinite(total), total, np.inf), residual, rows)
+
+    def keep(self, mask: np.ndarray) -> _Curves:
+        return _Curves(self.objective[mask], self.residual[mask], self.rows[mask])
+
+    def put(self, mask: np.ndarray, other: _Curves) -> None:
+        """Take the other's curves where `mask` [b] says so."""
+        self.objective[mask], self.residual[mask] = other.objective[mask], other.residual[mask]
+        self.rows[mask] = other.rows[mask]
 
 
 def _solve_block(problem: Problem, starts: np.ndarray, block: slice, iterations: int, tolerance: float) -> Solutions:
     with np.errstate(all="ignore"):  # a wild start may overflow; its objective is inf and it is never the best
-        theta = np.clip(starts, problem.lower, problem.upper)
-        y = problem.targets(block)
-        damping = np.full(len(theta), 1.0)
-        objective = _objective(problem, theta, y)
-        settled = ~np.isfinite(objective)
+        theta, y = np.clip(starts, problem.lower, problem.upper), problem.targets(block)
+        curves = _Curves.at(problem, theta, y)
+        ends, objective, converged = theta.copy(), curves.objective.copy(), np.zeros(len(theta), dtype=bool)
+        # which candidates are still under way
+        which, damping, settled = np.arange(len(theta)), np.ones(len(theta)), ~np.isfinite(objective)
         for _ in range(iterations):
-            active = np.flatnonzero(~settled)
-            if not active.size:
+            if settled.any():
+                going = ~settled
+                which, theta, damping, curves = which[going], theta[going], damping[going], curves.keep(going)
+                y = y if y.ndim == 1 else y[going]
+            if not which.size:
                 break
-            y_a = y if y.ndim == 1 else y[active]
-            proposal = _propose(problem, theta[active], y_a, damping[active])
-            reached = _objective(problem, proposal, y_a)
-            better = reached < objective[active]
+            proposal = _propose(problem, theta, curves, damping)
+            reached = _Curves.at(problem, proposal, y)
+            gain = curves.objective - reached.objective
+            worse = ~(gain > 0)
             # relative gain small, or nothing left to try
-            small = better & (objective[active] - reached <= tolerance * objective[active])
-            stuck = ~better & (damping[active] > 1e6)
-            theta[active] = np.where(better[:, None], proposal, theta[active])
-            objective[active] = np.where(better, reached, objective[active])
-            damping[active] = np.clip(np.where(better, damping[active] * 0.2, damping[active] * 5), 1e-7, 1e8)
-            settled[active] = stuck | (small & (damping[active] < 1e3)) | (objective[active] < 1e-22)
-    return Solutions(theta=theta, objective=objective, converged=settled & np.isfinite(objective))
+            small = ~worse & (gain <= tolerance * curves.objective)
+            stuck = worse & (damping > 1e6)
+            if worse.any():
+                proposal[worse] = theta[worse]
+                reached.put(worse, curves)
+            theta, curves = proposal, reached
+            damping = np.clip(np.where(worse, damping * 5, damping * 0.2), 1e-7, 1e8)
+            settled = stuck | (small & (damping < 1e3)) | (curves.objective < 1e-22)
+            ends[which], objective[which], converged[which] = theta, curves.objective, settled
+    return Solutions(theta=ends, objective=objective, converged=converged)
 
 
-def _propose(problem: Problem, theta: np.ndarray, y: np.ndarray, damping: np.ndarray) -> np.ndarray:
+def _propose(problem: Problem, theta: np.ndarray, curves: _Curves, damping: np.ndarray) -> np.ndarray:
     """One damped step from every candidate [b, p], projected on the bounds."""
-    value, jacobian = problem.form.value_and_jacobian(theta, problem.x)
-    assert jacobian is not None
-    # fixed parameters carry no column: p is small, so this is most of the saving
-    moving = np.flatnonzero(problem.free)
-    rows = jacobian[:, moving, :] / value[:, None, :]
-    residual = np.log(value) - y
+    moving, rows, residual = np.flatnonzero(problem.free), curves.rows, curves.residual
+    gradient = (rows @ (np.clip(residual, -problem.delta, problem.delta) * problem.weights)[..., None])[..., 0]
+    # inside the delta the curvature and its majoriser are the same, outside there is the majoriser alone
     size = np.abs(residual)
-    irls = problem.weights * np.where(size <= problem.delta, 1.0, problem.delta / np.maximum(size, 1e-300))
-    inner = problem.weights * (size <= problem.delta)
-    gradient = np.einsum("bpn,bn->bp", rows, irls * residual)
-    wide = rows * irls[:, None, :]
-    majoriser = wide @ rows.transpose(0, 2, 1)
-    curvature = (rows * inner[:, None, :]) @ rows.transpose(0, 2, 1)
-    scale = np.einsum("bpp->bp", majoriser)
+    damp = damping[:, None]
+    weight = np.where(size <= problem.delta, 1 + damp, damp * problem.delta / size) * problem.weights
+    system = (rows * weight[:, None, :]) @ rows.transpose(0, 2, 1)
+    diagonal = np.arange(len(moving))
+    scale = system[:, diagonal, diagonal] / (1 + damp)
     floor = 1e-14 * scale.max(axis=1, keepdims=True) + 1e-30
     here = theta[:, moving]
     blocked = (here <= problem.lower[moving]) & (gradient > 0) | (here >= problem.upper[moving]) & (gradient < 0)
-    system = curvature + damping[:, None, None] * majoriser
-    diagonal = np.arange(len(moving))
-    system[:, diagonal, diagonal] += 0.01 * damping[:, None] * scale + floor
+    system[:, diagonal, diagonal] += 0.01 * damp * scale + floor
     system = np.where(blocked[:, :, None] | blocked[:, None, :], 0.0, system)
     system[:, diagonal, diagonal] += blocked
     # parameters differ in scale: solve for the step in units where the diagonal is one

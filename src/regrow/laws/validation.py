@@ -12,8 +12,9 @@ import numpy as np
 from regrow.errors import InputError, RegrowError, one_of
 from regrow.laws import baselines
 from regrow.laws.choose import POOLED, check_pool
-from regrow.laws.fitting import PointFit, fit_group, fit_point, known, usable
+from regrow.laws.fitting import PointFit, fit_group, known
 from regrow.laws.forms import FORMS, Form, find_form
+from regrow.laws.group_fits import GroupFits
 from regrow.laws.law import LOSS, Law
 from regrow.laws.objective import average_slope_difference
 from regrow.laws.observations import Observations, as_records, observe, of_loss
@@ -168,20 +169,19 @@ def _alone(
     if baseline != "initial":
         groups = [(group.family, group.method) for group in measured]
         initial = [g for g in observe(records, columns=columns, skipped=[]) if (g.family, g.method) in groups]
-    lenders = {form.name: _Lenders(_groups(form, initial, measured), seed) for form in formulas}
+    fits = {form.name: GroupFits(form, _groups(form, initial, measured), seed) for form in formulas}
     results = []
     for number, plain in enumerate(initial):
-        chinchilla: float | None = None
-        chinchilla_done = False
+        rival: list[float | None] = []
         for formula in formulas:
             seen = _groups(formula, initial, measured)[number]
             try:
                 folds = split(known(formula, seen), hold_out)
-                lent = lenders[formula.name].to(formula, number)
-                parts = [_predict(formula, a, b, lent, level, draws, seed) for a, b in folds]
-                if not chinchilla_done:
-                    chinchilla, chinchilla_done = _chinchilla(split(plain, hold_out), seed), True
-                rivals = {**baselines.errors(folds, hold_out), "chinchilla": chinchilla}
+                lent = fits[formula.name].of_other_methods(number)
+                near = fits[formula.name].of(number) if hold_out == "run" else None
+                parts = [_predict(formula, a, b, lent, level, draws, seed, near) for a, b in folds]
+                rival = rival or [_chinchilla(plain, hold_out, seed)]
+                rivals = {**baselines.errors(folds, hold_out), "chinchilla": rival[0]}
                 results.append(_summary(formula.name, hold_out, folds, parts, rivals, level))
             except RegrowError as refused:
                 skipped.append(f"{formula.name}, hold-out {hold_out}: {refused}")
@@ -191,26 +191,6 @@ def _alone(
 def _groups(form: Form, initial: list[Observations], measured: list[Observations]) -> list[Observations]:
     """The groups as a form sees them: without the loss before pruning, it does not depend on the baseline."""
     return measured if "loss_before" in form.uses else initial
-
-
-class _Lenders:
-    """Fits of the groups of one form, which lend their spread between runs to others of the family, as in `fit`."""
-
-    def __init__(self, groups: list[Observations], seed: int) -> None:
-        self.groups, self.seed = groups, seed
-        self.fits: dict[int, PointFit | None] = {}
-
-    def to(self, form: Form, number: int) -> list[PointFit]:
-        """Fits of the family's other methods; each is made once, those that fail are left out."""
-        family = self.groups[number].family
-        others = [i for i, group in enumerate(self.groups) if i != number and group.family == family]
-        for i in others:
-            if i not in self.fits:
-                try:
-                    self.fits[i] = fit_point(form, usable(form, self.groups[i]), seed=self.seed)
-                except RegrowError:
-                    self.fits[i] = None
-        return [point for i in others if (point := self.fits[i]) is not None]
 
 
 def _pooled(
@@ -299,19 +279,23 @@ def _predict(
     level: float,
     draws: int,
     seed: int,
+    near: PointFit | None = None,
 ) -> _Part:
-    law = fit_group(form, fitted, others, draws=draws, seed=seed)
+    law = fit_group(form, fitted, others, draws=draws, seed=seed, near=near)
     if form.diverges_at_zero:  # never asked for: what a form cannot say is not an error of it
         held = held.keep(held.x.tokens > 0)
     low, high = law.interval(held.x, level=level)
     return _Part(law=law, predicted=law.loss(held.x), low=low, high=high)
 
 
-def _chinchilla(folds: list[tuple[Observations, Observations]], seed: int) -> float | None:
+def _chinchilla(seen: Observations, hold_out: str, seed: int) -> float | None:
+    """Mean error of the form chinchilla, which knows nothing of pruning; None where it can't be fitted."""
+    form = find_form("chinchilla")
     try:
+        near = GroupFits(form, [seen], seed).of(0) if hold_out == "run" else None
         errors = []
-        for fitted, held in folds:
-            part = _predict(find_form("chinchilla"), fitted, held, (), 0.9, 1, seed)
+        for fitted, held in split(seen, hold_out):
+            part = _predict(form, fitted, held, (), 0.9, 1, seed, near)
             errors.append(np.abs(part.predicted / held.loss[held.x.tokens > 0] - 1))
         return float(np.mean(np.concatenate(errors)))
     except RegrowError:

@@ -59,21 +59,21 @@ class P2(Form):
         scale = np.exp(-gamma * log_r - delta * log_n)
         by_size = scale * np.exp(-alpha * log_n)
         by_tokens = scale * np.exp(-beta * log_d)
-        gap = n_c * by_size + d_c * by_tokens + e * scale
+        size_term, token_term = n_c * by_size, d_c * by_tokens
+        gap = size_term + token_term + e * scale
         value = self.baseline(theta, x) + gap
         if not jacobian:
             return value, None
-        rows = [
-            -n_c * by_size * log_n,
-            -d_c * by_tokens * log_d,
-            -gap * log_r,
-            -gap * log_n,
-            by_size,
-            by_tokens,
-            scale,
-            *self._more_rows(theta, x, d_c * by_tokens),
-        ]
-        return value, np.stack(rows, axis=1)
+        # written in place: a stack of rows would be copied once more
+        rows = np.empty((len(theta), len(self.parameters), value.shape[1]))
+        np.multiply(size_term, -log_n, out=rows[:, 0])
+        np.multiply(token_term, -log_d, out=rows[:, 1])
+        np.multiply(gap, -log_r, out=rows[:, 2])
+        np.multiply(gap, -log_n, out=rows[:, 3])
+        rows[:, 4], rows[:, 5], rows[:, 6] = by_size, by_tokens, scale
+        for i, row in enumerate(self._more_rows(theta, x, token_term), 7):
+            rows[:, i] = row
+        return value, rows
 
     def _more_rows(self, theta: np.ndarray, x: Setting, token_term: np.ndarray) -> list[np.ndarray]:
         return []
