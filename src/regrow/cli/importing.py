@@ -51,8 +51,8 @@ def import_logs(
     method: Annotated[
         str | None,
         typer.Option(
-            help="How it was pruned: `depth`, `width`, N:M such as `2:4`, `sparse`, `other`, or `none` for an "
-            "unpruned control."
+            help="How it was pruned: `depth`, `width`, `depth+width`, N:M such as `2:4`, `sparse`, `other`, or `none` "
+            "for an unpruned control."
         ),
     ] = None,
     model: Annotated[

@@ -82,7 +82,7 @@ class Pruned:
     """How a model was pruned, and how that is known.
 
     Attributes:
-        method: `depth`, `width`, N:M, `sparse`, `other`, or `none` for an unpruned model.
+        method: `depth`, `width`, `depth+width`, N:M, `sparse`, `other`, or `none` for an unpruned model.
         source: `record`, `weights`, `asked` (by the user), or `nothing` that says otherwise.
         keeps_zeros: whether the exact zeros of its weights are to stay through training.
     """

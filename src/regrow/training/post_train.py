@@ -69,8 +69,8 @@ def post_train(
         held_out, held_out_share, cache: see `regrow.training.inputs.TextSpec`.
         original: the unpruned model, whose held-out loss is L0; known for what `regrow prune` wrote.
         loss_before: L0 in nats/token on the same held-out text, if the unpruned model is not at hand.
-        method: how another tool pruned the model: `depth`, `width`, N:M, `sparse`, `other`, or `none`; known for what
-            `regrow prune` wrote, and where every matrix of the blocks keeps an N:M pattern.
+        method: how another tool pruned the model: `depth`, `width`, `depth+width`, N:M, `sparse`, `other`, or `none`;
+            known for what `regrow prune` wrote, and where every matrix of the blocks keeps an N:M pattern.
         family: name under which runs are fitted together; the model type if None.
         teacher: a model to distil from.
         lr_probe: tokens on which each of several rates around the spec's is tried first; the best is used. 0: none.
