@@ -510,6 +510,11 @@ def test_turns_are_compared_with_one_step(regrow):
     one_line_error(regrow(*ask, "--stages", "0.25,0.5", "--rate", "0.3"), "--stages with --rate")
     one_line_error(regrow(*ask, "--rate", "0.3", "--stage-tokens", "1M"), "--stage-tokens without --stages")
     one_line_error(regrow(*ask, "--stages", "0.25,0.5"), "give them with --stage-tokens")
+    unseen = ("plan", "--law", "reference", "--method", "depth+width", *ask[5:], "--loss-pruned", "4.9")
+    one_line_error(
+        regrow(*unseen, "--stages", "0.25,0.5", "--stage-tokens", "200k"),
+        "no run was pruned by depth+width, so what its first pruning costs at once is not known",
+    )
 
 
 def test_a_plan_is_compared_with_training_from_scratch(regrow):

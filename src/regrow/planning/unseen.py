@@ -26,7 +26,7 @@ def check_start(law: Law, setting: Setting) -> None:
     if METHODS in law.diagnostics and "loss_pruned" not in setting:
         option, what = ("--loss-pruned", "loss") if law.benchmark is None else ("--score-pruned", "score")
         raise InputError(
-            f"{_no_runs(law)}, and the {what} right after pruning is not given",
+            f"{no_runs(law)}, and the {what} right after pruning is not given",
             where=f"{law.family}, {law.method}",
             hint=f"measure it: prune the model, read its {what} with `regrow eval`, and give it as {option}",
         )
@@ -43,7 +43,7 @@ def about_method(
         return []
     *others, last = law.diagnostics[METHODS]
     over = f"{', '.join(others)} and {last}" if others else f"{last} alone"
-    note = f"{_no_runs(law)}: this is the law over {over}"
+    note = f"{no_runs(law)}: this is the law over {over}"
     if setting is None or tokens is None or not len(law.draws):
         return [note]
     x = setting.at(tokens)
@@ -53,5 +53,6 @@ def about_method(
     return [f"{note}; how methods differ widens the interval of the {'score' if law.benchmark else 'loss'} {by}"]
 
 
-def _no_runs(law: Law) -> str:
+def no_runs(law: Law) -> str:
+    """That a law's method has no runs, in a few words."""
     return "the method is not named" if law.method == ANY else f"no run was pruned by {law.method}"
