@@ -1,7 +1,7 @@
 """Seconds and memory of 2:4 pruning on a GPU: random Llama shapes of 1B and 8B, made block by block on the device.
 
     python -m benchmarks.pruning.speed_gpu [--sizes 1B,8B] [--scorers sparsegpt,wanda] [--samples 32] [--length 512]
-    python -m benchmarks.pruning.speed_gpu --baseline PATH      # a worktree of an older build, e.g. of the last tag
+    python -m benchmarks.pruning.speed_gpu --against CHECKOUT   # beside an older build, e.g. of the last tag
     python -m benchmarks.pruning.speed_gpu --profile            # where the time of one block goes
 
 No weight is read from a disk or written to one: what is timed is the pruning itself, from the embedded tokens to the
@@ -9,8 +9,8 @@ last pruned block, in bfloat16. `seconds` is the wall time of all blocks, each w
 processor time); `first` that of the first, which loads the device's libraries; `median` that of a block; `memory` the
 most that was allocated on the device.
 
-With `--baseline`, every row is made by both builds, each in a process of its own, one after the other. The older build
-prunes `--baseline-blocks` blocks only, and `ratio` is its median over the newer build's. A block's time does not depend
+With `--against`, every row is made by both builds, each in a process of its own, one after the other. The older build
+prunes `--against-blocks` blocks only, and `older / now` is the ratio of the medians. A block's time does not depend
 on which block it is: all have one shape.
 """
 
@@ -138,8 +138,8 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=512, help="tokens in a sample")
     parser.add_argument("--blocks", type=int, help="decoder blocks that are pruned; default: all")
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--baseline", type=Path, metavar="PATH", help="the top folder of an older build")
-    parser.add_argument("--baseline-blocks", type=int, default=2, help="decoder blocks that it prunes")
+    parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="the top folder of an older build")
+    parser.add_argument("--against-blocks", type=int, default=2, help="decoder blocks that it prunes")
     parser.add_argument("--profile", action="store_true", help="print where the time goes, and nothing else")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     asked = parser.parse_args()
@@ -157,14 +157,14 @@ def main() -> None:
             seconds, median = new["seconds"], statistics.median(new["seconds"][1:] or new["seconds"])
             cells = [size, scorer, str(len(seconds)), f"{sum(seconds):.1f}", f"{seconds[0]:.2f}", f"{median:.3f}"]
             cells.append(f"{new['memory'] / 1e9:.2f}")
-            if asked.baseline:
-                old = in_process(asked.baseline.resolve(), asked, size, scorer, asked.baseline_blocks)
+            if asked.against:
+                old = in_process(asked.against.resolve(), asked, size, scorer, asked.against_blocks)
                 before = statistics.median(old["seconds"][1:] or old["seconds"])
                 cells += [f"{before:.3f}", f"{old['memory'] / 1e9:.2f}", f"{before / median:.2f}"]
             print(" | ".join(cells), file=sys.stderr, flush=True)
             rows.append(cells)
     columns = ["shape", "scorer", "blocks", "seconds", "first", "median", "memory GB"]
-    table(columns + (["baseline median", "baseline GB", "ratio"] if asked.baseline else []), rows)
+    table(columns + (["older median", "older GB", "older / now"] if asked.against else []), rows)
     print(f"\n{asked.samples * asked.length} calibration tokens, bfloat16. {machine()}")
 
 

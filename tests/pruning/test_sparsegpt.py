@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from regrow.errors import RunFailed
 from regrow.pruning import sparsegpt as module
@@ -155,3 +156,29 @@ def test_no_negative_zeros():
     weight, inputs = layer(out=64)
     pruned = sparsegpt(weight, factor(hessian_of(inputs), 4), 2, 4)
     assert not torch.signbit(pruned[pruned == 0]).any()
+
+
+class Transfers(TorchDispatchMode):
+    """Counts the numbers that come to the host, each of which waits for an accelerator."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        assert func is not torch.ops.aten.nonzero.default
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("silent", [[], [3, 4]])
+def test_columns_are_settled_without_waiting_for_the_device(silent):
+    weight, inputs = layer(width=64)
+    inputs[:, silent] = 0
+    with Transfers() as factorising:
+        factored = factor(hessian_of(inputs), 4)
+    assert factored.dead_inputs == len(silent)
+    assert factorising.count <= 4  # whether it is finite, dead inputs, their mean, and whether there is a factor
+    with Transfers() as settling:
+        sparsegpt(weight, factored, 2, 4)
+    assert settling.count == 0
