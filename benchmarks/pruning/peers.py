@@ -18,8 +18,9 @@ corpus's training split; the held-out loss on `--held-out` blocks of 512 tokens 
 read by plain transformers. regrow runs once with float32 and once with bf16 products (`--precisions`), llmcompressor
 with the model in float32, and in bf16 with `--peer-bf16`.
 
-`--first N` cuts the model to its first N decoder blocks and to the entries of the vocabulary that occur, so that a long
-text is timed in minutes. No loss is read then.
+`--quick` times the way from disk to disk alone, and reads no loss; the shares are then those of `disk`. `--first N`
+cuts the model to its first N decoder blocks and to the entries of the vocabulary that occur, so that a long text is
+timed in minutes. No loss is read then.
 """
 
 from __future__ import annotations
@@ -127,7 +128,7 @@ def parts(asked: argparse.Namespace, intermediate: int, layers: int) -> Iterator
     optipfair = asked.optipfair and f"{asked.optipfair}/bin/python"
 
     def ours(name: str, given: dict[str, object]) -> list[Row]:
-        call = {**given, "call": True}
+        call = {**given, "call": not asked.quick}
         rows = [
             Row(f"regrow {name}, {precision}", sys.executable, OURS, {**call, "precision": precision})
             for precision in asked.precisions.split(",")
@@ -185,16 +186,21 @@ def shorten(model: PreTrainedModel, tokens: torch.Tensor, blocks: int) -> torch.
     return renamed
 
 
-def show(rows: list[Row], losses: dict[str, tuple[float, float]]) -> None:
+def show(rows: list[Row], losses: dict[str, tuple[float, float]], *, quick: bool) -> None:
     """Print the rows of a part."""
-    bases = {row.base: row.median("call", "cpu") for row in rows if row.base}
+    compared = "disk" if quick else "call"
+    bases = {row.base: row.median(compared, "cpu") for row in rows if row.base}
     for row in rows:
         loss, rate = losses.get(row.name, (None, None))
         cells = ["" if value is None else f"{value:.4f}" for value in (loss, rate)]
-        cells += [f"{row.median(span, unit):.1f}" for span in ("call", "disk") for unit in ("cpu", "seconds")]
+        for span in ("call", "disk"):
+            units = ("cpu", "seconds")
+            cells += [f"{row.median(span, unit):.1f}" if span in row.used[0] else "" for unit in units]
         cells.append(f"{statistics.median(used['peak'] for used in row.used) / 1e9:.2f}")
         for base in ("peer", "older"):
-            cells.append(f"{row.median('call', 'cpu') / bases[base]:.2f}" if base in bases and row.base != base else "")
+            cells.append(
+                f"{row.median(compared, 'cpu') / bases[base]:.2f}" if base in bases and row.base != base else ""
+            )
         print(f"| {row.name} | {' | '.join(cells)} |", flush=True)
 
 
@@ -212,6 +218,7 @@ def main() -> None:
     parser.add_argument("--percent", type=int, default=20, help="neurons that optipfair removes, in percent")
     parser.add_argument("--layers", type=int, default=6, help="decoder blocks that depth removes")
     parser.add_argument("--only", help="some parts of the table, of wanda, sparsegpt, width, depth")
+    parser.add_argument("--quick", action="store_true", help="time the way from disk to disk alone; no loss is read")
     parser.add_argument("--first", type=int, metavar="N", help="time the first N decoder blocks; no loss is read")
     parser.add_argument("--seed", type=int, default=0, help="draws the calibration blocks")
     asked = parser.parse_args()
@@ -231,7 +238,7 @@ def main() -> None:
             "| method | held-out loss | rate | call CPU | call s | disk CPU | disk s | peak GB | of peer | of older |"
         )
         print(f"|{'---|' * 10}", flush=True)
-        if not asked.first:
+        if not (asked.first or asked.quick):
             print(f"| unpruned | {evaluate(model, held_out, batch_size=4).loss:.4f} | 0 {'| ' * 7}|", flush=True)
         del model
         for part, rows in parts(asked, config.intermediate_size, config.num_hidden_layers):
@@ -244,9 +251,9 @@ def main() -> None:
                     row.used.append(
                         run(row.python, row.code, folder, work / "tokens.pt", out, dict(row.given), source=row.source)
                     )
-                    if turn == 0 and not asked.first:
+                    if turn == 0 and not (asked.first or asked.quick):
                         losses[row.name] = judge(out, held_out, before)
-            show(rows, losses)
+            show(rows, losses, quick=asked.quick)
 
 
 def judge(out: Path, held_out: Blocks, before: int) -> tuple[float, float]:

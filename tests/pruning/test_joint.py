@@ -108,7 +108,7 @@ def test_a_mix_of_both_names_both_steps_on_its_card(tmp_path, monkeypatch):
         ({}, "no target given"),
         ({"rate": 0.2, "params": 5}, "rate and params given"),
         ({"rate": 1.2}, "pruning rate 1.2"),
-        ({"rate": 0.2, "mixes": 1}, "1 mixes"),
+        ({"rate": 0.2, "mixes": 1}, "1 mix;"),
     ],
 )
 def test_what_cannot_be_is_one_line(fields, says):

@@ -18,7 +18,6 @@ from regrow.errors import InputError
 from regrow.models import architecture_of, check_pattern, load_model, save_checkpoint
 from regrow.models.beside import PRUNE_RECORD
 from regrow.models.layout import block_weights
-from regrow.models.precision import has_fast_bf16
 from regrow.pruning import PrunePlan, PruneSpec, choose_blocks, outline
 from regrow.pruning.plan import spec_of
 from regrow.pruning.prune import prune, prune_model
@@ -50,8 +49,8 @@ def test_folder_to_folder(model_folder, text, spec, tmp_path):
     record = json.loads((tmp_path / "out" / PRUNE_RECORD).read_text())
     assert PrunePlan.from_dict(record["plan"]) == plan
     assert PruneSpec.from_dict(record["spec"]) == replace(spec, search=spec.shapes_tried)  # what was done
-    taken = "bf16" if has_fast_bf16("cpu") else "fp32"
-    assert record["calibration"] == {"blocks": 12, "length": 24, "data_fingerprint": "f00d", "precision": taken}
+    # a model this narrow is rounded alike on every CPU
+    assert record["calibration"] == {"blocks": 12, "length": 24, "data_fingerprint": "f00d", "precision": "fp32"}
     assert (record["params_before"], record["params_after"]) == (plan.params_before, plan.params_after)
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype="auto").eval()
     assert model.dtype == torch.bfloat16

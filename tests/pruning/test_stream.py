@@ -94,15 +94,17 @@ def test_auto_takes_bfloat16_products_where_nothing_of_the_weights_is_lost(monke
     f32, b16, cpu, gpu = torch.float32, torch.bfloat16, torch.device("cpu"), torch.device("cuda")
     for fast, expected in ((True, b16), (False, f32)):
         monkeypatch.setattr(stream_module, "has_fast_bf16", lambda device, fast=fast: fast)
-        assert compute_types(cpu, b16) == (f32, expected)
-        assert compute_types(cpu, f32) == compute_types(cpu, torch.float16) == (f32, f32)
-        assert compute_types(cpu, f32, "bf16") == (f32, b16)
-        assert compute_types(cpu, b16, "fp32") == (f32, f32)
+        assert compute_types(cpu, b16, 576) == (f32, expected)
+        # a narrow model is rounded alike on every CPU
+        assert compute_types(cpu, b16, 256) == (f32, f32)
+        assert compute_types(cpu, f32, 576) == compute_types(cpu, torch.float16, 576) == (f32, f32)
+        assert compute_types(cpu, f32, 64, "bf16") == (f32, b16)
+        assert compute_types(cpu, b16, 576, "fp32") == (f32, f32)
     # an accelerator computes in one type
-    assert compute_types(gpu, b16) == (b16, b16)
-    assert compute_types(gpu, b16, "fp32") == (f32, f32)
+    assert compute_types(gpu, b16, 64) == (b16, b16)
+    assert compute_types(gpu, b16, 64, "fp32") == (f32, f32)
     with pytest.raises(InputError, match="unknown precision 'bf61'"):
-        compute_types(cpu, b16, "bf61")
+        compute_types(cpu, b16, 576, "bf61")
 
 
 def test_a_walk_over_other_parameters_computes_the_same_way():

@@ -112,7 +112,8 @@ _Precision = Annotated[
     str,
     typer.Option(
         help="Matrix products of the passes over text: `fp32`, `bf16`, or `auto`: on a GPU the model's own type; on a "
-        "CPU `bf16` if the weights are bf16 and the CPU multiplies it natively, else `fp32`."
+        "CPU `bf16` if the weights are bf16, the hidden width is at least 512 and the CPU multiplies bf16 natively, "
+        "else `fp32`."
     ),
 ]
 _Seed = Annotated[int, typer.Option(help="Seed that selects the calibration blocks.")]

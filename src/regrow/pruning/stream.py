@@ -38,6 +38,10 @@ CPU_BATCH_TOKENS = 1024
 #: Types as people write them.
 _SHORT = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 
+#: Hidden width from which a CPU takes bf16 products by itself. Narrower models are pruned in seconds, and so are rounded
+#: alike on every CPU.
+BF16_HIDDEN = 512
+
 #: Values of `precision`; see `compute_types`.
 PRECISIONS = ("auto", "fp32", "bf16")
 
@@ -109,7 +113,9 @@ class BlockStream:
     def __init__(self, source: Source, *, device: str | torch.device = "cpu", precision: str = "auto") -> None:
         self.source, self.config, self.arch = source, source.config, source.arch
         self.device, self._asked = torch.device(device), precision
-        self.dtype, self.matmul_dtype = compute_types(self.device, source.layout[EMBEDDING].dtype, precision)
+        self.dtype, self.matmul_dtype = compute_types(
+            self.device, source.layout[EMBEDDING].dtype, source.arch.hidden, precision
+        )
         skeleton = skeleton_of(self.config)
         self._block_class, self._norm_class = type(skeleton.model.layers[0]), type(skeleton.model.norm)
         self._arguments = _LayerArguments(skeleton.model, self.device, self.dtype)
@@ -261,7 +267,7 @@ def _usable(device: str | torch.device) -> torch.device:
 
 
 def compute_types(
-    device: torch.device, stored: torch.dtype, precision: str = "auto"
+    device: torch.device, stored: torch.dtype, hidden: int, precision: str = "auto"
 ) -> tuple[torch.dtype, torch.dtype]:
     """The type to compute in, and the type to which the factors of matrix products are rounded.
 
@@ -273,8 +279,10 @@ def compute_types(
     Args:
         device: where blocks are run.
         stored: the type of the weights.
+        hidden: the hidden width of the model.
         precision: `fp32`, `bf16`, or `auto`: on an accelerator the stored type; on a CPU bf16 products where the
-            weights are stored in bf16 and the CPU multiplies it natively, else float32.
+            weights are stored in bf16, the model is at least `BF16_HIDDEN` wide and the CPU multiplies bf16 natively,
+            else float32.
 
     Raises `InputError` for another precision.
     """
@@ -283,7 +291,8 @@ def compute_types(
     if device.type != "cpu":
         return asked or stored, asked or stored
     if asked is None:
-        asked = torch.bfloat16 if stored == torch.bfloat16 and has_fast_bf16(device) else torch.float32
+        gains = stored == torch.bfloat16 and hidden >= BF16_HIDDEN and has_fast_bf16(device)
+        asked = torch.bfloat16 if gains else torch.float32
     return torch.float32, asked
 
 
