@@ -38,7 +38,7 @@ CPU_BATCH_TOKENS = 1024
 #: Types as people write them.
 _SHORT = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 
-#: Hidden width from which a CPU takes bf16 products by itself. Narrower models are pruned in seconds, and so are rounded
+#: Hidden width from which a CPU takes bf16 products by itself. Narrower models are pruned in seconds, and are rounded
 #: alike on every CPU.
 BF16_HIDDEN = 512
 
