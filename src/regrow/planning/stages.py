@@ -161,8 +161,8 @@ def against_turns(
     Args:
         law, spec: what the plan was made with; the plan is for the last of `rates`.
 
-    Raises `InputError` for a law of scores, a method without runs, a plan without tokens, rates that a shape can't tell apart, and as
-    `compare_stages` does.
+    Raises `InputError` for a law of scores, a method without runs, a plan without tokens, rates that a shape can't tell
+    apart, and as `compare_stages` does.
     """
     rates = check_rising(rates)
     if law.benchmark is not None:
