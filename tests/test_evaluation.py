@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from regrow import evaluation
 from regrow.data import pack
 from regrow.errors import InputError
 from regrow.evaluation import evaluate
+from regrow.models import outputs
 from regrow.models.load import load_model
 
 
@@ -65,8 +65,8 @@ def test_logits_are_made_in_slices_and_the_output_layer_is_left_as_it_was(tiny_m
         return own(hidden)
 
     head.forward = watched
-    monkeypatch.setattr(evaluation, "CPU_LOGITS", 2048 * 7)
-    monkeypatch.setattr(evaluation, "LEAST_ROWS", 1)
+    monkeypatch.setattr(outputs, "CPU_LOGITS", 2048 * 7)
+    monkeypatch.setattr(outputs, "LEAST_ROWS", 1)
     assert evaluate(model, blocks(), batch_size=4).loss == pytest.approx(whole.loss, rel=1e-6)
     assert max(widths) == 7
     # what the model gives meanwhile are losses [blocks, length - 1], never logits [blocks, length, vocabulary]

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from regrow.data import Blocks
 from regrow.errors import InputError
-from regrow.models.outputs import logits_of_output, output_left_alone
-
-#: Logits that are held at a time, at most, on a CPU (2 MiB in float32, which its cache holds) and on an accelerator.
-#: Of a large vocabulary at least `LEAST_ROWS` tokens: the output layer's weights are read anew for each slice.
-CPU_LOGITS, DEVICE_LOGITS, LEAST_ROWS = 2**19, 2**26, 128
+from regrow.models.outputs import logits_of_output, output_layer_gives, rows_of_logits
 
 #: Tokens of a forward pass on a CPU: more at once make activations that do not fit into its cache.
 CPU_TOKENS = 1024
@@ -117,33 +112,20 @@ def evaluate(
     )
 
 
-@contextmanager
-def _losses_for_logits(model: PreTrainedModel, ids: torch.Tensor) -> Iterator[None]:
+def _losses_for_logits(model: PreTrainedModel, ids: torch.Tensor) -> AbstractContextManager[None]:
     """Inside, the output layer gives losses in the place of logits: of each token of `ids` [B, T] after the first.
 
     They have the shape [B, T - 1], float32. All logits at once would be the largest thing in memory by far, and slow to
-    write and read again. The layer is called by the model as ever, so that whatever gathers a sharded model's weights
-    does so here too.
+    write and read again.
     """
-    head: nn.Module = model.get_output_embeddings()
     finish = logits_of_output(model.config)
-    logits_of, own = head.forward, head.__dict__.get("forward")
+    logits_of = model.get_output_embeddings().forward
 
     def losses(hidden: torch.Tensor) -> torch.Tensor:
         rows, targets = hidden[:, :-1].flatten(0, 1), ids[:, 1:].flatten()
-        most = CPU_LOGITS if rows.device.type == "cpu" else DEVICE_LOGITS
-        size = max(LEAST_ROWS, most // model.config.vocab_size)
+        size = rows_of_logits(rows.device, model.config.vocab_size)
         pairs = zip(rows.split(size), targets.split(size), strict=True)
         found = [F.cross_entropy(finish(logits_of(part).float()), of, reduction="none") for part, of in pairs]
         return torch.cat(found).view(len(ids), -1)
 
-    head.forward = losses  # type: ignore[method-assign]
-    try:
-        # what the model does to its logits afterwards must not touch the losses
-        with output_left_alone(model.config):
-            yield
-    finally:
-        if own is None:
-            del head.forward
-        else:
-            head.forward = own
+    return output_layer_gives(model, losses)

@@ -67,12 +67,12 @@ def test_the_router_is_balanced_as_transformers_does(teacher):
     model, other = mixture(), mixture() if teacher else None
     ids = torch.randint(0, model.config.vocab_size, (2, 12), generator=torch.Generator().manual_seed(0))
     spec = TrainSpec(tokens=24, batch_tokens=24, sequence_length=12, router_loss=0.5, distill_mix=0.0)
-    trained, plain, _ = losses_of(model, {"input_ids": ids}, spec=spec, bf16=False, teacher=other)
+    trained, plain = losses_of(model, {"input_ids": ids}, spec=spec, bf16=False, teacher=other)
     model.router_aux_loss_coef = 0.5
     theirs = model(input_ids=ids, labels=ids, output_router_logits=True)
     assert trained.item() == pytest.approx(theirs.loss.item(), rel=1e-6)
     assert trained.item() - plain.item() == pytest.approx(0.5 * theirs.aux_loss.item(), rel=1e-5)
-    without, same, _ = losses_of(model, {"input_ids": ids}, spec=replace(spec, router_loss=0.0), bf16=False)
+    without, same = losses_of(model, {"input_ids": ids}, spec=replace(spec, router_loss=0.0), bf16=False)
     assert without.item() == same.item() == plain.item()
     # the balancing loss alone moves the router
     (trained - losses_of(model, {"input_ids": ids}, spec=replace(spec, router_loss=0.0), bf16=False)[0]).backward()

@@ -83,7 +83,9 @@ def evaluate(
 
         from regrow.cli.reading_bar import reading_bar
         from regrow.evaluation import evaluate as run
+        from regrow.models.memory import keep_freed_memory
 
+        keep_freed_memory()
         with reading_bar(held_out.n_tokens) as progress:
             found = run(network, held_out, isolated=packing == "isolated", progress=progress)
         answer |= {"data": data, "packing": packing, **asdict(found)}

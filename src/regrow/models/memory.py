@@ -1,13 +1,35 @@
-"""How much memory is free on a device, a container's own limit included."""
+"""How much memory is free on a device, a container's own limit included; and what a process keeps of what it frees."""
 
 from __future__ import annotations
 
+import ctypes
+from functools import cache
 from pathlib import Path
 
 import psutil
 import torch
 
 _CGROUP = Path("/sys/fs/cgroup")
+
+#: Parameters of glibc's `mallopt` (malloc.h) and what they are set to, in bytes: how much free memory at the end of the
+#: heap is kept, by how much the heap grows, and from which size a buffer has pages of its own, which are never kept.
+_MALLOC = {"M_TRIM_THRESHOLD": (-1, 2**31 - 1), "M_TOP_PAD": (-2, 2**26), "M_MMAP_THRESHOLD": (-3, 2**31 - 1)}
+
+
+@cache
+def keep_freed_memory() -> bool:
+    """Have this process keep the memory that it frees for its next buffers; returns whether the C library can.
+
+    By default glibc gives a large buffer back to the system as soon as it is freed, and the system clears its pages
+    again for the next one. A training step frees and takes all its activations: a fifth of the processor time of a
+    step went there, of SmolLM2-135M as of a model of 0.2M parameters.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # macOS, Windows, musl
+        return False
+    taken = [mallopt(name, value) for name, value in _MALLOC.values()]
+    return all(answer == 1 for answer in taken)
 
 
 def free_memory(device: torch.device) -> int | None:

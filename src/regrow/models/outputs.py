@@ -1,4 +1,5 @@
-"""What a family does with the numbers that its output layer gives, before they are logits."""
+"""What a family does with the numbers that its output layer gives, before they are logits; and the output layer itself
+in another role."""
 
 from __future__ import annotations
 
@@ -6,9 +7,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
-from transformers import PretrainedConfig
+from torch import nn
+from transformers import PretrainedConfig, PreTrainedModel
 
 from regrow.families import FAMILIES
+
+#: Logits that are held at a time, at most, on a CPU (2 MiB in float32, which its cache holds) and on an accelerator.
+#: Of a large vocabulary at least `LEAST_ROWS` tokens: the output layer's weights are read anew for each slice.
+CPU_LOGITS, DEVICE_LOGITS, LEAST_ROWS = 2**19, 2**26, 128
+
+
+def rows_of_logits(device: torch.device, vocabulary: int) -> int:
+    """How many tokens' logits, each of so many entries, are held at a time."""
+    return max(LEAST_ROWS, (CPU_LOGITS if device.type == "cpu" else DEVICE_LOGITS) // vocabulary)
 
 
 def logits_of_output(config: PretrainedConfig) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -42,3 +53,23 @@ def output_left_alone(config: PretrainedConfig) -> Iterator[None]:
     finally:
         for name, value in before.items():
             setattr(config, name, value)
+
+
+@contextmanager
+def output_layer_gives(model: PreTrainedModel, instead: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[None]:
+    """Inside, the output layer of `model` gives `instead(hidden)` in the place of logits, and nothing is done to it
+    afterwards.
+
+    The layer is called by the model as ever, so that whatever gathers a sharded model's weights does so here too.
+    """
+    head: nn.Module = model.get_output_embeddings()
+    own = head.__dict__.get("forward")
+    head.forward = instead  # type: ignore[method-assign]
+    try:
+        with output_left_alone(model.config):
+            yield
+    finally:
+        if own is None:
+            del head.forward
+        else:
+            head.forward = own

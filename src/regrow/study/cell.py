@@ -25,6 +25,7 @@ from regrow.methods import is_masked
 from regrow.models.beside import PRUNE_RECORD, Beside, beside
 from regrow.models.load import architecture_of, count_params, load_model, load_tokenizer, local_checkpoint
 from regrow.models.masks import zero_masks
+from regrow.models.memory import keep_freed_memory
 from regrow.models.save import save_checkpoint
 from regrow.pruning.apply import planned_beside
 from regrow.pruning.calibration import choose_blocks
@@ -88,6 +89,7 @@ def run_cell(
     Raises `InputError` if another process writes this run, and whatever its steps raise.
     """
     out.mkdir(parents=True, exist_ok=True)
+    keep_freed_memory()
     with hold(out / LOCK_FILE, what="another process is writing this run", hint="wait for it to end", wait=_WAIT):
         if not is_done(out, spec_hash=cell.hash):
             _tidy(out)

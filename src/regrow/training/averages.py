@@ -33,6 +33,11 @@ class Average:
     def _weights(self) -> list[torch.Tensor]:
         return [local(p) for p in self._parameters]
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing was averaged yet: the weights as they are stand for their average."""
+        return not (self._steps or self._kept)
+
     @torch.no_grad()
     def after_step(self) -> None:
         """Take the weights after an optimizer step into the exponential average."""

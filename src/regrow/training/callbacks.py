@@ -248,7 +248,9 @@ class CurveCallback(TrainerCallback):
         at = f"at step {step}"
         loss = self.reader.loss(model, at=at)
         averaged = None
-        if self.average is not None:
+        if self.average is not None and self.average.empty:
+            averaged = loss
+        elif self.average is not None:
             with self.average.applied():
                 averaged = self.reader.loss(model, at=f"{at}, averaged")
         # an annealed run needs no branch at its end: its own loss is the cooled one

@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from regrow.training.loss_in_slices import takes_slices, with_mean_loss
 from regrow.training.processes import add_up
 from regrow.training.spec import TrainSpec
 
@@ -35,8 +36,8 @@ def distillation_loss(student: torch.Tensor, teacher: torch.Tensor, *, temperatu
 
 def losses_of(
     model: Any, batch: Mapping[str, torch.Tensor], *, spec: TrainSpec, bf16: bool, teacher: Any = None
-) -> tuple[torch.Tensor, torch.Tensor, Any]:
-    """What a micro-batch is trained on, its cross-entropy (nats/token, no gradient), and the model's output.
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What a micro-batch is trained on, and its cross-entropy (nats/token, no gradient).
 
     Args:
         batch: `input_ids` [B, T]; with `position_ids` that start again, attention stays inside each document.
@@ -48,20 +49,21 @@ def losses_of(
     ids = batch["input_ids"]
     # autocast here and not by TrainingArguments.bf16, which would wrap the model's forward for good: held-out losses
     # are then read in bf16 too, and differ from those of the same weights on disk
+    sliced = teacher is None and not spec.compile and takes_slices(model)
     balance = {"output_router_logits": True} if spec.router_loss else {}
     with torch.autocast(ids.device.type, dtype=torch.bfloat16, enabled=bf16):
-        outputs = model(**batch, use_cache=False, **balance)
+        outputs = with_mean_loss(model, batch, **balance) if sliced else model(**batch, use_cache=False, **balance)
         if teacher is not None:
             with torch.no_grad():
                 target = teacher(**batch, use_cache=False).logits
-    loss = next_token_loss(outputs.logits, ids)
+    loss = outputs.logits if sliced else next_token_loss(outputs.logits, ids)
     trained = loss
     if teacher is not None:
         distilled = distillation_loss(outputs.logits, target, temperature=spec.distill_temperature)
         trained = spec.distill_mix * distilled + (1 - spec.distill_mix) * loss
     if balance:
         trained = trained + spec.router_loss * outputs.aux_loss
-    return trained, loss.detach(), outputs
+    return trained, loss.detach()
 
 
 def _cross_entropy(rows: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

@@ -77,7 +77,7 @@ def train_step(
     """
 
     def backward(batch: Mapping[str, torch.Tensor], last: bool) -> None:
-        loss, _, _ = losses_of(model, batch, spec=spec, bf16=bf16, teacher=teacher)
+        loss, _ = losses_of(model, batch, spec=spec, bf16=bf16, teacher=teacher)
         (loss / len(batches)).backward()
 
     trained = [p for p in model.parameters() if p.requires_grad]

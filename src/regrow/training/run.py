@@ -16,6 +16,7 @@ from regrow.data import BlockOrder, DataWarning
 from regrow.errors import InputError, RunFailed
 from regrow.models.load import quiet
 from regrow.models.masks import MaskKeeper
+from regrow.models.memory import keep_freed_memory
 from regrow.models.save import save_checkpoint
 from regrow.runs import RunRecord, RunWriter, read_run
 from regrow.runs.store import CURVE_FILE, RUN_FILE, is_done
@@ -97,6 +98,7 @@ def train_model(
     zeros or a disk that can't be written.
     """
     options = options or RunOptions()
+    keep_freed_memory()
     inputs.check_fit(spec)
     if options.resume and is_done(out, spec_hash=record.hash):
         done = read_run(out)

@@ -118,9 +118,9 @@ class PostTrainer(Trainer):
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
         batch: dict[str, torch.Tensor] = {n: inputs[n] for n in ("input_ids", "position_ids") if n in inputs}
-        loss, cross_entropy, outputs = losses_of(model, batch, spec=self.spec, bf16=self.bf16, teacher=self.teacher)
+        loss, cross_entropy = losses_of(model, batch, spec=self.spec, bf16=self.bf16, teacher=self.teacher)
         self.meter.add(cross_entropy)
-        return (loss, outputs) if return_outputs else loss
+        return loss
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         # counted exactly from the architecture at the end; Trainer would walk over all parameters at every step
