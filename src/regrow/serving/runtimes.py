@@ -65,8 +65,8 @@ def unread_by_transformers(checkpoint: Checkpoint) -> str | None:
         return "it leaves out the biases of Llama's family"
     if form.name == "llama" and not reorders(arch, form):
         return "it takes a Llama that rotates the halves of a head"
-    if form.name == "llama" and "mistral" in checkpoint.folder.name.lower():
-        return "it finds no tensor of a Llama whose name has `mistral` in it"
+    if form.name == "llama" and checkpoint.folder.name == "mistral":
+        return "it looks for an architecture `mistral` in a file of that name, which llama.cpp does not have"
     if form.name == "qwen3" and arch.head_dim != _QWEN3_HEAD:
         return f"it takes heads of {_QWEN3_HEAD} channels for any Qwen3"
     return None
