@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +12,7 @@ import typer
 from regrow.cli.held_out import HeldOutLoss
 from regrow.cli.needs import need_training
 from regrow.cli.options import print_json
-from regrow.cli.prune_output import damage_fields, print_damage
+from regrow.cli.prune_output import damage_fields, print_damage, print_served, served_by
 from regrow.cli.tables import print_table
 from regrow.errors import InputError
 from regrow.methods import DEPTH_AND_WIDTH
@@ -21,6 +21,7 @@ from regrow.units import parse_count, plural
 if TYPE_CHECKING:
     from regrow.planning.damage import Damage
     from regrow.pruning.joint_spec import JointPlan
+    from regrow.serving.changed import NewLimit
 
 Mixes = Annotated[
     int | None,
@@ -98,12 +99,21 @@ def prune_mixes(
         progress=lambda line: print(line, file=sys.stderr),
     )
     damage = None if measured is None else measured.read(out, device=device)
-    _print(done, model, out, as_json=as_json, damage=damage)
+    _print(done, model, out, as_json=as_json, damage=damage, served=served_by(folder, out))
 
 
-def _print(done: JointPlan, model: str, out: Path | None, *, as_json: bool, damage: Damage | None = None) -> None:
+def _print(
+    done: JointPlan,
+    model: str,
+    out: Path | None,
+    *,
+    as_json: bool,
+    damage: Damage | None = None,
+    served: Sequence[NewLimit] = (),
+) -> None:
     if as_json:
-        print_json({**done.to_dict(), "out": None if out is None else str(out), **damage_fields(damage)})
+        more = {**damage_fields(damage), "serving": [new.to_dict() for new in served]}
+        print_json({**done.to_dict(), "out": None if out is None else str(out), **more})
         return
     rows = [
         [
@@ -115,5 +125,6 @@ def _print(done: JointPlan, model: str, out: Path | None, *, as_json: bool, dama
     columns = ["", "blocks", "hidden", "intermediate", "KV heads", "rate", "calibration loss"]
     print_table(f"{model}: depth+width, {plural(done.before.layers, 'block')} before", columns, rows)
     print_damage(damage)
+    print_served(served)
     if out is not None:
         typer.echo(f"written to {out}")

@@ -13,7 +13,7 @@ from regrow.cli.joint import Mixes, prune_mixes
 from regrow.cli.memory_options import ActiveParams, Batch, CacheDtype, Dtype, MaxMemory, ServedContext, memory_target
 from regrow.cli.needs import need_training
 from regrow.cli.options import AsJson, NoCache
-from regrow.cli.prune_output import print_outline, print_plan
+from regrow.cli.prune_output import print_outline, print_plan, served_by
 from regrow.errors import InputError
 from regrow.methods import DEPTH_AND_WIDTH
 
@@ -225,7 +225,8 @@ def prune(
         progress=_say,
     )
     damage = None if losses is None or out is None else losses.read(out, device=device)
-    print_plan(done, model, as_json, None if dry_run else out, damage=damage)
+    written = None if dry_run else out
+    print_plan(done, model, as_json, written, damage=damage, served=served_by(folder, written))
 
 
 def _set_options(asked: dict[str, Any]) -> dict[str, Any]:

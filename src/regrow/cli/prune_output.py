@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from regrow.planning.damage import Damage
     from regrow.pruning.plan import PrunePlan
     from regrow.pruning.spec import PruneSpec
+    from regrow.serving.changed import NewLimit
 
 _COUNTING = "Parameters are all of them, tied embeddings counted once; non-embedding leaves the embeddings out."
 
@@ -30,7 +32,8 @@ def print_outline(model: str, folder: str, spec: PruneSpec, as_json: bool) -> No
         {"hidden": after.hidden, "intermediate": after.intermediate, "kv_heads": after.kv_heads}
         for after in (plan.after for plan in outlined)
     ]
-    print_plan(outlined[0], model, as_json, memory=_memory(outlined[0].before, spec), shapes=shapes)
+    memory = _memory(outlined[0].before, spec)
+    print_plan(outlined[0], model, as_json, memory=memory, shapes=shapes, served=_served(folder, outlined[0]))
     if len(outlined) > 1 and not as_json:
         listed = ", ".join("/".join(map(str, shape.values())) for shape in shapes)
         typer.echo(f"text will choose among hidden/intermediate/KV heads {listed} (--search)")
@@ -46,6 +49,33 @@ def _memory(before: Architecture, spec: PruneSpec) -> int | None:
     return estimate_for(before, spec, samples=samples, length=spec.calibration_length).total
 
 
+def _served(folder: str, plan: PrunePlan) -> list[NewLimit]:
+    """What the programs that serve models will make of a planned model that they don't make of the original."""
+    from regrow.arch import config_of
+    from regrow.serving.changed import config_after, limits_from_pruning
+
+    config = config_of(folder)
+    return limits_from_pruning(config, config_after(config, plan.after, plan.dropped_layers))
+
+
+def served_by(folder: str, out: Path | None) -> list[NewLimit]:
+    """The same of a model that is written; empty without one, and where the original is no folder here."""
+    from regrow.arch import read_config
+    from regrow.serving.changed import limits_from_pruning
+
+    if out is None or not Path(folder).exists():
+        return []
+    return limits_from_pruning(read_config(folder), read_config(out))
+
+
+def print_served(served: Sequence[NewLimit]) -> None:
+    """What programs that serve models can't do with the pruned model; nothing where they can."""
+    for new in served:
+        typer.echo(new.sentence())
+    if served:
+        typer.echo("regrow check --loads says more, and docs/serving.md what to do")
+
+
 def print_plan(
     plan: PrunePlan,
     model: str,
@@ -55,12 +85,13 @@ def print_plan(
     memory: int | None = None,
     shapes: list[dict[str, int]] | None = None,
     damage: Damage | None = None,
+    served: Sequence[NewLimit] = (),
 ) -> None:
     for note in plan.notes:
         print(f"note: {note}", file=sys.stderr)
     if as_json:
         choice: dict[str, Any] = {"shapes": shapes} if shapes and len(shapes) > 1 else {}
-        choice |= damage_fields(damage)
+        choice |= {**damage_fields(damage), "serving": [new.to_dict() for new in served]}
         print_json({**plan.to_dict(), "out": None if out is None else str(out), "memory_bytes": memory, **choice})
         return
     from regrow.pruning.card import plan_rows
@@ -80,6 +111,7 @@ def print_plan(
     if not plan.decided:
         typer.echo("which parts go is decided by the scores")
     print_damage(damage)
+    print_served(served)
     if out is not None:
         typer.echo(f"written to {out}")
 
