@@ -237,6 +237,7 @@ def test_the_command_prints_and_keeps_the_file(pruned: dict[str, Path], tmp_path
     assert json.loads(out)["loads"][0]["status"] == "by shape"
     for words, says in (
         (("--tokens", "2"), "--tokens without --loads"),
+        (("--vllm-python", sys.executable), "--vllm-python without --loads"),
         (("--loads", "gguf", "--pattern", "2:4"), "--pattern with --loads"),
         (("--loads", "vllm", "--gguf", kept), "a GGUF file without gguf"),
         (("--loads", "nothing"), "unknown runtime 'nothing'"),
