@@ -15,8 +15,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-#: vLLM's KV cache: for a few short sequences. Its default is a share of all the memory that there is.
-_CACHE_BYTES = 2**30
+#: vLLM's KV cache: for a few short sequences. Its default is a share of all the memory that there is, which must be
+#: free when it starts; where the cache is given in bytes, the share is good for that check alone.
+_CACHE_BYTES, _SHARE = 2**30, 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +83,7 @@ def _vllm(folder: str, question: Question) -> dict[str, Any]:
         max_model_len=question.room,
         max_num_seqs=len(question.prompts),
         kv_cache_memory_bytes=_CACHE_BYTES,
+        gpu_memory_utilization=_SHARE,
         enforce_eager=True,
         model_impl=question.implementation,
         skip_tokenizer_init=True,
