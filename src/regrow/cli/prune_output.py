@@ -59,13 +59,15 @@ def _served(folder: str, plan: PrunePlan) -> list[NewLimit]:
 
 
 def served_by(folder: str, out: Path | None) -> list[NewLimit]:
-    """The same of a model that is written; empty without one, and where the original is no folder here."""
+    """The same of a model that is written; empty without one."""
+    if out is None:
+        return []
     from regrow.arch import read_config
+    from regrow.models.folder import open_checkpoint
+    from regrow.models.load import local_checkpoint
     from regrow.serving.changed import limits_from_pruning
 
-    if out is None or not Path(folder).exists():
-        return []
-    return limits_from_pruning(read_config(folder), read_config(out))
+    return limits_from_pruning(open_checkpoint(local_checkpoint(folder)).content, read_config(out))
 
 
 def print_served(served: Sequence[NewLimit]) -> None:
