@@ -47,15 +47,19 @@ class PoolFit:
     noise: Mapping[str, ScoreNoise] = field(default_factory=dict)
 
 
-def fit_pool(runs: Sequence[RunCurve], drifts: dict[str, Drift]) -> PoolFit:
-    """Fit the runs of a pool together. Raises `InputError` where none has a reading after training."""
+def fit_pool(runs: Sequence[RunCurve], drifts: dict[str, Drift], near: PoolFit | None = None) -> PoolFit:
+    """Fit the runs of a pool together; a fit `near` it, of nearly the same losses, is where the search starts.
+
+    Raises `InputError` where no run has a reading after training.
+    """
     runs = fitted_runs(runs)
     if runs[0].benchmark:
         end = SCORE_END if all(run.parent_known for run in runs) else SCORE_END_WITHOUT_PARENT
         hierarchy, of_scores = fit_scores(runs, end=end)
         return PoolFit(hierarchy=hierarchy, gap_law=fit_gap_law(runs), drifts={}, noise=of_scores)
     end = END if all(run.controlled for run in runs) else END_WITHOUT_CONTROL
-    return PoolFit(hierarchy=fit_hierarchy(runs, end=end), gap_law=fit_gap_law(runs), drifts=drifts)
+    hierarchy = fit_hierarchy(runs, end=end, near=None if near is None else near.hierarchy)
+    return PoolFit(hierarchy=hierarchy, gap_law=fit_gap_law(runs), drifts=drifts)
 
 
 def law_for(

@@ -49,10 +49,11 @@ def hold_out(
         folds = list(folds_of(pool, kind, split, skipped))
     except InputError as refused:
         return {}, [str(refused)]
+    near = _of_all(pool) if len(folds) > 2 else None
     for masks in folds:
         keep = [np.ones(len(g), dtype=bool) if m is None else ~m for g, m in zip(pool.groups, masks, strict=True)]
         try:
-            fitted = fit_kept(pool, keep)
+            fitted = fit_kept(pool, keep, near)
         except RegrowError as refused:
             skipped.append(str(refused))
             continue
@@ -109,7 +110,15 @@ def folds_of(pool: Pool, kind: str, split: Split, skipped: list[str]) -> Iterato
         yield [masks[fold] if fold < len(masks) else None for masks in parts]
 
 
-def fit_kept(pool: Pool, keep: Sequence[np.ndarray]) -> PoolFit:
+def _of_all(pool: Pool) -> PoolFit | None:
+    """The fit of everything, at which the fits without a part of it start; None where it fails."""
+    try:
+        return fit_kept(pool, [np.ones(len(group), dtype=bool) for group in pool.groups])
+    except RegrowError:
+        return None
+
+
+def fit_kept(pool: Pool, keep: Sequence[np.ndarray], near: PoolFit | None = None) -> PoolFit:
     """Fit what masks keep of the groups of a pool; controls of models that are held out whole are held out, too.
 
     The drift of a family that is held out whole is what the others' say.
@@ -126,7 +135,7 @@ def fit_kept(pool: Pool, keep: Sequence[np.ndarray]) -> PoolFit:
                 runs.append(replace(run, **kept_run, stderr=stderr))
                 sizes.setdefault(run.family, set()).add(round(run.params_before))
     drifts = {family: _only(pool.drifts[family], kept_sizes) for family, kept_sizes in sizes.items()}
-    return fit_pool(runs, drifts)
+    return fit_pool(runs, drifts, near)
 
 
 def _only(drift: Drift, sizes: set[int]) -> Drift:

@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
+from regrow.laws.memory import keep_freed_memory
 from regrow.laws.regrowth.effects import LEVELS, LOSSES, Expected, Term
 from regrow.laws.regrowth.mixed import MixedModel, Posterior, Spreads
 from regrow.laws.regrowth.runs import RunCurve, side_by_side
@@ -64,6 +65,7 @@ def fit_hierarchy(
     end: float = 0.0,
     terms: Sequence[Term] | None = None,
     before: Expected = LOSSES,
+    near: Hierarchy | None = None,
 ) -> Hierarchy:
     """Fit all runs together.
 
@@ -72,9 +74,11 @@ def fit_hierarchy(
         end: standard deviation that the common end is expected to have, a share of the loss before pruning; 0 for none.
         terms: the fixed terms; None for those of `before`.
         before: what is expected of the spreads.
+        near: a fit of nearly the same runs, as of one run more: the search starts where that ended.
     """
     from scipy.optimize import minimize
 
+    keep_freed_memory()
     model = MixedModel(side_by_side(runs), end, before.terms if terms is None else terms)
     expected = Spreads(
         effects=np.array([before.effects[level] for level in LEVELS])[:, : model.numbers],
@@ -95,6 +99,9 @@ def fit_hierarchy(
         return 0.5 * float(off @ off) - found.log_evidence, off / width - found.gradient
 
     logs, settled = centre, False
+    if near is not None and near.model.numbers == model.numbers:
+        logs = np.clip(near.spreads.to_log(), *np.transpose(bounds))
+        model.linearise(_as_in(near, model))
     for number in range(_ROUNDS):
         steps = _SEARCH if number < 2 else _REFINE
         logs = minimize(objective, logs, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": steps}).x
@@ -114,3 +121,15 @@ def fit_hierarchy(
         log_evidence=-objective(logs)[0],
         settled=settled,
     )
+
+
+def _as_in(near: Hierarchy, model: MixedModel) -> np.ndarray:
+    """psi [R, K] of the runs of a model as another fit has them; of runs that it has not, as they stand."""
+    psi, usual = model.psi.copy(), model.arrays.usual
+    for row, run in enumerate(model.arrays.runs):
+        known = near.known(run)
+        if known is None:
+            continue
+        natural = near.model.in_tokens_of(run, near.model.natural(known[0]))
+        psi[row] = model.counted(natural, usual.log_longer(run))
+    return psi

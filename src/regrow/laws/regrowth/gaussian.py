@@ -70,6 +70,9 @@ def integrate_out(below: Information, deviation: np.ndarray) -> Effect:
 
 
 def roots(covariance: np.ndarray) -> np.ndarray:
-    """A square root [..., K, K] of covariances [..., K, K] that may be singular."""
+    """The symmetric square root [..., K, K] of covariances [..., K, K] that may be singular.
+
+    It is the one root that moves little where the covariance does, so that draws from it do not hang on rounding.
+    """
     values, vectors = np.linalg.eigh(0.5 * (covariance + np.swapaxes(covariance, -1, -2)))
-    return vectors * np.sqrt(np.maximum(values, 0.0))[..., None, :]
+    return (vectors * np.sqrt(np.maximum(values, 0.0))[..., None, :]) @ np.swapaxes(vectors, -1, -2)

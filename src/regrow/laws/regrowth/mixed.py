@@ -92,9 +92,7 @@ class MixedModel:
         self.readings = Readings(arrays)
         start = self.readings.guess()
         self.log_pace = float(np.median(start[:, 1]))
-        start[:, 1] -= self.log_pace
-        start[:, 0] -= LEVEL_BY_PACE * start[:, 1]
-        self.linearise(start[:, : self.numbers])
+        self.linearise(self.counted(start))
 
     def rows_of(self, runs: Sequence[RunCurve]) -> np.ndarray:
         """[R, K, terms]: what the coefficient of each term adds to psi of these runs."""
@@ -120,6 +118,13 @@ class MixedModel:
         out[..., : self.numbers] = psi
         out[..., 0] += LEVEL_BY_PACE * psi[..., 1]
         out[..., 1] += self.log_pace
+        return out
+
+    def counted(self, natural: np.ndarray, log_longer: float = 0.0) -> np.ndarray:
+        """The inverse of `natural`; `log_longer` (ln) is how many times as many tokens a recovery takes in them."""
+        out = natural[..., : self.numbers].copy()
+        out[..., 1] -= self.log_pace + log_longer
+        out[..., 0] -= LEVEL_BY_PACE * out[..., 1]
         return out
 
     def in_tokens_of(self, run: RunCurve, psi: np.ndarray) -> np.ndarray:

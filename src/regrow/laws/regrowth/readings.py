@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from regrow.laws.regrowth import noise
-from regrow.laws.regrowth.bins import gather
+from regrow.laws.regrowth.bins import MOST, gather
 from regrow.laws.regrowth.curve import first_guess, gap_and_jacobian
 from regrow.laws.regrowth.effects import LEVEL_BY_PACE
 from regrow.laws.regrowth.gaussian import Information
@@ -22,6 +22,8 @@ from regrow.laws.regrowth.runs import RunArrays
 
 #: runs whose matrices are held at once
 _RUNS = 256
+#: how many times as many readings a run of a block has at most as another: every matrix is as large as the largest
+_LONGER = 1.3
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -45,17 +47,23 @@ class NoiseSums:
 
 
 class Block:
-    """Some runs that follow each other, with their readings gathered in bins."""
+    """Some runs, about as long as each other, with their readings gathered in bins.
 
-    def __init__(self, arrays: RunArrays, runs: slice) -> None:
-        low, high = np.searchsorted(arrays.run, (runs.start, runs.stop))
-        self.runs, self.run = runs, arrays.run[low:high] - runs.start
-        self.tokens, self.gap, self.loss = arrays.tokens[low:high], arrays.gap[low:high], arrays.loss[low:high]
+    `runs` [r] are their indices, in rising order.
+    """
+
+    def __init__(self, arrays: RunArrays, runs: np.ndarray) -> None:
+        self.runs = runs
+        place = np.full(len(arrays.runs), -1)
+        place[runs] = np.arange(len(runs))
+        mine = np.flatnonzero(place[arrays.run] >= 0)
+        self.run = place[arrays.run[mine]]
+        self.tokens, self.gap, self.loss = arrays.tokens[mine], arrays.gap[mine], arrays.loss[mine]
         self.gap_pruned, self.loss_before = arrays.gap_pruned[runs], arrays.loss_before[runs]
         self.bins = gather(self.run, noise.log_of(self.tokens))
         # the noise goes with what was read: with the fitted gap a poor start would excuse itself
         self.own, self.swings = noise.parts(self.bins, self.tokens, self.loss, np.abs(self.gap))
-        self.known = self.bins.padded(self.bins.sums(arrays.stderr[low:high] ** 2) / self.bins.count**2)
+        self.known = self.bins.padded(self.bins.sums(arrays.stderr[mine] ** 2) / self.bins.count**2)
 
     def guess(self) -> np.ndarray:
         """psi [R, 4] from which a fit starts."""
@@ -96,12 +104,13 @@ class Readings:
     """The readings of all runs."""
 
     def __init__(self, arrays: RunArrays) -> None:
-        runs = len(arrays.runs)
-        self.blocks = [Block(arrays, slice(at, min(at + _RUNS, runs))) for at in range(0, runs, _RUNS)]
+        self.blocks = [Block(arrays, runs) for runs in alike(np.bincount(arrays.run))]
+        #: where each run stands in the order of the blocks, [R]
+        self.place = np.argsort(np.concatenate([block.runs for block in self.blocks]))
 
     def guess(self) -> np.ndarray:
         """psi [R, 4] from which a fit starts."""
-        return np.concatenate([block.guess() for block in self.blocks])
+        return np.concatenate([block.guess() for block in self.blocks])[self.place]
 
     def linearise(self, natural: np.ndarray, psi: np.ndarray) -> None:
         """Take the curves as linear around psi [R, K]; `natural` is the same as the curve takes it, [R, 4]."""
@@ -113,12 +122,24 @@ class Readings:
         found, sums = zip(*(block.information(spreads) for block in self.blocks), strict=True)
         return (
             Information(
-                matrix=np.concatenate([one.matrix for one in found]),
-                vector=np.concatenate([one.vector for one in found]),
+                matrix=np.concatenate([one.matrix for one in found])[self.place],
+                vector=np.concatenate([one.vector for one in found])[self.place],
                 constant=sum(one.constant for one in found),
             ),
             NoiseSums(
-                trace=np.concatenate([one.trace for one in sums], axis=1),
-                square=np.concatenate([one.square for one in sums], axis=1),
+                trace=np.concatenate([one.trace for one in sums], axis=1)[:, self.place],
+                square=np.concatenate([one.square for one in sums], axis=1)[:, self.place],
             ),
         )
+
+
+def alike(readings: np.ndarray) -> list[np.ndarray]:
+    """Blocks of at most `_RUNS` runs whose numbers of readings [R] differ little; indices in rising order."""
+    bins = np.minimum(readings, MOST)
+    order = np.argsort(bins, kind="stable")
+    blocks: list[list[int]] = []
+    for run in order.tolist():
+        if not blocks or len(blocks[-1]) == _RUNS or bins[run] > _LONGER * bins[blocks[-1][0]]:
+            blocks.append([])
+        blocks[-1].append(run)
+    return [np.sort(block) for block in blocks]
