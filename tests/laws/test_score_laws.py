@@ -70,7 +70,7 @@ def test_known_curves_come_back_at_later_tokens() -> None:
 
 def test_intervals_cover_and_the_mean_is_narrower() -> None:
     inside, widths = [], []
-    for seed in range(4):
+    for seed in range(6):
         results = validate(three(noise=0.012, seed=seed), "tokens", score="all", draws=100, seed=seed)
         singles = [r for r in results if r.target != "score:mean"]
         mean = next(r for r in results if r.target == "score:mean")

@@ -127,7 +127,9 @@ def test_before_any_run_the_factor_is_that_of_the_plan(law):
     assert np.log(expected) == pytest.approx(0.5 * (high - low), rel=0.3)
 
 
-def test_the_runs_know_the_models_that_were_run(law, records):
+def test_the_runs_know_the_models_that_were_run(records):
+    # their tails are heavy: a few hundred draws tell a variance to a factor of two
+    law = select_law(fit(records, form="regrowth", draws=2000), method="depth")
     of_law, of_runs = StateOfLaw(law), StateOfRuns(law, records)
     known = float(next(iter(law.sizes)))
     assert of_law.label(known) is None
@@ -139,7 +141,7 @@ def test_the_runs_know_the_models_that_were_run(law, records):
         rows = state.weights(1e6, 0.25, 0.8)
         new = sum(np.diag(state.of(level)) for level in ("model", "cell", "run"))
         spreads.append(np.sqrt(np.diag(rows @ state.covariance @ rows.T) + new))
-    assert spreads[0] == pytest.approx(spreads[1], rel=0.5)
+    assert spreads[0] == pytest.approx(spreads[1], rel=0.2)
     own = np.diag(rows @ of_runs.covariance @ rows.T)
     # the effect of a model that was run is known better than that of a new one
     rows = of_runs.weights(known, 0.25, 0.8)

@@ -91,7 +91,7 @@ class StateOfRuns(State):
         self.model = fitted.model
         self.spreads = {level: fitted.spreads.of(level) for level in LEVELS}
         self.noise = fitted.spreads.noise
-        self.covariance = fitted.posterior.covariance
+        self.covariance = self.model.covariance_of(fitted.posterior, np.eye(self.model.size))
         # a run as most of the law's group, which need not be as most of the pool
         self.typical = replace(pool.runs[group][0], refitted=bool(usual_of(pool.runs[group]).refitted))
         labels = {"family": (law.family,), "method": (law.method,)}

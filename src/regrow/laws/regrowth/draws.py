@@ -55,7 +55,7 @@ def coefficients(
             start = model.slots[level].start + label * k
             pick[terms + number * k : terms + (number + 1) * k, start : start + k] += np.eye(k)
     mean = pick @ posterior.mean
-    covariance = pick @ posterior.covariance @ pick.T
+    covariance = model.covariance_of(posterior, pick)
     covariance[terms:, terms:] += _of_new_effects(fitted, known, of_run)
     drawn = heavy_normal(mean, covariance, draws, rng)
     whole = np.concatenate([mean[None, :], drawn])

@@ -1,9 +1,10 @@
 """The mixed model at given spreads: what the runs say of the fixed terms and of every effect, and how likely they are.
 
 The curve of every run is taken as linear around its current psi (Lindstrom & Bates 1990, Biometrics 46, 673), so its
-readings are normal information on psi. Run and cell effects are integrated out in closed form, the few fixed terms and
-crossed effects that are left are solved for at once. The gradient of the log likelihood by the logarithm of a spread is
-the expectation of that of the complete data (Fisher's identity): for an effect, the sum of E[u^2]/s^2 - 1.
+readings are normal information on psi. Run and cell effects are integrated out in closed form and those of the models
+are eliminated (`crossed`). The few fixed terms and other effects that are left are solved for at once. The gradient of
+the log likelihood by the logarithm of a spread is the expectation of that of the complete data (Fisher's identity): for
+an effect, the sum of E[u^2]/s^2 - 1.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from regrow.laws.regrowth.crossed import Crossed, Weights, eliminate
 from regrow.laws.regrowth.effects import CROSSED, LEVEL_BY_PACE, LEVELS, TERMS, UNMEASURED, Term, design
 from regrow.laws.regrowth.gaussian import Effect, integrate_out, roots
 from regrow.laws.regrowth.readings import Readings
@@ -44,7 +46,8 @@ class Posterior:
     """What is known at given spreads.
 
     Attributes:
-        mean, covariance: of the fixed terms and crossed effects, [q] and [q, q].
+        mean: of the fixed terms and crossed effects, [q].
+        crossed: their distribution.
         psi, psi_covariance: of every run, [R, K] and [R, K, K].
         cell, cell_covariance: of the mean of every cell, [C, K] and [C, K, K].
         effects: of cells, of runs, and of losses right after pruning that were not read, given what lies above each.
@@ -53,7 +56,7 @@ class Posterior:
     """
 
     mean: np.ndarray
-    covariance: np.ndarray
+    crossed: Crossed
     psi: np.ndarray
     psi_covariance: np.ndarray
     cell: np.ndarray
@@ -88,7 +91,9 @@ class MixedModel:
             self.slots[level] = slice(at, at + self.numbers * len(arrays.labels[level]))
             at = self.slots[level].stop
         self.size = at
-        self.weights = np.stack([self.weights_of(i) for i in arrays.first])
+        #: places among the q of all but the models' effects
+        self.others = np.delete(np.arange(at), self.slots["model"])
+        self.weights = self._weights()
         self.readings = Readings(arrays)
         start = self.readings.guess()
         self.log_pace = float(np.median(start[:, 1]))
@@ -98,13 +103,27 @@ class MixedModel:
         """[R, K, terms]: what the coefficient of each term adds to psi of these runs."""
         return design(self.arrays.usual.covariates(runs), self.terms)[:, : self.numbers]
 
-    def weights_of(self, run: int) -> np.ndarray:
-        """[K, q]: turns the fixed terms and crossed effects into the mean of a run's psi."""
-        labels = {level: self.arrays.member[level][self.arrays.cell[run]] for level in CROSSED}
-        return self.weights_for(self.rows[run], labels)
+    def _weights(self) -> Weights:
+        """What turns the fixed terms and crossed effects into the mean psi of every cell."""
+        member, first = self.arrays.member, self.arrays.first
+        shared = np.zeros((len(first), self.numbers, len(self.others)))
+        shared[:, :, : len(self.terms)] = self.rows[first]
+        at, cells = len(self.terms), np.arange(len(first))
+        for level in CROSSED:
+            if level == "model":
+                continue
+            for k in range(self.numbers):
+                shared[cells, k, at + member[level] * self.numbers + k] = 1.0
+            at += self.numbers * len(self.arrays.labels[level])
+        return Weights(shared=shared, model=member["model"], models=len(self.arrays.labels["model"]))
 
     def weights_for(self, rows: np.ndarray, labels: dict[str, int]) -> np.ndarray:
-        """The same for rows [K, terms] of a new run and the labels that it shares with the runs that are known."""
+        """[K, q]: turns the fixed terms and crossed effects into the mean psi of a new run.
+
+        Args:
+            rows: [K, terms] of the run.
+            labels: those that it shares with the runs that are known.
+        """
         out = np.zeros((self.numbers, self.size))
         out[:, : rows.shape[1]] = rows
         for level, label in labels.items():
@@ -149,11 +168,9 @@ class MixedModel:
             heavy: factors [draws] on how far a draw lies from the mean.
         """
         rows, draws = np.asarray(which), len(heavy)
-        root = np.linalg.cholesky(posterior.covariance + 1e-14 * np.eye(self.size))
-        shared = rng.standard_normal((draws, self.size)) @ root.T
         mine = self.arrays.cell[rows]
         # a sample of the effect's mean moves by the same matrices as the mean itself
-        moved = np.einsum("ckq,dq->dck", self.weights[mine], shared)
+        moved = posterior.crossed.draw(draws, self.weights, rng)[:, mine]
         for effect, index in zip(posterior.effects, (mine, rows, rows), strict=True):
             gain = effect.gain[index]
             keep = np.eye(self.numbers) - gain @ effect.below.matrix[index]
@@ -169,33 +186,26 @@ class MixedModel:
         unknown = integrate_out(of_runs, self.unmeasured)
         run = integrate_out(unknown.above, spreads.of("run"))
         cell = integrate_out(run.above.gathered(arrays.cell, len(arrays.first)), spreads.of("cell"))
-        precision = self._prior_precision(spreads)
-        prior_mean = np.zeros(self.size)
+        precision, of_model = self._prior_precision(spreads), spreads.of("model") ** -2
+        prior_mean = np.zeros(len(self.others))
         prior_mean[: len(self.term_mean)] = self.term_mean
-        flat = self.weights.reshape(-1, self.size)
-        weighted = (cell.above.matrix @ self.weights).reshape(-1, self.size)
-        information = flat.T @ weighted
-        information = 0.5 * (information + information.T) + np.diag(precision)
-        covariance = np.linalg.inv(information)
-        vector = np.einsum("ckq,ck->q", self.weights, cell.above.vector) + precision * prior_mean
-        mean = covariance @ vector
-        log_evidence = (
-            cell.above.constant
-            + 0.5 * float(vector @ mean)
-            - 0.5 * float(prior_mean @ (precision * prior_mean))
-            - 0.5 * float(np.linalg.slogdet(information)[1])
-            + 0.5 * float(np.sum(np.log(precision)))
+        crossed = eliminate(cell.above, self.weights, precision, prior_mean, of_model)
+        log_prior = float(np.sum(np.log(precision))) + self.weights.models * float(np.sum(np.log(of_model)))
+        log_evidence = cell.above.constant + 0.5 * (
+            crossed.fit - float(prior_mean @ (precision * prior_mean)) - crossed.log_determinant + log_prior
         )
-        of_cell = cell.given(self.weights @ mean, self.weights @ covariance @ np.swapaxes(self.weights, 1, 2))
+        of_cell = cell.given(*crossed.of_cells(self.weights))
         of_run = run.given(of_cell[2][arrays.cell], of_cell[3][arrays.cell])
         of_reading = unknown.given(of_run[2], of_run[3])
-        squares = [_squares(mean[s], np.diag(covariance)[s], k) for s in self.slots.values()]
+        mean = self._in_place(crossed.shared, crossed.models)
+        variance = self._in_place(np.diag(crossed.covariance), crossed.model_variances())
+        squares = [(mean[s] ** 2 + variance[s]).reshape(-1, k) for s in self.slots.values()]
         squares += [e[0] ** 2 + np.einsum("nkk->nk", e[1]) for e in (of_cell, of_run)]
         by_level = [(s / spreads.of(level) ** 2 - 1).sum(axis=0) for level, s in zip(LEVELS, squares, strict=True)]
         gradient = np.concatenate([*by_level, sums.gradient(spreads.noise, of_reading[2], of_reading[3])])
         return Posterior(
             mean=mean,
-            covariance=covariance,
+            crossed=crossed,
             psi=of_reading[2],
             psi_covariance=of_reading[3],
             cell=of_cell[2],
@@ -205,16 +215,22 @@ class MixedModel:
             gradient=gradient,
         )
 
-    def _prior_precision(self, spreads: Spreads) -> np.ndarray:
+    def covariance_of(self, posterior: Posterior, rows: np.ndarray) -> np.ndarray:
+        """Covariance [r, r] of what `rows` [r, q] make of the fixed terms and crossed effects."""
+        models = rows[:, self.slots["model"]].reshape(len(rows), -1, self.numbers)
+        return posterior.crossed.covariance_of(rows[:, self.others], models)
+
+    def _in_place(self, others: np.ndarray, models: np.ndarray) -> np.ndarray:
+        """Numbers [a] and those of the models [M, K] as one row [q]."""
         out = np.empty(self.size)
-        out[: len(self.term_deviation)] = self.term_deviation**-2
-        for level, slot in self.slots.items():
-            out[slot] = np.tile(spreads.of(level) ** -2, len(self.arrays.labels[level]))
+        out[self.others], out[self.slots["model"]] = others, models.ravel()
         return out
 
-
-def _squares(mean: np.ndarray, variance: np.ndarray, numbers: int) -> np.ndarray:
-    return (mean**2 + variance).reshape(-1, numbers)
+    def _prior_precision(self, spreads: Spreads) -> np.ndarray:
+        """Of the fixed terms and of all crossed effects but the models', [a]."""
+        labels = self.arrays.labels
+        effects = [np.tile(spreads.of(level) ** -2, len(labels[level])) for level in CROSSED if level != "model"]
+        return np.concatenate([self.term_deviation**-2, *effects])
 
 
 __all__ = ["Effect", "MixedModel", "Posterior", "Spreads"]
