@@ -35,6 +35,7 @@ ELSEWHERE: dict[str, dict[float, str]] = {
         1.69: "benchmarks/planning/design.py, as the page says",
     },
     "scores.md": {
+        197.0: "tokens of the last reading in studies/scores-llama.jsonl, in thousands",
         1.66: "python -m benchmarks.laws.scores, as the page says",
         82.5: "the table of the published run, as the page says",
     },
