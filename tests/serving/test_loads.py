@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny_families import make_plain
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from regrow.errors import InputError
@@ -56,6 +57,34 @@ def test_transformers_and_its_gguf_reader_give_the_same_tokens(pruned: dict[str,
         assert read.agreement is not None
         assert (read.agreement.equal, read.agreement.compared) == (48, 48)
         assert read.agreement.logit_error == pytest.approx(0.0, abs=1e-4)
+
+
+def test_a_file_of_the_same_name_in_the_working_folder_is_not_read(
+    pruned: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """transformers would take its weights."""
+    write_gguf(pruned["llama width"], tmp_path / "model.gguf", dtype="fp32")
+    (tmp_path / "kept").mkdir()
+    monkeypatch.chdir(tmp_path)
+    (found,) = check_loads(pruned["llama depth"], ["gguf"], tokens=2, gguf_path=tmp_path / "kept" / "model.gguf")
+    assert found.status == "loads", found.how
+    assert found.agreement is not None
+    assert found.agreement.equal == found.agreement.compared
+
+
+@pytest.mark.parametrize(("model_type", "read"), [("qwen3", True), ("phi3", True), ("gemma3_text", False)])
+def test_transformers_reads_the_files_of_families_that_it_reads_whole(
+    model_type: str, read: bool, tmp_path: Path
+) -> None:
+    sizes = {"qwen3": {"head_dim": 128}, "phi3": {"vocab_size": 32_064}}.get(model_type, {})
+    make_plain(model_type, **sizes).save_pretrained(tmp_path / "m")
+    prune(tmp_path / "m", PruneSpec(method="width", shape={"hidden": 24}, scorer="random"), calibration=None,
+          out=tmp_path / "narrow")  # fmt: skip
+    (found,) = check_loads(tmp_path / "narrow", ["gguf"], tokens=4)
+    assert found.status == "loads", found.how
+    assert (found.agreement is not None) == read
+    if found.agreement is not None:
+        assert found.agreement.logit_error == pytest.approx(0.0, abs=1e-4)
 
 
 @pytest.mark.parametrize("which", ["llama depth", "llama width", "qwen2 width"])

@@ -30,6 +30,9 @@ _SPARE = 8
 #: Channels of a head of Qwen3 in transformers' config, which its reader of GGUF files does not set.
 _QWEN3_HEAD = 128
 
+#: The entry that transformers' config of Phi-3 pads with, which that reader does not set either.
+_PHI3_PADDING = 32_000
+
 #: How Python ends a traceback, and the most characters of a program's line that are passed on.
 _EXCEPTION = re.compile(r"^[\w.]*(Error|Exception): \S")
 _LONGEST_LINE = 300
@@ -59,8 +62,12 @@ def unread_by_transformers(checkpoint: Checkpoint) -> str | None:
     """Why transformers' own reader can't read the model's GGUF file right; None where it can."""
     arch = checkpoint.arch
     form = class_of(arch, checkpoint.config.to_dict())
-    if form.name not in ("llama", "qwen2", "qwen3"):
+    if form.name in ("gemma2", "gemma3"):
+        return "it leaves out which blocks have windows, and the scale of attention"
+    if form.name not in ("llama", "qwen2", "qwen3", "phi3"):
         return f"it does not know {form.name}, or not all of its sizes"
+    if form.name == "phi3" and arch.vocab <= _PHI3_PADDING:
+        return f"it pads any Phi-3 with entry {_PHI3_PADDING:,}"
     if form.name == "llama" and (arch.qkv_bias or arch.o_bias or arch.mlp_bias):
         return "it leaves out the biases of Llama's family"
     if form.name == "llama" and not reorders(arch, form):
@@ -76,9 +83,11 @@ def transformers_gguf_answers(path: Path, reference: Answers) -> Answers:
     """The answers of the model that transformers' own reader makes of a GGUF file. Raises what transformers raises."""
     from transformers import AutoModelForCausalLM
 
+    # of a bare name transformers takes the weights from the working folder, where that has a file of the same name
+    whole = path.absolute()
     with quiet():
         model, report = AutoModelForCausalLM.from_pretrained(
-            path.parent, gguf_file=path.name, dtype=torch.float32, output_loading_info=True
+            whole.parent, gguf_file=str(whole), dtype=torch.float32, output_loading_info=True
         )
     if report["missing_keys"]:
         raise RunFailed(f"it has no tensor for {sorted(report['missing_keys'])[0]}", where=str(path))
