@@ -107,7 +107,8 @@ peer(work)
 class Row:
     """A row of the table: what is run, and what each of its runs used.
 
-    `base` says whether it is the `peer` or the `older` build that the other rows of its part are compared with.
+    `base` says whether it is the `peer` or the `older` build that others are compared with: all rows of the part with
+    the peer, those of the same scorer with the older build.
     """
 
     name: str
@@ -116,6 +117,7 @@ class Row:
     given: dict[str, Any]
     source: Path | None = None
     base: str | None = None
+    scorer: str | None = None
     used: list[dict[str, Any]] = field(default_factory=list)
 
     def median(self, span: str, unit: str) -> float:
@@ -128,13 +130,13 @@ def parts(asked: argparse.Namespace, intermediate: int, layers: int) -> Iterator
     optipfair = asked.optipfair and f"{asked.optipfair}/bin/python"
 
     def ours(name: str, given: dict[str, object]) -> list[Row]:
-        call = {**given, "call": not asked.quick}
+        call, scorer = {**given, "call": not asked.quick}, str(given["scorer"])
         rows = [
-            Row(f"regrow {name}, {precision}", sys.executable, OURS, {**call, "precision": precision})
+            Row(f"regrow {name}, {precision}", sys.executable, OURS, {**call, "precision": precision}, scorer=scorer)
             for precision in asked.precisions.split(",")
         ]
         if asked.against:
-            rows.append(Row(f"older regrow {name}", sys.executable, OURS, call, asked.against, "older"))
+            rows.append(Row(f"older regrow {name}", sys.executable, OURS, call, asked.against, "older", scorer))
         return rows
 
     for scorer in ("wanda", "sparsegpt"):
@@ -189,7 +191,7 @@ def shorten(model: PreTrainedModel, tokens: torch.Tensor, blocks: int) -> torch.
 def show(rows: list[Row], losses: dict[str, tuple[float, float]], *, quick: bool) -> None:
     """Print the rows of a part."""
     compared = "disk" if quick else "call"
-    bases = {row.base: row.median(compared, "cpu") for row in rows if row.base}
+    bases = {(row.base, row.scorer): row.median(compared, "cpu") for row in rows if row.base}
     for row in rows:
         loss, rate = losses.get(row.name, (None, None))
         cells = ["" if value is None else f"{value:.4f}" for value in (loss, rate)]
@@ -197,10 +199,9 @@ def show(rows: list[Row], losses: dict[str, tuple[float, float]], *, quick: bool
             units = ("cpu", "seconds")
             cells += [f"{row.median(span, unit):.1f}" if span in row.used[0] else "" for unit in units]
         cells.append(f"{statistics.median(used['peak'] for used in row.used) / 1e9:.2f}")
-        for base in ("peer", "older"):
-            cells.append(
-                f"{row.median(compared, 'cpu') / bases[base]:.2f}" if base in bases and row.base != base else ""
-            )
+        for base in (("peer", None), ("older", row.scorer)):
+            known = base in bases and row.base != base[0]
+            cells.append(f"{row.median(compared, 'cpu') / bases[base]:.2f}" if known else "")
         print(f"| {row.name} | {' | '.join(cells)} |", flush=True)
 
 
@@ -232,7 +233,7 @@ def main() -> None:
         if asked.first:
             torch.save(shorten(model, tokens, asked.first), work / "tokens.pt")
         before, config = model.num_parameters(), model.config
-        folder = save_checkpoint(model, None if asked.first else tokenizer, work / "float32")
+        folder = save_checkpoint(model, tokenizer, work / "float32")
         print(f"{tokens.numel()} calibration tokens, context {LENGTH}; median of {asked.repeats}\n")
         print(
             "| method | held-out loss | rate | call CPU | call s | disk CPU | disk s | peak GB | of peer | of older |"
