@@ -205,3 +205,11 @@ def test_the_estimate_counts_the_states_of_every_model():
     state = 4 * arch.hidden
     # perplexity takes 8 samples of 512, and holds a model without each of 4 blocks beside the whole one
     assert sizes == {"one pass": 32 * 512 * state, "iterative": 2 * 32 * 512 * state, "perplexity": 8 * 512 * 5 * state}
+
+
+def test_the_estimate_counts_the_tokens_of_a_forward_pass():
+    arch = architecture_of(make("llama-tied"))
+    spec = PruneSpec(method="2:4", scorer="wanda")
+    batch = {n: estimate_for(arch, spec, samples=8, length=512, at_once=n).batch for n in (256, 1024, 4096, 8192)}
+    # no less than a sample, and no more than the text
+    assert (batch[1024], batch[4096], batch[8192]) == (2 * batch[256], 8 * batch[256], 8 * batch[256])

@@ -56,7 +56,14 @@ class MemoryEstimate:
 
 
 def estimate_for(
-    arch: Architecture, spec: PruneSpec, *, samples: int, length: int, compute_bytes: int = 4, stored_bytes: int = 2
+    arch: Architecture,
+    spec: PruneSpec,
+    *,
+    samples: int,
+    length: int,
+    compute_bytes: int = 4,
+    stored_bytes: int = 2,
+    at_once: int = BATCH_TOKENS,
 ) -> MemoryEstimate:
     """Memory that pruning a model of this architecture takes.
 
@@ -65,6 +72,7 @@ def estimate_for(
         spec: what to prune; its scorer's kernel says what it needs.
         samples, length: calibration tokens; 0 samples where no text is read.
         compute_bytes, stored_bytes: per weight, as computed and as stored.
+        at_once: tokens of a forward pass, at most.
     """
     needs = load_kernel(spec.entry).needs(arch, samples=samples, length=length, iterative=spec.iterative)
     files = min(2 * CHUNK_BYTES, 2 * arch.vocab * arch.hidden * stored_bytes)
@@ -75,11 +83,11 @@ def estimate_for(
         return MemoryEstimate(block=block, states=0, batch=0, solver=needs.solver, output_layer=0, files=files)
     samples = samples if needs.samples is None else min(samples, needs.samples)
     searches = spec.shapes_tried > 1
-    at_once = min(samples * length, max(length, BATCH_TOKENS))
+    at_once = min(samples * length, max(length, at_once))
     inside = _ALIVE * max(arch.intermediate, (arch.heads + 2 * arch.kv_heads) * arch.head_dim, arch.hidden)
     output_layer = arch.vocab * arch.hidden * stored_bytes if searches or needs.narrowed else 0
     if searches or needs.loss:
-        entries, logits = min(arch.vocab, VOCABULARY_CHUNK), min(at_once, max(length, BATCH_TOKENS // 4))
+        entries, logits = min(arch.vocab, VOCABULARY_CHUNK), min(samples * length, max(length, BATCH_TOKENS // 4))
         output_layer += entries * (arch.hidden * compute_bytes + 3 * logits * 4)
     return MemoryEstimate(
         block=block,

@@ -34,7 +34,7 @@ from regrow.pruning.scores import AnyScores, Scores
 from regrow.pruning.scoring import check_saveable, check_scores, decide, measure
 from regrow.pruning.search import search
 from regrow.pruning.spec import PruneSpec
-from regrow.pruning.stream import BlockStream, FolderSource, open_stream
+from regrow.pruning.stream import BlockStream, FolderSource, batch_tokens, open_stream
 
 Progress = Callable[[str], None]
 
@@ -218,6 +218,7 @@ def _say_memory(stream: BlockStream, spec: PruneSpec, tokens: torch.Tensor | Non
         length=length,
         compute_bytes=stream.dtype.itemsize,
         stored_bytes=stream.source.layout[EMBEDDING].element_size(),
+        at_once=batch_tokens(stream.device),
     )
     say(needed.line())
     check_memory(needed, stream.device)
