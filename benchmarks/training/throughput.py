@@ -1,24 +1,31 @@
 """Training speed of regrow against a bare PyTorch loop of the same step, in pairs in one run.
 
     python -m benchmarks.training.throughput [--model tiny-llama-3m] [--pairs 5] [--steps 20]
-    python -m benchmarks.training.throughput --model smollm2 --pairs 3 --steps 3 --batch-tokens 512
-    python -m benchmarks.training.throughput --catalog Qwen2.5-0.5B --batch-tokens 65536 --sequence-length 2048 \
+    python -m benchmarks.training.throughput --model smollm2 --pairs 3 --steps 2 --batch-tokens 1024 --cpu-time
+    python -m benchmarks.training.throughput --catalog Llama-3.2-1B --batch-tokens 65536 --sequence-length 2048 \
         --micro-batch 8 --gpu h100 --trainer
+    python -m benchmarks.training.throughput --against CHECKOUT
 
 Both start from the same weights, see the same batches, compute in the same precision with fused AdamW and clip the
-gradient; the bare loop has nothing else in it. Steps are timed from the first batch to the end of the last step;
+gradient; the bare loop has nothing else in it. Each measurement is a process of its own, as memory that one has freed
+would serve the next. Steps are timed from the first batch to the end of the last step, after one that is not timed;
 loading, evaluations and checkpoints are left out. The ratio is taken pair by pair, which holds when the machine's speed
 drifts; on a machine that is shared, `--cpu-time` counts processor seconds in place of the clock's (use it with
-OMP_NUM_THREADS=1 and without a GPU). `--trainer` adds `transformers.Trainer` with its own defaults. With `--gpu` the
-model FLOPs utilisation is printed, of that GPU's dense bf16 peak. `--catalog` takes random weights in the shape of a
-public model.
+OMP_NUM_THREADS=1 and without a GPU). `--trainer` adds `transformers.Trainer` with its own defaults, `--against` regrow
+of another checkout (`git worktree add ../then COMMIT`). With `--gpu` the model FLOPs utilisation is printed, of that
+GPU's dense bf16 peak. `--catalog` takes random weights in the shape of a public model.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
+import json
+import os
+import resource
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -37,6 +44,8 @@ from regrow.training.counts import training_flops_per_token
 from regrow.training.inputs import RunInputs
 from regrow.training.precision import resolve_precision
 from regrow.training.run import train_model
+
+HERE = Path(__file__).resolve().parents[2]
 
 
 def bare_loop(model: Any, blocks: Blocks, spec: TrainSpec, device: torch.device) -> float:
@@ -109,6 +118,10 @@ def plain_trainer(model: Any, blocks: Blocks, spec: TrainSpec, device: torch.dev
     return spec.steps * spec.batch_tokens / done.metrics["train_runtime"]
 
 
+#: The loops that are timed, by name; regrow's own also reads a held-out loss.
+CONTESTANTS: dict[str, Any] = {"bare": bare_loop, "trainer": plain_trainer, "regrow": regrow_run}
+
+
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize()
@@ -118,7 +131,6 @@ def make_model(options: argparse.Namespace, folder: str) -> Any:
     """A fresh copy of the model, fp32."""
     if options.catalog is None:
         return load_model(folder, dtype=torch.float32)
-    import json
     from importlib.resources import files
 
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -131,7 +143,7 @@ def make_model(options: argparse.Namespace, folder: str) -> Any:
         return AutoModelForCausalLM.from_config(AutoConfig.for_model(config.pop("model_type"), **config))
 
 
-def main() -> None:
+def options_of(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="tiny-llama-3m", help="a ladder model, a checkpoint folder, or smollm2")
     parser.add_argument("--catalog", help="random weights in the shape of a catalogue entry, such as Qwen2.5-0.5B")
@@ -141,52 +153,79 @@ def main() -> None:
     parser.add_argument("--sequence-length", type=int, default=256)
     parser.add_argument("--micro-batch", type=int)
     parser.add_argument("--trainer", action="store_true", help="also transformers.Trainer with its defaults")
+    parser.add_argument("--against", type=Path, help="also regrow of this other checkout")
     parser.add_argument("--gpu", help="print the share of this GPU's peak")
     parser.add_argument("--cpu-time", action="store_true", help="count processor seconds, not the clock's")
-    options = parser.parse_args()
+    parser.add_argument("--only", choices=CONTESTANTS, help=argparse.SUPPRESS)
+    return parser.parse_args(arguments)
+
+
+def compete(options: argparse.Namespace) -> None:
+    """Run one contestant in this process and print its tokens per second, peak memory (GiB) and FLOPs per token."""
     if options.cpu_time:
         time.perf_counter = time.process_time
-
     folder = model_folder("tiny-llama-0.2m" if options.catalog else options.model)
     blocks = ladder_blocks(folder, "post_train", options.sequence_length)
     held_out = ladder_blocks(folder, "held_out", options.sequence_length).sample(1, seed=0)
-    spec = TrainSpec(
-        tokens=options.steps * options.batch_tokens,
-        batch_tokens=options.batch_tokens,
-        sequence_length=options.sequence_length,
-        micro_batch_blocks=options.micro_batch,
-        eval_at=(options.steps * options.batch_tokens,),
-        save_every_tokens=0,
-    )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    contestants = {
-        "bare loop": lambda model: bare_loop(model, blocks, spec, device),
-        "regrow": lambda model: regrow_run(model, blocks, held_out, spec),
-    }
+
+    def speed(steps: int) -> float:
+        tokens = steps * options.batch_tokens
+        spec = TrainSpec(
+            tokens=tokens,
+            batch_tokens=options.batch_tokens,
+            sequence_length=options.sequence_length,
+            micro_batch_blocks=options.micro_batch,
+            eval_at=(tokens,),
+            save_every_tokens=0,
+        )
+        model = make_model(options, folder)
+        if options.only == "regrow":
+            return regrow_run(model, blocks, held_out, spec)
+        return CONTESTANTS[options.only](model, blocks, spec, device)
+
+    speed(1)
+    gc.collect()
+    found = speed(options.steps)
+    cuda = device.type == "cuda"
+    peak = torch.cuda.max_memory_allocated() if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    flops = training_flops_per_token(make_model(options, folder), None, options.sequence_length)
+    print(json.dumps([found, peak / 2**30, flops]))
+
+
+def measure(name: str, checkout: Path | None) -> tuple[float, float, float | None]:
+    """What `compete` prints of a contestant, in a process of its own."""
+    paths = [str(HERE), *([] if checkout is None else [str(checkout.resolve() / "src")])]
+    path = os.pathsep.join([*reversed(paths), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, "-m", "benchmarks.training.throughput", *sys.argv[1:], "--only", name]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{name} failed:\n{done.stderr}")
+    return tuple(json.loads(done.stdout.splitlines()[-1]))
+
+
+def main() -> None:
+    options = options_of()
+    if options.only:
+        compete(options)
+        return
+    sides: dict[str, tuple[str, Path | None]] = {"bare loop": ("bare", None), "regrow": ("regrow", None)}
+    if options.against:
+        sides["regrow, other build"] = ("regrow", options.against)
     if options.trainer:
-        contestants["Trainer's defaults"] = lambda model: plain_trainer(model, blocks, spec, device)
-    for contest in contestants.values():  # what a first step costs is nobody's
-        contest(make_model(options, folder))
-    speeds: dict[str, list[float]] = {name: [] for name in contestants}
-    memory: dict[str, float] = {}
+        sides["Trainer's defaults"] = ("trainer", None)
+    found: dict[str, list[tuple[float, float, float | None]]] = {name: [] for name in sides}
     for pair in range(options.pairs):
-        names = list(contestants)
-        for name in names if pair % 2 == 0 else reversed(names):  # neither always comes second
-            if device.type == "cuda":
-                torch.cuda.reset_peak_memory_stats()
-            speeds[name].append(contestants[name](make_model(options, folder)))
-            gc.collect()
-            if device.type == "cuda":
-                memory[name] = torch.cuda.max_memory_allocated() / 2**30
-                torch.cuda.empty_cache()
-    flops = training_flops_per_token(make_model(options, folder), None, spec.sequence_length)
+        for name in list(sides)[:: 1 if pair % 2 == 0 else -1]:  # neither always comes second
+            found[name].append(measure(*sides[name]))
     print(f"{options.catalog or options.model}, {options.pairs} pairs of {options.steps} steps, {machine()}")
     rows = []
-    for name, found in speeds.items():
-        ratio = statistics.median(a / b for a, b in zip(found, speeds["bare loop"], strict=True))
-        speed = statistics.median(found)
+    for name, results in found.items():
+        ratio = statistics.median(a[0] / b[0] for a, b in zip(results, found["bare loop"], strict=True))
+        speed, memory = (statistics.median(result[i] for result in results) for i in (0, 1))
+        flops = results[0][2]
         mfu = f"{speed * flops / find_gpu(options.gpu).peak_flops:.3f}" if options.gpu and flops else "-"
-        rows.append([name, f"{speed:,.0f}", f"{ratio:.3f}", mfu, f"{memory[name]:.1f}" if memory else "-"])
+        rows.append([name, f"{speed:,.0f}", f"{ratio:.3f}", mfu, f"{memory:.2f}"])
     table(["", "tokens/s (median)", "of the bare loop (median of pairs)", "MFU", "peak GiB"], rows)
 
 
