@@ -134,6 +134,7 @@ def test_the_command_lists_and_writes(tmp_path, monkeypatch, capsys):
     assert code == 0
     assert "calibration loss" in out
     assert "depth+width, 32 blocks before" in run_on("Llama-3.1-8B", *ask, "--dry-run")[1]
+    assert "text will choose among these mixes" in run_on("Llama-3.1-8B", *ask, "--dry-run")[1]
     text = tmp_path / "text.txt"
     text.write_text("\n\n".join(f"{n} lines of text, {n * n} words in them, and no more." for n in range(200)))
     few = ("--calibration-blocks", 2, "--calibration-length", 64, "--calibration", text)

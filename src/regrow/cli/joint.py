@@ -124,6 +124,8 @@ def _print(
     ]  # fmt: skip
     columns = ["", "blocks", "hidden", "intermediate", "KV heads", "rate", "calibration loss"]
     print_table(f"{model}: depth+width, {plural(done.before.layers, 'block')} before", columns, rows)
+    if all(mix.loss is None for mix in done.mixes):
+        typer.echo("text will choose among these mixes (--calibration)")
     print_damage(damage)
     print_served(served)
     if out is not None:
