@@ -71,10 +71,10 @@ def test_the_interval_holds_the_draws_crossings(law):
 
 
 def test_no_number_is_given_beyond_what_the_runs_support(law):
-    never = compare_scratch(law, AT, 5e5, stated_curve("E=9,A=0,alpha=0,B=1,beta=1"), tokens=None)
+    never = compare_scratch(law, AT, 5e5, stated_curve("E=9,A=0,alpha=1,B=1,beta=1"), tokens=None)
     assert (never.break_even, never.low, never.high) == (None, None, None)
     assert "pruning leads up to 67.1M tokens" in never.reason
-    always = compare_scratch(law, AT, 5e5, stated_curve("E=1,A=0,alpha=0,B=0,beta=1"), tokens=None)
+    always = compare_scratch(law, AT, 5e5, stated_curve("E=1,A=0,alpha=1,B=0,beta=1"), tokens=None)
     assert always.break_even is None
     assert "as good from the first reading" in always.reason
     assert always.lines()[0].endswith(always.reason)
@@ -114,6 +114,10 @@ def test_a_curve_is_fitted_to_pretraining_runs(law, tmp_path: Path):
         ("E=1,A=2,alpha=0.3,B=4", "beta missing"),
         ("E=1,A=2,alpha=x,B=4,beta=1", "'alpha=x' is no coefficient"),
         ("E=1,A=-2,alpha=0.3,B=4,beta=1", "'A=-2' is no coefficient"),
+        ("E=1,A=2,alpha=0,B=4,beta=1", "alpha is 0"),
+        ("E=1,A=2,alpha=0.3,B=4,beta=0", "beta is 0"),
+        ("E=1e308,A=1e308,alpha=0.3,B=4,beta=1", "E + A + B is inf"),
+        ("E=0,A=0,alpha=0.3,B=0,beta=1", "E + A + B is 0"),
         ("F=1", "unknown coefficient 'F'"),
         ("E=1,A=2,alpha=0.3,B=4,beta=1,E=2", "E is given twice"),
         ("nowhere.csv", "no such table"),

@@ -128,6 +128,13 @@ def stated_curve(text: str) -> ScratchCurve:
     if missing:
         raise InputError(f"{', '.join(missing)} missing", where=_WHERE, hint=f"it takes {', '.join(_STATED)}")
     e, a, alpha, b, beta = (values[name] for name in _STATED)
+    if not (alpha and beta):
+        hint = "an exponent is positive, e.g. alpha=0.34: with 0 the loss would never fall"
+        raise InputError(f"{'beta' if alpha else 'alpha'} is 0", where=_WHERE, hint=hint)
+    # the loss of one parameter after one token, the largest that the curve gives
+    if not 0 < e + a + b < math.inf:
+        hint = "give E, A and B in nats"
+        raise InputError(f"E + A + B is {e + a + b:g}, which is no loss", where=_WHERE, hint=hint)
 
     def loss(params: float, tokens: np.ndarray) -> np.ndarray:
         return (e + a * params**-alpha + b * np.asarray(tokens, dtype=float) ** -beta)[None, :]
