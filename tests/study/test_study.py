@@ -133,6 +133,10 @@ def test_milestones_in_words_are_of_each_models_own_tokens():
         ("models: [a]\nfamily: x\nrates: [low]\ntrain: {tokens: 10}", "rates: 'low' is not a number"),
         ("models: [a]\nfamily: x\nseeds: [0.5]\ntrain: {tokens: 10}", "seeds: 0.5 is not a number"),
         ("models: [a]\nfamily: x\nseeds: [1, 1]\ntrain: {tokens: 10}", "1 is named twice"),
+        (
+            "models: [a]\nfamily: x\nmethods: [depth+width]\ntrain: {tokens: 10}",
+            "no cells of 'depth\\+width'; prune with",
+        ),
         ("models: [a]\nfamily: x\nscorers: [wanda]\ntrain: {tokens: 10}", "scorers: .* is not a mapping"),
         ("models: [a]\nfamily: x\nrecipes: {fast: 6e-4}\ntrain: {tokens: 10}", "recipes, fast: '6e-4' is not a"),
         ("models: [a]\nfamily: x\nrecipes: {fast: {rate: 1}}\ntrain: {tokens: 10}", "recipes, fast: unknown key"),

@@ -36,7 +36,7 @@ def shapes_beside(model: PrunedModel, asked: float | None) -> str | None:
     if asked is None or before is None or after is None or abs(model.pruning_rate - asked) <= _SAME_RATE:
         return None
     if after.layers == before.layers or model.method == DEPTH_AND_WIDTH:
-        return f"the nearest shape to a rate of {asked:g} has a rate of {model.pruning_rate:.3g}"
+        return f"{model.pruning_rate:.3g} for the {asked:g} asked for"
     from regrow.shapes import rate_between  # a size alone needs no shapes, and starts without them
 
     near = []

@@ -10,7 +10,7 @@ from typing import Any
 from regrow.errors import InputError, one_of
 from regrow.ladder import find_corpus, find_model
 from regrow.ladder.tasks import find_tasks
-from regrow.methods import WIDTH, is_masked
+from regrow.methods import DEPTH_AND_WIDTH, WIDTH, is_masked
 from regrow.pruning.outline import outline
 from regrow.pruning.spec import PruneSpec
 from regrow.reading import read_yaml
@@ -84,6 +84,11 @@ class StudySpec:
                 raise InputError(f"{twice!r} is named twice", where=f"study, {name}", hint="every cell is run once")
         if not self.methods and not self.controls:
             raise InputError("no methods and no controls", where="study", hint="there is nothing to run")
+        if DEPTH_AND_WIDTH in self.methods:
+            hint = (
+                f"prune with `regrow prune --method {DEPTH_AND_WIDTH}`, then `regrow train`; or study depth and width"
+            )
+            raise InputError(f"a study has no cells of {DEPTH_AND_WIDTH!r}", where="study, methods", hint=hint)
         for objective in self.objectives:
             parse_teacher(objective)
         if self.stages:
