@@ -21,9 +21,9 @@ from pathlib import Path
 import numpy as np
 
 from regrow.laws import fit
-from regrow.laws.fitting import fit_point
 from regrow.laws.forms import find_form
 from regrow.laws.observations import observe
+from regrow.laws.point import fit_point
 from regrow.laws.simulate import simulate
 from regrow.laws.spread import spreads
 from regrow.laws.uncertainty import bootstrap

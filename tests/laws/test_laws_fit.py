@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from laws_cases import RATES, SIZES, TOKENS, TRUTH, control, loss_before, runs
 
 from regrow.errors import InputError, RegrowError
-from regrow.laws import FORMS, Setting, fitting
-from regrow.laws.fitting import fit, fit_point
+from regrow.laws import FORMS, Setting, point
+from regrow.laws.fitting import fit
 from regrow.laws.forms import find_form
 from regrow.laws.objective import huber
 from regrow.laws.observations import observe
+from regrow.laws.point import fit_point
 from regrow.runs.record import CurvePoint
 from regrow.runs.table import to_table
 
@@ -362,7 +363,7 @@ def test_rates_of_zero_are_pointed_to_controls() -> None:
 def test_starts_screened_on_a_part_of_the_checkpoints_end_at_the_same_law(monkeypatch: pytest.MonkeyPatch) -> None:
     (seen,) = observe(runs(run_noise=0.004))
     whole = fit_point(find_form("p2"), seen)
-    monkeypatch.setattr(fitting, "_SCREENED", len(seen) // 3)
+    monkeypatch.setattr(point, "_SCREENED", len(seen) // 3)
     part = fit_point(find_form("p2"), seen)
     assert part.objective == pytest.approx(whole.objective, rel=1e-6)
     assert part.theta == pytest.approx(whole.theta, rel=1e-3, abs=1e-4)

@@ -8,8 +8,8 @@ from laws_cases import loss_before, runs
 
 from regrow.laws import Setting, find_form, fit, uncertainty
 from regrow.laws.components import Factor, components
-from regrow.laws.fitting import fit_point
 from regrow.laws.observations import observe
+from regrow.laws.point import fit_point
 from regrow.laws.spread import pool, size_index
 from regrow.laws.uncertainty import evenly_picked
 

@@ -9,11 +9,11 @@ import pytest
 from laws_cases import runs
 from scipy.optimize import minimize
 
-from regrow.laws.fitting import fit_point
 from regrow.laws.forms import find_form
 from regrow.laws.memory import keep_freed_memory
 from regrow.laws.objective import huber
 from regrow.laws.observations import observe
+from regrow.laws.point import fit_point
 from regrow.laws.solver import Solutions, solve
 
 

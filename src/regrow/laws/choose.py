@@ -9,9 +9,10 @@ from functools import partial
 import numpy as np
 
 from regrow.errors import InputError, RegrowError
-from regrow.laws.fitting import fit_point, known, usable
+from regrow.laws.fitting import known, usable
 from regrow.laws.forms import find_form
 from regrow.laws.observations import observe, of_loss
+from regrow.laws.point import fit_point
 from regrow.laws.pooled.fit import pools_of
 from regrow.laws.pooled.held_out import hold_out as hold_out_of
 from regrow.laws.splits import masks

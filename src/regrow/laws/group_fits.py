@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from regrow.errors import RegrowError
-from regrow.laws.fitting import PointFit, fit_point, usable
+from regrow.laws.fitting import usable
 from regrow.laws.forms import Form
 from regrow.laws.observations import Observations
+from regrow.laws.point import PointFit, fit_point
 
 
 class GroupFits:

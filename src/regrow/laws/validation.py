@@ -12,12 +12,13 @@ import numpy as np
 from regrow.errors import InputError, RegrowError, one_of
 from regrow.laws import baselines
 from regrow.laws.choose import POOLED, check_pool
-from regrow.laws.fitting import PointFit, fit_group, known
+from regrow.laws.fitting import fit_group, known
 from regrow.laws.forms import FORMS, Form, find_form
 from regrow.laws.group_fits import GroupFits
 from regrow.laws.law import LOSS, Law
 from regrow.laws.objective import average_slope_difference
 from regrow.laws.observations import Observations, as_records, observe, of_loss
+from regrow.laws.point import PointFit
 from regrow.laws.pooled.fit import pools_of
 from regrow.laws.pooled.held_out import Held
 from regrow.laws.pooled.held_out import hold_out as hold_out_of

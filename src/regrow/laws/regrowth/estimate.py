@@ -80,17 +80,7 @@ def fit_hierarchy(
 
     keep_freed_memory()
     model = MixedModel(side_by_side(runs), end, before.terms if terms is None else terms)
-    expected = Spreads(
-        effects=np.array([before.effects[level] for level in LEVELS])[:, : model.numbers],
-        noise=np.array(before.noise),
-    )
-    if end:
-        expected.effects[:, 3] *= end / before.effects["family"][3]
-    centre = expected.to_log()
-    effects = np.full((len(LEVELS), 4), before.width)
-    effects[:, 3] = before.end_width
-    width = np.concatenate([effects[:, : model.numbers].ravel(), np.full(3, before.width)])
-
+    centre, width = _expected(model, before, end)
     bounds = list(zip(centre - _FAR * width, centre + _FAR * width, strict=True))
 
     def objective(logs: np.ndarray) -> tuple[float, np.ndarray]:
@@ -121,6 +111,20 @@ def fit_hierarchy(
         log_evidence=-objective(logs)[0],
         settled=settled,
     )
+
+
+def _expected(model: MixedModel, before: Expected, end: float) -> tuple[np.ndarray, np.ndarray]:
+    """What is expected of the spreads before any run is seen: the centres and the widths of their logs."""
+    expected = Spreads(
+        effects=np.array([before.effects[level] for level in LEVELS])[:, : model.numbers],
+        noise=np.array(before.noise),
+    )
+    if end:
+        expected.effects[:, 3] *= end / before.effects["family"][3]
+    effects = np.full((len(LEVELS), 4), before.width)
+    effects[:, 3] = before.end_width
+    width = np.concatenate([effects[:, : model.numbers].ravel(), np.full(3, before.width)])
+    return expected.to_log(), width
 
 
 def _as_in(near: Hierarchy, model: MixedModel) -> np.ndarray:
