@@ -67,6 +67,15 @@ def test_dense_models_break_it_everywhere(family, tmp_path):
             check_checkpoint(folder, pattern)
 
 
+def test_a_model_pruned_by_depth_has_no_pattern_of_its_own(tmp_path):
+    folder = save_checkpoint(make("llama-tied"), None, tmp_path / "model")
+    spec = PruneSpec(method="depth", rate=0.25, scorer="random")
+    prune(folder, spec, calibration=None, out=tmp_path / "shallow")
+    with pytest.raises(InputError, match=r"pruned by depth, which leaves no N:M pattern to check.*--loads transformers"):
+        check_checkpoint(tmp_path / "shallow")
+    assert check_checkpoint(tmp_path / "shallow", "2:4").violations
+
+
 def test_a_rest_counts_as_a_group(sparse):
     # 56 and 48 inputs do not divide by 5
     found = check_checkpoint(sparse, "4:5")

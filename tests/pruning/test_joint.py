@@ -157,3 +157,10 @@ def test_the_command_lists_and_writes(tmp_path, monkeypatch, capsys):
         code, _, err = run(*more)
         assert code == 2
         assert says in err
+
+
+def test_a_number_of_mixes_that_is_none_is_refused():
+    with pytest.raises(InputError, match="'few' is not a"):
+        JointSpec(rate=0.2, mixes="few")
+    with pytest.raises(InputError, match="1 mix"):
+        JointSpec(rate=0.2, mixes=1)

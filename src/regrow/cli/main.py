@@ -39,6 +39,16 @@ COMMANDS = {
 #: Exit code of a command that Ctrl-C ended, as shells have it.
 _INTERRUPTED = 130
 
+#: What the same command does after Ctrl-C; one that is not named here starts over.
+_AFTER_INTERRUPT = {
+    "train": "the same command with --resume goes on",
+    "cooldown": "the same command with --resume goes on",
+    "study": "the same command goes on",
+    "demo": "the same command goes on",
+    "import": "the same command goes on",
+    "ladder": "the same command goes on",
+}
+
 #: Commands that answer from a law file, in about the time that Python takes to start.
 QUICK = ("plan", "predict")
 
@@ -108,7 +118,8 @@ def main() -> None:
         # no_args_is_help has printed the help and raises without a message
         _fail(f"{message}; `{_help_of(error)}` says more", 2) if message else sys.exit(2)
     except (typer.Abort, KeyboardInterrupt):
-        _fail("interrupted; what is on disk is whole, the same command goes on", _INTERRUPTED)
+        then = _AFTER_INTERRUPT.get(first, "the same command starts over")
+        _fail(f"interrupted; what is on disk is whole, {then}", _INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)

@@ -172,7 +172,9 @@ def _pretraining_table(path: str | Path) -> pd.DataFrame:
     from regrow.runs.table import read_table
 
     if not Path(path).is_file():
-        what = "a folder, not a table" if Path(path).is_dir() else "no such table"
+        what = "no such table"
+        if Path(path).exists():
+            what = "a folder, not a table" if Path(path).is_dir() else "not a file that holds a table"
         hint = "name a CSV or Parquet file, or state E=...,A=...,alpha=...,B=...,beta=..."
         raise InputError(what, where=f"{_WHERE} {path}", hint=hint)
     table = read_table(Path(path))

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from regrow.errors import InputError
-from regrow.methods import parse_pattern
+from regrow.methods import is_masked, parse_pattern
 from regrow.models.beside import PRUNE_RECORD
 from regrow.models.layout import is_block_weight
 from regrow.models.load import local_checkpoint
@@ -47,7 +47,7 @@ def check_checkpoint(model: str | Path, pattern: str | None = None) -> PatternCh
     Raises `InputError` if there is no pattern to check, or no checkpoint.
     """
     folder = local_checkpoint(model)
-    pattern = pattern or _recorded(folder)
+    pattern = pattern or _recorded_pattern(folder)
     parsed = parse_pattern(pattern)
     if parsed is None or not 0 < parsed[0] < parsed[1]:
         raise InputError(f"{pattern!r} is not an N:M pattern", where="--pattern", hint="2:4 keeps 2 of every 4")
@@ -78,10 +78,18 @@ def _broken_groups(weight: torch.Tensor, n: int, m: int) -> tuple[int, int]:
     return int((kept > n).sum()), kept.numel()
 
 
-def _recorded(folder: Path) -> str:
+def _recorded_pattern(folder: Path) -> str:
+    """The pattern that the folder's record names. Raises `InputError` for no record, and for a method without one."""
     try:
-        return json.loads((folder / PRUNE_RECORD).read_text())["plan"]["method"]
+        method = json.loads((folder / PRUNE_RECORD).read_text())["plan"]["method"]
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(
             f"no {PRUNE_RECORD} says how it was pruned", where=str(folder), hint="give --pattern, e.g. 2:4"
         ) from None
+    if not is_masked(method):
+        raise InputError(
+            f"pruned by {method}, which leaves no N:M pattern to check",
+            where=str(folder),
+            hint="--loads transformers checks that it loads; --pattern 2:4 checks for a pattern all the same",
+        )
+    return str(method)

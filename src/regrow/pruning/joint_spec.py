@@ -37,7 +37,7 @@ class JointSpec:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        read_fields(self, counts=("params", "active_params"), numbers=("rate",), where=DEPTH_AND_WIDTH)
+        read_fields(self, counts=("params", "active_params", "mixes"), numbers=("rate",), where=DEPTH_AND_WIDTH)
         if self.rate is not None:
             check_rate(self.rate, where="rate")
         _ = self.target
