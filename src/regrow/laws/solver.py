@@ -91,7 +91,7 @@ class _Curves:
     """The curves of candidates at their parameters.
 
     Attributes:
-        objective: [b], inf where a loss is not positive or overflows.
+        objective: [b], inf where a loss is not positive, or where it or a derivative overflows.
         residual: of log loss, [b, n].
         rows: derivatives of log loss by the parameters that may move, [b, q, n].
     """
@@ -111,7 +111,9 @@ class _Curves:
         residual = np.log(value)
         residual -= y
         total = huber(residual, problem.delta) @ problem.weights
-        return cls(np.where(np.isfinite(total), total, np.inf), residual, rows)
+        # the sum of the derivatives is finite only if each of them is
+        known = np.isfinite(total) & np.isfinite(rows.reshape(len(rows), -1).sum(axis=1))
+        return cls(np.where(known, total, np.inf), residual, rows)
 
     def keep(self, mask: np.ndarray) -> _Curves:
         return _Curves(self.objective[mask], self.residual[mask], self.rows[mask])
