@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.serving.loads import cell
+from benchmarks.serving.loads import cell, print_reasons
 
 from regrow.errors import InputError
 from regrow.families import FAMILIES
@@ -63,10 +63,7 @@ def main() -> None:
                 print(f"| {model_type} | {error} |", flush=True)
                 continue
             print(f"| {model_type} | {' | '.join(map(cell, found))} |", flush=True)
-            for loaded in found:
-                against = [f"{limit.kind}: {limit.what}" for limit in loaded.limits if limit.kind != "note"]
-                for line in [*against, *(loaded.how if loaded.status == "fails" else ())]:
-                    print(f"  {loaded.runtime}: {line}")
+            print_reasons(found)
 
 
 if __name__ == "__main__":

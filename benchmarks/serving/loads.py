@@ -51,6 +51,14 @@ def cell(found: Loaded) -> str:
     return agreed if found.status == "loads" else f"{found.status}, {agreed}"
 
 
+def print_reasons(found: list[Loaded]) -> None:
+    """Below a row: what stands against serving the model, and why a program failed."""
+    for loaded in found:
+        against = [f"{limit.kind}: {limit.what}" for limit in loaded.limits if limit.kind != "note"]
+        for line in [*against, *(loaded.how if loaded.status == "fails" else ())]:
+            print(f"  {loaded.runtime}: {line}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", default="tiny-llama-0.6m", help="a folder or a ladder model")
@@ -74,10 +82,7 @@ def main() -> None:
             )  # fmt: skip
             params = open_checkpoint(out).arch.params
             print(f"| {name} | {params / 1e6:.2f}M | {' | '.join(map(cell, found))} |", flush=True)
-            for loaded in found:
-                against = [f"{limit.kind}: {limit.what}" for limit in loaded.limits if limit.kind != "note"]
-                for line in [*against, *(loaded.how if loaded.status == "fails" else ())]:
-                    print(f"  {loaded.runtime}: {line}")
+            print_reasons(found)
 
 
 if __name__ == "__main__":
